@@ -1,0 +1,267 @@
+//! Facts: what is known about a stream besides its samples, and the causes that alerts name.
+
+use std::time::Duration;
+
+use super::{MediaTime, Track};
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// Machine-readable cause of a defect: a closed set, so that it can be a label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Cause {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Cause {
+            /// Every cause.
+            pub const ALL: &'static [Cause] = &[$(Cause::$name,)*];
+
+            /// Label value.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Cause::$name => $word,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// Nothing arrives.
+    NoInput = "no_input",
+    /// The name does not resolve.
+    DnsFailed = "dns_failed",
+    /// No connection.
+    ConnectFailed = "connect_failed",
+    /// The TLS handshake or certificate failed.
+    TlsFailed = "tls_failed",
+    /// The server accepts, then says nothing (or stops in the middle).
+    Timeout = "timeout",
+    /// The peer closed the connection.
+    PeerClosed = "peer_closed",
+    /// HTTP 401/403, a wrong SRT passphrase or stream id.
+    AuthRefused = "auth_refused",
+    /// HTTP 404 or 410.
+    HttpNotFound = "http_not_found",
+    /// Other HTTP 4xx.
+    HttpClientError = "http_client_error",
+    /// HTTP 5xx.
+    HttpServerError = "http_server_error",
+    /// Redirects in a circle, too many, or to a forbidden place.
+    RedirectRefused = "redirect_refused",
+    /// Private, link-local or loopback address that the config does not allow.
+    AddressRefused = "address_refused",
+    /// A scheme that may not be followed, such as `file:` in a remote playlist.
+    SchemeRefused = "scheme_refused",
+    /// The live playlist no longer changes.
+    PlaylistStalled = "playlist_stalled",
+    /// The playlist cannot be parsed, or holds nothing to play.
+    PlaylistInvalid = "playlist_invalid",
+    /// Playlist or segment beyond its size limit.
+    TooLarge = "too_large",
+    /// Bytes arrive, but nothing in them can be decoded.
+    Undecodable = "undecodable",
+    /// The container is not one the monitor reads.
+    UnsupportedFormat = "unsupported_format",
+    /// A codec that the monitor has no decoder for.
+    UnsupportedCodec = "unsupported_codec",
+    /// Encrypted, and no key was given or had.
+    EncryptedNoKey = "encrypted_no_key",
+    /// The file or segment ends in the middle.
+    Truncated = "truncated",
+    /// No such file, or it may not be read.
+    FileUnreadable = "file_unreadable",
+    /// No decoded picture.
+    NoVideo = "no_video",
+    /// No decoded sound.
+    NoAudio = "no_audio",
+    /// A track that the config expects is not announced.
+    MissingTrack = "missing_track",
+    /// The picture is larger than the monitor may decode.
+    TooCostly = "too_costly",
+    /// The picture stands still.
+    Frozen = "frozen",
+    /// The picture is black.
+    Black = "black",
+    /// The sound is silent on all channels.
+    Silence = "silence",
+    /// One channel is silent while others are not.
+    ChannelSilent = "channel_silent",
+    /// Damage with transport evidence (lost or damaged packets).
+    TransportLoss = "transport_loss",
+    /// Damage with evidence inside the bitstream only.
+    BitstreamDamage = "bitstream_damage",
+    /// Damage visible in pixels only.
+    PictureDamage = "picture_damage",
+    /// Sound and picture timestamps moved apart.
+    AvSkew = "av_skew",
+    /// Missing sound or pictures by timestamps.
+    TimestampGap = "timestamp_gap",
+    /// Overlapping sound or pictures by timestamps.
+    TimestampOverlap = "timestamp_overlap",
+    /// Sound and picture clocks drift apart.
+    ClockDrift = "clock_drift",
+    /// A detector has not been able to measure for long.
+    Blind = "blind",
+    /// Something inside the monitor failed.
+    Internal = "internal",
+}
+
+/// Decoded picture format.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoFormat {
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Pictures a second; 0 when unknown or variable.
+    pub rate_hz: f64,
+    /// Bits a sample, 8..=16.
+    pub bits: u8,
+    /// Whether coded as fields.
+    pub interlaced: bool,
+}
+
+/// Decoded sound format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioFormat {
+    /// Samples a second.
+    pub rate_hz: u32,
+    /// Channels.
+    pub channels: u16,
+}
+
+/// A decoded format.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// Pictures.
+    Video(VideoFormat),
+    /// Sound.
+    Audio(AudioFormat),
+}
+
+/// A track that the input announces (PMT, `moov`, playlist).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// Which.
+    pub track: Track,
+    /// Codec word: `h264`, `hevc`, `mpeg2`, `aac`, `mp2`, `mp3`, `ac3`, `eac3`, `opus`, or what the container
+    /// called it.
+    pub codec: String,
+    /// ISO 639 language, when told.
+    pub language: Option<String>,
+    /// Why it cannot be decoded, when that is known at once ([`Cause::UnsupportedCodec`],
+    /// [`Cause::EncryptedNoKey`]).
+    pub problem: Option<Cause>,
+}
+
+/// What became of the input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InputEvent {
+    /// How long media may stay away before that is shown, and before it pages. Sent first, and again when a
+    /// playlist's target duration changes.
+    Patience {
+        /// Shown in state and metrics after this long.
+        visible_after: Duration,
+        /// Paged after this long (the rule's limit of 1.0).
+        page_after: Duration,
+    },
+    /// Media bytes arrived (at most ten a second are sent).
+    Receiving,
+    /// An attempt failed; another follows.
+    Failed {
+        /// What is wrong.
+        cause: Cause,
+    },
+    /// The whole input was re-opened: timelines and tracks start anew.
+    Reopened,
+    /// A file or VOD playlist has been played to its end.
+    Ended,
+}
+
+/// Kind of damage evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvidenceKind {
+    /// TS continuity counter jump (TR 101 290 1.4).
+    ContinuityError,
+    /// TS transport error indicator (TR 101 290 2.1).
+    TransportError,
+    /// TS sync lost (TR 101 290 1.1).
+    SyncLoss,
+    /// RTP sequence gap.
+    RtpLoss,
+    /// A segment or PES ended short.
+    Truncated,
+    /// H.264 `frame_num` gap (7.4.3), MPEG-2 `temporal_reference` gap, HEVC missing reference.
+    PictureNumberGap,
+    /// Slices missing, or a syntax error in a header.
+    BrokenSlice,
+    /// The decoder said that it concealed damage.
+    Concealment,
+    /// Fewer pictures decoded than coded.
+    PicturesMissing,
+}
+
+impl EvidenceKind {
+    /// Whether it was seen on the transport, outside the coded pictures.
+    pub fn is_transport(self) -> bool {
+        matches!(
+            self,
+            EvidenceKind::ContinuityError
+                | EvidenceKind::TransportError
+                | EvidenceKind::SyncLoss
+                | EvidenceKind::RtpLoss
+                | EvidenceKind::Truncated
+        )
+    }
+}
+
+/// A record of damage before or in the decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// What was seen.
+    pub kind: EvidenceKind,
+    /// Media time from which pictures or sound are affected; `None` when no PTS is known yet.
+    pub from: Option<MediaTime>,
+    /// How many packets, pictures or blocks (as the kind says); at least 1.
+    pub count: u32,
+}
+
+/// How an A/V skew was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkewBasis {
+    /// Audio PTS against the video PTS beside it in the multiplex.
+    Multiplex,
+    /// First audio against first video PTS of the same media segment.
+    Segment,
+}
+
+/// Something known about the stream other than its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// Connection and arrival. Track: none.
+    Input(InputEvent),
+    /// The full set of tracks now announced; replaces the previous one. Track: none.
+    Tracks(Vec<TrackInfo>),
+    /// Decoded format of the unit's track, on the first unit and on every change.
+    Format(Format),
+    /// Damage evidence for the unit's track (or the whole stream).
+    Evidence(Evidence),
+    /// A point in the unit's track from which decoding is clean again (IDR, closed GOP, recovery point).
+    RandomAccess(MediaTime),
+    /// Audio lags (positive) or leads (negative) the video by this many seconds by timestamps, before baseline.
+    AvSkew {
+        /// Audio timestamp minus video timestamp, seconds.
+        audio_minus_video_secs: f64,
+        /// How it was read.
+        basis: SkewBasis,
+    },
+    /// The raw timestamps jumped; the media clock did not.
+    TimelineJump {
+        /// Seconds by which the raw timestamp differs from what was expected.
+        by_secs: f64,
+    },
+    /// A playlist announced that media is missing on purpose (`EXT-X-GAP`).
+    AnnouncedGap {
+        /// Its length.
+        span: Duration,
+    },
+}

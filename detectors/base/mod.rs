@@ -1,0 +1,24 @@
+//! The vocabulary: time, units, pictures, sound, facts, signals, rules, detectors.
+
+pub mod detector;
+pub mod fact;
+pub mod picture;
+pub mod rule;
+pub mod signal;
+pub mod sound;
+pub mod time;
+pub mod unit;
+
+pub use detector::{
+    Cost, Descriptor, Detector, Needs, OptionError, OptionSpec, Options, Reset, Scope, Snapshot,
+};
+pub use fact::{
+    AudioFormat, Cause, Evidence, EvidenceKind, Fact, Format, InputEvent, SkewBasis, TrackInfo,
+    VideoFormat,
+};
+pub use picture::{Carry, Picture, Range};
+pub use rule::{Limit, RuleSpec, Severity};
+pub use signal::{Basis, Exhibit, Reading, Signal, Sink, Value, Why};
+pub use sound::Sound;
+pub use time::{Arrival, MediaTime};
+pub use unit::{Gap, Kind, Media, Stamp, Track, Unit};

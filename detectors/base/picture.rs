@@ -1,0 +1,96 @@
+//! A decoded picture with products that are computed once, on first use, and shared by all detectors.
+
+use std::sync::OnceLock;
+
+use crate::kernel::{grid::Grid, half::HalfLuma, tiles::Tiles};
+use crate::plane::Plane;
+
+/// Signalled luma range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Range {
+    /// Black is code 16 of 8 bit, white 235.
+    #[default]
+    Limited,
+    /// Black is 0, white 255.
+    Full,
+}
+
+/// What the host keeps from one picture of a track for the next: small products, never the picture.
+#[derive(Debug, Clone)]
+pub struct Carry {
+    /// Half-resolution luma of the previous picture.
+    pub half: HalfLuma,
+    /// Grid seams of the previous picture, when a detector asked for them.
+    pub grid: Option<Grid>,
+}
+
+/// A decoded picture, borrowed.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    luma: Plane<'a>,
+    range: Range,
+    before: Option<&'a Carry>,
+    half: OnceLock<HalfLuma>,
+    tiles: OnceLock<Tiles>,
+    grid: OnceLock<Grid>,
+}
+
+impl<'a> Picture<'a> {
+    /// Wraps a luma plane. `before` is what was kept of the previous picture of the same track, and is ignored
+    /// when its size differs.
+    pub fn new(luma: Plane<'a>, range: Range, before: Option<&'a Carry>) -> Self {
+        let before = before.filter(|c| c.half.matches(luma.width(), luma.height()));
+        Self {
+            luma,
+            range,
+            before,
+            half: OnceLock::new(),
+            tiles: OnceLock::new(),
+            grid: OnceLock::new(),
+        }
+    }
+
+    /// Full-resolution luma.
+    pub fn luma(&self) -> &Plane<'a> {
+        &self.luma
+    }
+
+    /// Signalled range.
+    pub fn range(&self) -> Range {
+        self.range
+    }
+
+    /// What the previous picture left, when it had the same size.
+    pub fn before(&self) -> Option<&'a Carry> {
+        self.before
+    }
+
+    /// Half-resolution luma (mean of 2x2), 8 bit.
+    pub fn half(&self) -> &HalfLuma {
+        self.half.get_or_init(|| HalfLuma::of(&self.luma))
+    }
+
+    /// Statistics of 8x8 tiles of the half-resolution luma (16x16 pixels of the picture), with the mean
+    /// absolute difference to the previous picture when there is one.
+    pub fn tiles(&self) -> &Tiles {
+        self.tiles
+            .get_or_init(|| Tiles::of(self.half(), self.before.map(|c| &c.half)))
+    }
+
+    /// Steps across the 16-pixel coding grid against steps beside it.
+    pub fn grid(&self) -> &Grid {
+        self.grid.get_or_init(|| Grid::of(&self.luma))
+    }
+
+    /// What the next picture of the track needs; consumes the picture.
+    pub fn into_carry(self) -> Carry {
+        let half = match self.half.into_inner() {
+            Some(half) => half,
+            None => HalfLuma::of(&self.luma),
+        };
+        Carry {
+            half,
+            grid: self.grid.into_inner(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! From numbers to defects: pure, with time passed in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
+
+/// What changed about a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It began.
+    Raise,
+    /// Severity, cause or worst value changed.
+    Update,
+    /// It ended.
+    Clear,
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Media clock, when known.
+    pub media: Option<MediaTime>,
+    /// Arrival clock.
+    pub arrival: Arrival,
+}
+
+/// A defect: one rule that fired, on one track of one stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defect {
+    /// Unique per occurrence: fingerprint plus where it began.
+    pub id: String,
+    /// Stable over occurrences and instances: hash of stream, detector, rule, track.
+    pub fingerprint: String,
+    /// Stream id.
+    pub stream: Arc<str>,
+    /// Labels of the stream.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Detector name.
+    pub detector: &'static str,
+    /// Rule name.
+    pub rule: &'static str,
+    /// Track, or `None` for the stream.
+    pub track: Option<Track>,
+    /// Severity.
+    pub severity: Severity,
+    /// Machine-readable cause.
+    pub cause: Cause,
+    /// Newest measured value (worst so far, on updates).
+    pub value: f64,
+    /// The limit it broke.
+    pub limit: f64,
+    /// Unit of value and limit.
+    pub unit: &'static str,
+    /// Sentence in viewer's words.
+    pub says: String,
+    /// Where it began, back-dated.
+    pub start: Moment,
+    /// Where it ended, once cleared.
+    pub end: Option<Moment>,
+}
+
+/// A change of one defect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// What changed.
+    pub change: Change,
+    /// When it was decided.
+    pub at: Moment,
+    /// The defect as it stands now.
+    pub defect: Defect,
+}

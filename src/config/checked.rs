@@ -1,0 +1,316 @@
+//! The configuration after checking: every default applied, every reference resolved, no secrets left as files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detectors::base::{Descriptor, Options, RuleSpec};
+
+/// A text that must not be shown: `Debug` and `Display` print `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that must send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This process.
+    pub instance: Instance,
+    /// HTTP API, metrics, health.
+    pub http: Http,
+    /// Named detector subsets, from `groups:`.
+    pub groups: BTreeMap<String, Vec<&'static str>>,
+    /// Static shard, if any: `index` of `count`.
+    pub shard: Option<Shard>,
+    /// Where alerts go.
+    pub receivers: Vec<Receiver>,
+    /// Streams, in the order written, before sharding.
+    pub streams: Vec<Arc<Stream>>,
+}
+
+/// This process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Name in logs and alerts; default: host name.
+    pub name: String,
+    /// Where evidence is kept.
+    pub data_dir: PathBuf,
+    /// Upper bound of evidence on disk, bytes.
+    pub evidence_quota_bytes: u64,
+    /// How long SIGTERM may take.
+    pub drain: Duration,
+    /// Threads of the detector pool; 0 = number of cores.
+    pub pool_threads: usize,
+}
+
+/// HTTP server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// Listening address; `None` = no server.
+    pub listen: Option<SocketAddr>,
+    /// Bearer token; required when `listen` is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// A static part of all streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// 0..count.
+    pub index: u32,
+    /// At least 1.
+    pub count: u32,
+}
+
+/// Where alerts go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receiver {
+    /// Unique name.
+    pub name: String,
+    /// Endpoint.
+    pub kind: ReceiverKind,
+    /// Only events of at least this severity.
+    pub min_severity: detectors::base::Severity,
+    /// Whether private, link-local and loopback addresses may be called.
+    pub allow_private: bool,
+}
+
+/// Kind of receiver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReceiverKind {
+    /// HTTP POST with Standard Webhooks headers.
+    Webhook {
+        /// Endpoint; may carry a token, so it is secret.
+        url: Secret,
+        /// Signing key (the bytes after `whsec_`, base64-decoded), if signed.
+        key: Option<Secret>,
+        /// Deadline of one attempt.
+        timeout: Duration,
+    },
+}
+
+/// One monitored stream.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// `[a-z0-9][a-z0-9_-]{0,63}`.
+    pub id: Arc<str>,
+    /// Free labels, carried into alerts.
+    pub labels: BTreeMap<String, String>,
+    /// Where and how to read it.
+    pub input: Input,
+    /// What every correct delivery holds.
+    pub expect: Expect,
+    /// Detectors to run, with options and rules.
+    pub detectors: Vec<DetectorConfig>,
+    /// A detector that cannot measure for this long raises the built-in blind rule.
+    pub blind_after: Duration,
+    /// Whether stills are kept.
+    pub evidence: bool,
+}
+
+/// Tracks that must be there; a missing one is a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// Picture tracks: `None` = whatever is announced.
+    pub video: Option<u8>,
+    /// Sound tracks: `None` = whatever is announced.
+    pub audio: Option<u8>,
+}
+
+/// One detector on one stream.
+#[derive(Clone)]
+pub struct DetectorConfig {
+    /// Row of the registry.
+    pub descriptor: &'static Descriptor,
+    /// Options.
+    pub options: Options,
+    /// Enabled rules, with overrides applied.
+    pub rules: Vec<RuleSpec>,
+}
+
+impl fmt::Debug for DetectorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DetectorConfig")
+            .field("name", &self.descriptor.name)
+            .field("options", &self.options)
+            .field("rules", &self.rules)
+            .finish()
+    }
+}
+
+/// Protocol of an input, from its URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Local file.
+    File,
+    /// Progressive HTTP.
+    Http,
+    /// HLS over HTTP, or a local playlist file.
+    Hls,
+    /// SRT.
+    Srt,
+    /// MPEG-TS in UDP.
+    Udp,
+    /// MPEG-TS in RTP.
+    Rtp,
+}
+
+impl Protocol {
+    /// Label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::File => "file",
+            Protocol::Http => "http",
+            Protocol::Hls => "hls",
+            Protocol::Srt => "srt",
+            Protocol::Udp => "udp",
+            Protocol::Rtp => "rtp",
+        }
+    }
+}
+
+/// How a stream is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Full URL with its secrets; `file:` URLs are absolute.
+    pub url: Secret,
+    /// From the scheme (and path, for HLS).
+    pub protocol: Protocol,
+    /// Extra HTTP request headers; values are secret.
+    pub headers: Vec<(String, Secret)>,
+    /// Which rendition of a master playlist is watched.
+    pub rendition: Rendition,
+    /// MPEG-TS program number; `None` = first with media.
+    pub program: Option<u16>,
+    /// SRT options.
+    pub srt: Srt,
+    /// RTP jitter buffer.
+    pub jitter: Duration,
+    /// Multicast interface by name.
+    pub interface: Option<String>,
+    /// Whether private, link-local and loopback addresses may be reached.
+    pub allow_private: bool,
+    /// Overrides how long media may stay away before it is visible; `None` = by protocol.
+    pub visible_after: Option<Duration>,
+    /// Overrides how long media may stay away before it pages; `None` = by protocol.
+    pub page_after: Option<Duration>,
+    /// Size and time limits.
+    pub limits: Limits,
+    /// Decoder threads for pictures wider or higher than `threads_above_height`.
+    pub decode: Decode,
+    /// Speed of files.
+    pub pace: Pace,
+}
+
+/// Rule that pins one rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rendition {
+    /// Highest bandwidth.
+    Highest,
+    /// Lowest bandwidth.
+    Lowest,
+    /// Nearest to this many rows.
+    Height(u32),
+    /// Largest bandwidth not above this many bits a second (else the lowest).
+    Bandwidth(u64),
+    /// `NAME` or `VIDEO` group name.
+    Name(String),
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SrtMode {
+    /// We call.
+    Caller,
+    /// We listen.
+    Listener,
+}
+
+/// SRT options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Srt {
+    /// Who calls.
+    pub mode: SrtMode,
+    /// Passphrase, 10..=79 bytes.
+    pub passphrase: Option<Secret>,
+    /// Stream id.
+    pub stream_id: Option<Secret>,
+    /// Receive latency.
+    pub latency: Duration,
+}
+
+/// Limits of what is fetched.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Playlist bytes.
+    pub playlist_bytes: usize,
+    /// Segment bytes.
+    pub segment_bytes: usize,
+    /// Redirects in a row.
+    pub redirects: usize,
+    /// Connect and first-byte deadline.
+    pub connect: Duration,
+    /// Longest silence inside a body.
+    pub idle: Duration,
+    /// Largest picture, pixels.
+    pub picture_pixels: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            playlist_bytes: 4 << 20,
+            segment_bytes: 64 << 20,
+            redirects: 3,
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(5),
+            picture_pixels: 8192 * 4320,
+        }
+    }
+}
+
+/// Decoder threading: one mode everywhere, because concealment depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decode {
+    /// Pictures with more rows than this get `large_threads` frame threads.
+    pub large_above_height: u32,
+    /// Frame threads of large pictures.
+    pub large_threads: u8,
+}
+
+impl Default for Decode {
+    fn default() -> Self {
+        Self {
+            large_above_height: 1440,
+            large_threads: 2,
+        }
+    }
+}
+
+/// Speed at which files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as the detectors follow.
+    Fast,
+    /// As a viewer would see it.
+    RealTime,
+}

@@ -1,0 +1,5 @@
+//! Configuration: `raw` (as written) -> `check` -> `checked` (resolved).
+
+pub mod checked;
+
+pub use checked::*;

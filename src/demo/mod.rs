@@ -1,0 +1,1 @@
+//! The built-in demonstration: a fault-injecting live source, the daemon, and a comparer.

@@ -1,0 +1,1 @@
+//! Stills that prove a defect, under a quota.

@@ -1,0 +1,1 @@
+//! HTTP with limits: address policy, redirects, deadlines, body sizes, request pacing.

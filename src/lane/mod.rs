@@ -1,0 +1,1 @@
+//! One lane per stream: mailbox, strict order, detectors, rules.

@@ -1,0 +1,3 @@
+//! The `glasswatch` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Who watches what.
+
+pub mod plan;

@@ -1,0 +1,1 @@
+//! Pure assignment of streams to instances.

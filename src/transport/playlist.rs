@@ -1,0 +1,1 @@
+//! HLS playlists: pinned rendition, segments, staleness. Pure.
