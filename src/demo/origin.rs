@@ -1,0 +1,185 @@
+//! A small live HLS origin with two faults: a playlist that stalls, segments that answer 404.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+
+use super::impair::{PACKET, VIDEO_PID, is_random_access, pid};
+use super::schedule::Fault;
+
+/// Segments are cut at the first key frame after this long.
+const SEGMENT_SECS: f64 = 2.0;
+/// Segments listed.
+const WINDOW: usize = 6;
+
+struct Segment {
+    number: u64,
+    secs: f64,
+    bytes: Bytes,
+}
+
+#[derive(Default)]
+struct Window {
+    segments: VecDeque<Segment>,
+    stalled: Option<String>,
+    refusing: bool,
+}
+
+impl Window {
+    fn playlist(&self) -> String {
+        let mut text = format!(
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{SEGMENT_SECS:.0}\n#EXT-X-MEDIA-SEQUENCE:{}\n",
+            self.segments.front().map_or(0, |s| s.number)
+        );
+        for segment in &self.segments {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "#EXTINF:{:.3},\nsegment-{}.ts\n",
+                segment.secs, segment.number
+            );
+        }
+        text
+    }
+}
+
+/// The origin's shared state.
+#[derive(Clone, Default)]
+pub struct Origin(Arc<Mutex<Window>>);
+
+impl Origin {
+    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves `/live.m3u8` on a free loopback port until dropped with the runtime.
+    pub async fn serve(&self) -> std::io::Result<SocketAddr> {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let router = Router::new()
+            .route("/live.m3u8", get(playlist))
+            .route("/{segment}", get(segment))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(address)
+    }
+
+    /// Sets or lifts a fault.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        let mut window = self.window();
+        window.refusing = fault == Some(Fault::Segments404);
+        match fault {
+            Some(Fault::PlaylistStall) if window.stalled.is_none() => {
+                window.stalled = Some(window.playlist());
+            }
+            Some(Fault::PlaylistStall) => {}
+            _ => window.stalled = None,
+        }
+    }
+
+    fn publish(&self, number: u64, secs: f64, bytes: Vec<u8>) {
+        let mut window = self.window();
+        window.segments.push_back(Segment {
+            number,
+            secs,
+            bytes: bytes.into(),
+        });
+        // Two more than listed stay, for players that are late.
+        while window.segments.len() > WINDOW + 2 {
+            window.segments.pop_front();
+        }
+    }
+}
+
+async fn playlist(State(origin): State<Origin>) -> Response {
+    let window = origin.window();
+    if window.segments.len() < 3 {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let text = window.stalled.clone().unwrap_or_else(|| window.playlist());
+    (
+        [(header::CONTENT_TYPE, "application/vnd.apple.mpegurl")],
+        text,
+    )
+        .into_response()
+}
+
+async fn segment(State(origin): State<Origin>, Path(name): Path<String>) -> Response {
+    let window = origin.window();
+    let number = name
+        .strip_prefix("segment-")
+        .and_then(|rest| rest.strip_suffix(".ts"))
+        .and_then(|number| number.parse::<u64>().ok());
+    match window.segments.iter().find(|s| Some(s.number) == number) {
+        Some(segment) if !window.refusing => (
+            [(header::CONTENT_TYPE, "video/mp2t")],
+            segment.bytes.clone(),
+        )
+            .into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Cuts the live multiplex into segments that begin with tables and a key frame.
+pub struct Segmenter {
+    origin: Origin,
+    tables: [Option<Vec<u8>>; 2],
+    pmt_pid: Option<u16>,
+    held: Vec<u8>,
+    began_secs: Option<f64>,
+    number: u64,
+}
+
+impl Segmenter {
+    /// Publishes to `origin`.
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            tables: [None, None],
+            pmt_pid: None,
+            held: Vec::new(),
+            began_secs: None,
+            number: 0,
+        }
+    }
+
+    /// Takes whole packets that were made at `at_secs` of source time.
+    pub fn push(&mut self, packets: &[u8], at_secs: f64) {
+        for packet in packets.chunks_exact(PACKET) {
+            let id = pid(packet);
+            if id == 0 {
+                self.tables[0] = Some(packet.to_vec());
+                // Section after the pointer: the first program's PID is in bytes 10 and 11 of the section.
+                self.pmt_pid = Some(u16::from(packet[15] & 0x1F) << 8 | u16::from(packet[16]));
+            } else if Some(id) == self.pmt_pid {
+                self.tables[1] = Some(packet.to_vec());
+            }
+            if id == VIDEO_PID && is_random_access(packet) {
+                let long = self
+                    .began_secs
+                    .is_none_or(|began| at_secs - began >= SEGMENT_SECS - 0.1);
+                if long {
+                    if let Some(began) = self.began_secs {
+                        let bytes = std::mem::take(&mut self.held);
+                        self.origin.publish(self.number, at_secs - began, bytes);
+                        self.number += 1;
+                    }
+                    self.held.clear();
+                    self.began_secs = Some(at_secs);
+                    for table in self.tables.iter().flatten() {
+                        self.held.extend_from_slice(table);
+                    }
+                }
+            }
+            self.held.extend_from_slice(packet);
+        }
+    }
+}
