@@ -3,6 +3,7 @@
 //! The source serves three streams over real loopback sockets; the daemon watches them like any others. The
 //! schedule of faults is known to the source and the comparer only.
 
+pub mod compare;
 pub mod impair;
 pub mod origin;
 pub mod scene;
