@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::impair::{PACKET, VIDEO_PID, is_random_access, pid};
 use super::schedule::Fault;
@@ -60,16 +61,19 @@ impl Origin {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves `/live.m3u8` on a free loopback port until dropped with the runtime.
-    pub async fn serve(&self) -> std::io::Result<SocketAddr> {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// Serves `/live.m3u8` on this loopback port (0: a free one) until the returned task is aborted.
+    pub async fn serve(&self, port: u16) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/live.m3u8", get(playlist))
             .route("/{segment}", get(segment))
             .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(address)
+        let task = tokio::spawn(async move {
+            // It never ends by itself; an accept error ends the demo's origin, which the demo then shows.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok((address, task))
     }
 
     /// Sets or lifts a fault.

@@ -9,6 +9,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::impair::Impair;
@@ -44,12 +45,14 @@ pub struct Source {
     pub url: String,
     /// Arrival time of source time 0.
     pub began: Arrival,
-    task: tokio::task::JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -73,8 +76,8 @@ impl Drop for Pipelines {
 }
 
 impl Source {
-    /// Starts the stream of `plan`; its content depends on `seed`.
-    pub async fn start(plan: Arc<Plan>, seed: u64) -> Result<Self, DemoError> {
+    /// Starts the stream of `plan` on a loopback port (`None`: a free one); its content depends on `seed`.
+    pub async fn start(plan: Arc<Plan>, seed: u64, port: Option<u16>) -> Result<Self, DemoError> {
         let encoder = parse(
             "appsrc name=video format=time is-live=true max-bytes=0 \
                ! x264enc tune=zerolatency speed-preset=veryfast key-int-max=25 bitrate=900 threads=1 \
@@ -108,17 +111,19 @@ impl Source {
                 .build(),
         );
         let mut pipelines = Pipelines(vec![encoder]);
+        let mut tasks = Vec::new();
         let (url, output) = match plan.delivery {
             Delivery::Hls => {
                 let origin = Origin::default();
-                let address = origin.serve().await?;
+                let (address, task) = origin.serve(port.unwrap_or(0)).await?;
+                tasks.push(task);
                 (
                     format!("http://{address}/live.m3u8"),
                     Output::Hls(Segmenter::new(origin.clone()), origin),
                 )
             }
             Delivery::Srt => {
-                let port = free_udp_port()?;
+                let port = port.map_or_else(free_udp_port, Ok)?;
                 let sender = parse(&format!(
                     "appsrc name=in format=time is-live=true do-timestamp=true max-bytes=2000000 \
                        ! srtsink uri=srt://127.0.0.1:{port} mode=listener latency=80 wait-for-connection=false \
@@ -129,7 +134,7 @@ impl Source {
                 (format!("srt://127.0.0.1:{port}"), Output::Srt(input))
             }
             Delivery::Udp => {
-                let port = free_udp_port()?;
+                let port = port.map_or_else(free_udp_port, Ok)?;
                 let socket = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await?;
                 let to = SocketAddr::from(([127, 0, 0, 1], port));
                 (format!("udp://127.0.0.1:{port}"), Output::Udp(socket, to))
@@ -150,11 +155,8 @@ impl Source {
             output,
             _pipelines: pipelines,
         };
-        Ok(Self {
-            url,
-            began,
-            task: tokio::spawn(work.run()),
-        })
+        tasks.push(tokio::spawn(work.run()));
+        Ok(Self { url, began, tasks })
     }
 }
 
@@ -292,4 +294,41 @@ fn free_udp_port() -> std::io::Result<u16> {
     Ok(std::net::UdpSocket::bind(("127.0.0.1", 0))?
         .local_addr()?
         .port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::impair::{AUDIO_PID, PACKET, VIDEO_PID, is_random_access, pid};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_udp_source_sends_pictures_with_entry_points_and_sound() {
+        gst::init().expect("GStreamer starts");
+        let plan = Arc::new(Plan {
+            faults: vec![],
+            ..Plan::draw(Delivery::Udp, 1)
+        });
+        let source = Source::start(plan, 1, None)
+            .await
+            .expect("the source starts");
+        let address = source.url.strip_prefix("udp://").expect("a UDP URL");
+        let socket = tokio::net::UdpSocket::bind(address)
+            .await
+            .expect("the port is free");
+        let (mut entries, mut sound) = (0, 0);
+        let mut datagram = [0; 2048];
+        let enough = async {
+            while entries < 2 || sound < 20 {
+                let n = socket.recv(&mut datagram).await.expect("datagrams come");
+                assert_eq!(n % PACKET, 0);
+                for packet in datagram[..n].chunks_exact(PACKET) {
+                    entries += usize::from(pid(packet) == VIDEO_PID && is_random_access(packet));
+                    sound += usize::from(pid(packet) == AUDIO_PID);
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), enough)
+            .await
+            .expect("within 20 s");
+    }
 }
