@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod http;
 pub mod ingest;
 pub mod lane;
+pub mod listing;
 pub mod notify;
 pub mod router;
 pub mod telemetry;

@@ -9,25 +9,44 @@ use std::time::Duration;
 
 use detectors::base::{Descriptor, Options, RuleSpec};
 
-/// A text that must not be shown: `Debug` and `Display` print `***`.
+/// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    shown: Option<String>,
+}
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            shown: None,
+        }
+    }
+
+    /// Wraps a text of which a masked form may be shown, such as a URL without its query.
+    pub fn with_shown(text: impl Into<String>, shown: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            shown: Some(shown.into()),
+        }
     }
 
     /// The secret itself, for the one place that must send it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// What may be shown of it.
+    pub fn shown(&self) -> &str {
+        self.shown.as_deref().unwrap_or("***")
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(self.shown())
     }
 }
 
@@ -46,6 +65,63 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// Streams, in the order written, before sharding.
     pub streams: Vec<Arc<Stream>>,
+}
+
+impl Config {
+    /// Restricts every stream to the detectors of the named groups together; `all` means every detector.
+    pub fn select_groups(&self, names: &[String]) -> Result<Self, UnknownGroup> {
+        let mut wanted: Vec<&str> = Vec::new();
+        for name in names {
+            match self.groups.get(name) {
+                Some(group) => wanted.extend(group),
+                None if name == "all" => return Ok(self.clone()),
+                None => {
+                    return Err(UnknownGroup {
+                        name: name.clone(),
+                        known: self.groups.keys().cloned().chain(["all".into()]).collect(),
+                    });
+                }
+            }
+        }
+        let streams = self.streams.iter().map(|stream| {
+            let mut stream = Stream::clone(stream);
+            stream
+                .detectors
+                .retain(|d| wanted.contains(&d.descriptor.name));
+            Arc::new(stream)
+        });
+        Ok(Self {
+            streams: streams.collect(),
+            ..self.clone()
+        })
+    }
+
+    /// Listens elsewhere than the file says. Refused without a token, unless the address is loopback.
+    pub fn listen_on(&mut self, listen: SocketAddr) -> Result<(), TokenRequired> {
+        if !listen.ip().is_loopback() && self.http.token.is_none() {
+            return Err(TokenRequired { listen });
+        }
+        self.http.listen = Some(listen);
+        Ok(())
+    }
+}
+
+/// `--groups` names a group that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown group `{name}`; known are {}", known.join(", "))]
+pub struct UnknownGroup {
+    /// As written.
+    pub name: String,
+    /// What there is.
+    pub known: Vec<String>,
+}
+
+/// The API would be open to the network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{listen} is not loopback, so `http.token` or `http.token_file` must be set")]
+pub struct TokenRequired {
+    /// Where it should have listened.
+    pub listen: SocketAddr,
 }
 
 /// This process.
@@ -109,7 +185,7 @@ pub enum ReceiverKind {
 }
 
 /// One monitored stream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
     /// `[a-z0-9][a-z0-9_-]{0,63}`.
     pub id: Arc<str>,
@@ -155,6 +231,30 @@ impl fmt::Debug for DetectorConfig {
             .field("rules", &self.rules)
             .finish()
     }
+}
+
+impl PartialEq for DetectorConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.descriptor.name == other.descriptor.name
+            && self
+                .descriptor
+                .options
+                .iter()
+                .all(|o| self.options.get(o.name) == other.options.get(o.name))
+            && self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(|(a, b)| same(a, b))
+    }
+}
+
+/// Whether two rules judge alike.
+fn same(a: &RuleSpec, b: &RuleSpec) -> bool {
+    let key = |r: &RuleSpec| {
+        (
+            (r.name, r.signal, r.says, r.cause),
+            (r.raise, r.clear, r.hold, r.release, r.severity),
+        )
+    };
+    key(a) == key(b)
 }
 
 /// Protocol of an input, from its URL.

@@ -1,5 +1,23 @@
 //! Configuration: `raw` (as written) -> `check` -> `checked` (resolved).
+//!
+//! Only [`load`] reads files and the environment; everything else is pure.
 
+mod address;
+pub mod check;
 pub mod checked;
+pub mod diff;
+pub mod effective;
+pub mod load;
+pub mod problem;
+pub mod raw;
+pub mod reference;
+pub mod schema;
+mod spans;
+mod stream;
 
+pub use check::{Env, one_stream_of};
 pub use checked::*;
+pub use diff::{Changes, diff};
+pub use effective::print_effective;
+pub use load::{LoadError, load, one_stream};
+pub use problem::{Mark, Problem, Problems};

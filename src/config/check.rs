@@ -1,0 +1,876 @@
+//! From the tree as written to a checked configuration. Pure: files and variables come in with [`Env`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use detectors::base::Severity;
+use detectors::registry::{self, REGISTRY};
+
+use super::address;
+use super::checked::{Config, Http, Instance, Receiver, ReceiverKind, Secret, Shard, Stream};
+use super::problem::{Mark, Problem, Problems, suggest};
+use super::raw::{self, Data, Node, Text, Unresolved};
+use super::schema::{self, Key, Shape};
+use super::spans;
+
+/// What the file refers to, looked up beforehand.
+#[derive(Debug, Clone, Default)]
+pub struct Env {
+    /// File name for messages.
+    pub file: String,
+    /// Directory that relative input paths and `*_file` paths start from; absolute.
+    pub base: PathBuf,
+    /// Host name, the default name of the instance.
+    pub host: String,
+    /// Environment variables.
+    pub vars: BTreeMap<String, String>,
+    /// Contents of `*_file` files by the path as written, or why they cannot be read.
+    pub files: BTreeMap<String, Result<String, String>>,
+}
+
+/// A parsed, located and substituted file, not yet checked.
+#[derive(Debug)]
+pub struct Document {
+    pub(super) root: Node,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Document {
+    /// Parses. A syntax error comes alone; everything else is kept for [`Document::check`].
+    pub fn parse(
+        text: &str,
+        file: &str,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Self, Problems> {
+        let mut root: Node = serde_yaml::from_str(text).map_err(|e| {
+            let at = e.location().map(|l| Mark {
+                line: l.line(),
+                column: l.column(),
+            });
+            let message = e.to_string();
+            // The parser ends its sentence with the place, which stands at the front here.
+            let message = match at {
+                Some(_) => message.split(" at line ").next().unwrap_or_default(),
+                None => &message,
+            };
+            Problems(vec![Problem {
+                file: file.into(),
+                at,
+                path: String::new(),
+                message: format!("not valid YAML: {message}"),
+                hint: None,
+            }])
+        })?;
+        let places = spans::read(text);
+        root.locate("", &places);
+        let file: Arc<str> = file.into();
+        let mut problems: Vec<Problem> = places
+            .duplicates
+            .iter()
+            .map(|d| Problem {
+                file: Arc::clone(&file),
+                at: Some(d.at),
+                path: d.path.clone(),
+                message: "this key is written twice".to_owned(),
+                hint: Some(format!("the first one is in line {}", d.first.line)),
+            })
+            .collect();
+        expand(&mut root, &file, vars, &mut problems);
+        Ok(Self { root, problems })
+    }
+
+    /// Paths of all `*_file` keys, as written, variables replaced.
+    pub fn files(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.root.each_file(&mut |path| {
+            found.insert(path.to_owned());
+        });
+        found
+    }
+
+    /// Checks everything, and tells everything that is wrong.
+    pub fn check(self, env: &Env) -> Result<Config, Problems> {
+        let mut checker = Checker::new(env);
+        checker.problems = self.problems;
+        let config = checker.top(&self.root);
+        checker.finish(config)
+    }
+}
+
+impl Config {
+    /// Parses and checks a text.
+    pub fn parse(text: &str, env: &Env) -> Result<Self, Problems> {
+        Document::parse(text, &env.file, &env.vars)?.check(env)
+    }
+}
+
+/// Replaces `${NAME}` in all values.
+fn expand(
+    root: &mut Node,
+    file: &Arc<str>,
+    vars: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) {
+    root.each_text(&mut |text, at, path| {
+        let Err(wrong) = raw::substitute(text, &|name| vars.get(name).cloned()) else {
+            return;
+        };
+        for unresolved in wrong {
+            let (message, hint) = match unresolved {
+                Unresolved::NotSet(name) => (
+                    format!("the environment variable {name} is not set"),
+                    "`$${` writes a plain `${`",
+                ),
+                Unresolved::Malformed => (
+                    "`${` begins no valid reference".to_owned(),
+                    "write `${NAME}`, or `$${` for a plain `${`",
+                ),
+            };
+            problems.push(Problem {
+                file: Arc::clone(file),
+                at,
+                path: path.to_owned(),
+                message,
+                hint: Some(hint.to_owned()),
+            });
+        }
+    });
+}
+
+/// Builds the one stream of a one-shot command: `defaults:` and the named profile of `document`, if any, with
+/// `sets` (`KEY=VALUE`, keys with dots) on top. Private addresses are allowed and files run fast unless the
+/// document or `sets` say otherwise.
+pub fn one_stream_of(
+    document: Option<Document>,
+    input: &str,
+    sets: &[(String, String)],
+    env: &Env,
+) -> Result<Arc<Stream>, Problems> {
+    let mut checker = Checker::new(env);
+    let (root, problems) = match document {
+        Some(document) => (document.root, document.problems),
+        None => (Node::empty(""), Vec::new()),
+    };
+    if root.get("streams").is_some() || root.get("version").is_some() {
+        // The whole file must be right, not just the part that is used here.
+        Document {
+            root: root.clone(),
+            problems,
+        }
+        .check(env)?;
+    }
+    let implied = [
+        ("allow_private", Data::Bool(true)),
+        ("pace", Data::Text("fast".into())),
+    ];
+    let mut tree = Node::empty("");
+    for (name, data) in implied {
+        tree = raw::merge(&tree, &nested(name, Node::bare(data), name));
+    }
+    let mut own = nested("url", Node::bare(Data::Text(input.into())), "INPUT");
+    own = raw::merge(
+        &nested(
+            "id",
+            Node::bare(Data::Text(id_of(input).as_str().into())),
+            "id",
+        ),
+        &own,
+    );
+    for (key, value) in sets {
+        let path = format!("--set {key}");
+        let mut node: Node = serde_yaml::from_str(value)
+            .unwrap_or_else(|_| Node::bare(Data::Text(value.as_str().into())));
+        expand(&mut node, &checker.file, &env.vars, &mut checker.problems);
+        own = raw::merge(&own, &nested(key, node, &path));
+    }
+    let stream = checker.stream(&own, &tree, &root);
+    checker.finish(stream.map(Arc::new))
+}
+
+/// `a.b.c` and a value as a tree.
+fn nested(key: &str, mut value: Node, path: &str) -> Node {
+    value.path = path.to_owned();
+    key.rsplit('.').fold(value, |node, name| Node {
+        data: Data::Map(vec![raw::Entry {
+            key: name.to_owned(),
+            at: None,
+            node,
+        }]),
+        at: None,
+        path: path.to_owned(),
+    })
+}
+
+/// A stream id from a path or URL: its last named part, or its host.
+fn id_of(input: &str) -> String {
+    let bare = input.split(['?', '#']).next().unwrap_or_default();
+    let rest = bare.split_once("://").map_or(bare, |(_, rest)| rest);
+    let last = rest.rsplit('/').find(|p| !p.is_empty()).unwrap_or_default();
+    let last = last.rsplit('@').next().unwrap_or_default();
+    let stem = match last.rsplit_once('.') {
+        Some((stem, _)) if rest.contains('/') || !bare.contains("://") => stem,
+        _ => last,
+    };
+    let mut id: String = stem
+        .to_lowercase()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    id = id.trim_matches(['-', '_']).chars().take(64).collect();
+    if id.is_empty() {
+        "input".to_owned()
+    } else {
+        id
+    }
+}
+
+/// Gathers problems while it reads.
+pub(super) struct Checker<'a> {
+    pub(super) env: &'a Env,
+    file: Arc<str>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A mapping under reading.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    pub(super) node: &'a Node,
+    keys: &'a [&'static [Key]],
+}
+
+impl Section<'_> {
+    fn shape(&self, name: &str) -> Option<&'static Shape> {
+        schema::find(self.keys, name).map(|k| &k.shape)
+    }
+}
+
+impl<'a> Checker<'a> {
+    fn new(env: &'a Env) -> Self {
+        Self {
+            env,
+            file: env.file.as_str().into(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The result, if nothing was wrong; else the problems in the order of the file, each once.
+    fn finish<T>(mut self, result: Option<T>) -> Result<T, Problems> {
+        if let (true, Some(result)) = (self.problems.is_empty(), result) {
+            return Ok(result);
+        }
+        self.problems.sort_by_key(|p| p.at);
+        let mut seen: Vec<Problem> = Vec::new();
+        for problem in self.problems {
+            if !seen.contains(&problem) {
+                seen.push(problem);
+            }
+        }
+        Err(Problems(seen))
+    }
+
+    /// Notes a problem at a value.
+    pub(super) fn wrong(
+        &mut self,
+        node: &Node,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.wrong_at(node.at, node.path.clone(), message, hint);
+    }
+
+    /// Notes a problem at a place.
+    pub(super) fn wrong_at(
+        &mut self,
+        at: Option<Mark>,
+        path: String,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.problems.push(Problem {
+            file: Arc::clone(&self.file),
+            at,
+            path,
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+
+    /// Notes that a value is of the wrong kind.
+    fn kind(&mut self, node: &Node, want: &str) {
+        let found = match &node.data {
+            Data::Text(t) if !t.written.is_empty() => format!("not `{}`", t.written),
+            Data::Number(n) => format!("not {}", schema::number_word(*n)),
+            Data::Bool(b) => format!("not {b}"),
+            _ => format!("not {}", node.kind()),
+        };
+        self.wrong(node, format!("must be {want}, {found}"), None);
+    }
+
+    /// Notes that a required key is missing.
+    fn missing(&mut self, node: &Node, key: &str, hint: impl Into<Option<String>>) {
+        self.wrong(node, format!("`{key}` is missing"), hint);
+    }
+
+    /// Checks that a mapping holds only known keys.
+    pub(super) fn known_keys(&mut self, node: &Node, what: &str, known: &[&str]) {
+        if !matches!(node.data, Data::Map(_) | Data::Null) {
+            self.kind(node, "a mapping");
+            return;
+        }
+        for entry in node.entries() {
+            if !known.contains(&entry.key.as_str()) {
+                self.wrong_at(
+                    entry.at,
+                    entry.node.path.clone(),
+                    format!("unknown {what} `{}`", entry.key),
+                    suggest(&entry.key, known.iter().copied()),
+                );
+            }
+        }
+    }
+
+    /// Opens a mapping with known keys.
+    pub(super) fn open<'n>(&mut self, node: &'n Node, keys: &'n [&'static [Key]]) -> Section<'n> {
+        let names = schema::names(keys);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.known_keys(node, "key", &names);
+        Section { node, keys }
+    }
+
+    /// A whole number, or the key's default.
+    pub(super) fn whole(&mut self, section: Section<'_>, name: &str) -> Option<u64> {
+        let Some(Shape::Whole { default, min, max }) = section.shape(name) else {
+            return None;
+        };
+        let Some(node) = section.node.get(name) else {
+            return *default;
+        };
+        match self.number(node) {
+            Some(n) if n.fract() == 0.0 && (*min as f64..=*max as f64).contains(&n) => {
+                Some(n as u64)
+            }
+            Some(n) => {
+                let message = if n.fract() == 0.0 {
+                    format!("must be {min} to {max}, not {}", self.word(node))
+                } else {
+                    format!("must be a whole number, not {}", self.word(node))
+                };
+                self.wrong(node, message, None);
+                *default
+            }
+            None => *default,
+        }
+    }
+
+    /// The number in a node; tells when it is none.
+    pub(super) fn number(&mut self, node: &Node) -> Option<f64> {
+        let number = match &node.data {
+            Data::Number(n) => Some(*n),
+            Data::Text(t) if t.substituted => t.value.trim().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|n| n.is_finite()) {
+            None => {
+                self.kind(node, "a number");
+                None
+            }
+            some => some,
+        }
+    }
+
+    /// A scalar as it may be shown.
+    pub(super) fn word(&self, node: &Node) -> String {
+        match &node.data {
+            Data::Number(n) => schema::number_word(*n),
+            _ => node.written().unwrap_or_else(|| node.kind().to_owned()),
+        }
+    }
+
+    /// A duration, or the key's default.
+    pub(super) fn span(&mut self, section: Section<'_>, name: &str) -> Option<Duration> {
+        let Some(Shape::Span { default, min, max }) = section.shape(name) else {
+            return None;
+        };
+        match section.node.get(name) {
+            Some(node) => self.span_in(node, *min, *max).or(*default),
+            None => *default,
+        }
+    }
+
+    /// The duration in a node, within bounds.
+    pub(super) fn span_in(
+        &mut self,
+        node: &Node,
+        min: Duration,
+        max: Duration,
+    ) -> Option<Duration> {
+        let parsed = match &node.data {
+            Data::Text(t) => schema::parse_span(t.value.trim()),
+            _ => None,
+        };
+        match parsed {
+            Some(span) if span < min || span > max => {
+                let message = format!(
+                    "must be {} to {}, not {}",
+                    schema::span_word(min),
+                    schema::span_word(max),
+                    self.word(node)
+                );
+                self.wrong(node, message, None);
+                None
+            }
+            Some(span) => Some(span),
+            None => {
+                let found = self.word(node);
+                let hint = match &node.data {
+                    Data::Number(n) if *n >= 0.0 => format!("write `{found}s` or `{found}ms`"),
+                    _ => "write `2s`, `500ms`, `1m` or `1h`".to_owned(),
+                };
+                self.wrong(node, format!("must be a duration, not `{found}`"), hint);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, or the key's default.
+    pub(super) fn flag(&mut self, section: Section<'_>, name: &str) -> bool {
+        let default = matches!(section.shape(name), Some(Shape::Flag { default: true }));
+        match section.node.get(name) {
+            Some(node) => self.flag_in(node).unwrap_or(default),
+            None => default,
+        }
+    }
+
+    /// The flag in a node.
+    pub(super) fn flag_in(&mut self, node: &Node) -> Option<bool> {
+        let flag = match &node.data {
+            Data::Bool(b) => Some(*b),
+            Data::Text(t) if t.substituted => t.value.trim().parse().ok(),
+            _ => None,
+        };
+        if flag.is_none() {
+            self.kind(node, "true or false");
+        }
+        flag
+    }
+
+    /// One of the key's words, or its default.
+    pub(super) fn choice(&mut self, section: Section<'_>, name: &str) -> &'static str {
+        let Some(Shape::Word { default, of }) = section.shape(name) else {
+            return "";
+        };
+        match section.node.get(name) {
+            Some(node) => self.choice_in(node, of).unwrap_or(default),
+            None => default,
+        }
+    }
+
+    /// The word in a node, one of `of`.
+    pub(super) fn choice_in(
+        &mut self,
+        node: &Node,
+        of: &'static [&'static str],
+    ) -> Option<&'static str> {
+        let Some(found) = node.text() else {
+            self.kind(node, &format!("one of {}", of.join(", ")));
+            return None;
+        };
+        let word = of.iter().copied().find(|w| *w == found);
+        if word.is_none() {
+            let message = format!(
+                "must be one of {}, not `{}`",
+                of.join(", "),
+                self.word(node)
+            );
+            let near = super::problem::nearest(&found, of.iter().copied());
+            self.wrong(node, message, near.map(|n| format!("did you mean `{n}`?")));
+        }
+        word
+    }
+
+    /// Text, or the key's default.
+    pub(super) fn text(&mut self, section: Section<'_>, name: &str) -> Option<String> {
+        let default = match section.shape(name) {
+            Some(Shape::Text { default, .. }) => default.map(str::to_owned),
+            _ => None,
+        };
+        match section.node.get(name) {
+            Some(node) => self.text_in(node).or(default),
+            None => default,
+        }
+    }
+
+    /// The text in a node; numbers and flags count as text.
+    pub(super) fn text_in(&mut self, node: &Node) -> Option<String> {
+        let text = node.text().map(|t| t.trim().to_owned());
+        match &text {
+            None => self.kind(node, "text"),
+            Some(t) if t.is_empty() => self.wrong(node, "must not be empty", None),
+            Some(_) => return text,
+        }
+        None
+    }
+
+    /// The text of a secret key or of its `_file` twin, and where it was written.
+    pub(super) fn secret<'n>(
+        &mut self,
+        section: Section<'n>,
+        name: &str,
+    ) -> Option<(Text, &'n Node, Origin)> {
+        let twin = format!("{name}_file");
+        match (section.node.get(name), section.node.get(&twin)) {
+            (Some(_), Some(file)) => {
+                self.wrong(file, format!("both `{name}` and `{twin}` are given"), None);
+                None
+            }
+            (Some(node), None) => {
+                self.text_in(node)?;
+                let text = match &node.data {
+                    Data::Text(text) => text.clone(),
+                    _ => node.text()?.as_str().into(),
+                };
+                Some((text, node, Origin::Inline))
+            }
+            (None, Some(node)) => {
+                let path = self.text_in(node)?;
+                let found = self.env.files.get(&path).cloned();
+                match found.unwrap_or_else(|| Err("it was not looked up".to_owned())) {
+                    Ok(text) if !text.trim().is_empty() => {
+                        Some((text.trim().into(), node, Origin::File))
+                    }
+                    Ok(_) => {
+                        self.wrong(node, "the file is empty", None);
+                        None
+                    }
+                    Err(why) => {
+                        let shown = self.word(node);
+                        self.wrong(node, format!("cannot read `{shown}`: {why}"), None);
+                        None
+                    }
+                }
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The items of a list.
+    fn items<'n>(&mut self, section: Section<'n>, name: &str) -> &'n [Node] {
+        match section.node.get(name) {
+            None => &[],
+            Some(Node {
+                data: Data::List(items),
+                ..
+            }) => items,
+            Some(node) => {
+                self.kind(node, "a list");
+                &[]
+            }
+        }
+    }
+
+    fn top(&mut self, root: &Node) -> Option<Config> {
+        if root.data == Data::Null {
+            self.wrong(root, "the file is empty", None);
+            return None;
+        }
+        let top = self.open(root, &[schema::TOP]);
+        if !matches!(root.data, Data::Map(_)) {
+            return None;
+        }
+        if top.node.get("version").is_none() {
+            self.missing(root, "version", "write `version: 1`".to_owned());
+        }
+        self.whole(top, "version");
+        let instance = self.instance(&child(root, "instance"));
+        let http = self.http(&child(root, "http"));
+        let groups = self.groups(&child(root, "groups"));
+        let shard = root.get("shard").and_then(|node| self.shard(node));
+        let mut receivers: Vec<Receiver> = Vec::new();
+        for node in self.items(top, "receivers") {
+            if let Some(receiver) = self.receiver(node) {
+                if receivers.iter().any(|r| r.name == receiver.name) {
+                    let name = &receiver.name;
+                    self.wrong(node, format!("a receiver `{name}` is already there"), None);
+                }
+                receivers.push(receiver);
+            }
+        }
+        let streams = self.streams(top, root);
+        Some(Config {
+            instance,
+            http,
+            groups,
+            shard,
+            receivers,
+            streams,
+        })
+    }
+
+    fn instance(&mut self, node: &Node) -> Instance {
+        let s = self.open(node, &[schema::INSTANCE]);
+        Instance {
+            name: self
+                .text(s, "name")
+                .unwrap_or_else(|| match self.env.host.as_str() {
+                    "" => "glasswatch".to_owned(),
+                    host => host.to_owned(),
+                }),
+            data_dir: self.text(s, "data_dir").unwrap_or_default().into(),
+            evidence_quota_bytes: self.whole(s, "evidence_quota_mib").unwrap_or_default() << 20,
+            drain: self.span(s, "drain").unwrap_or_default(),
+            pool_threads: self.whole(s, "pool_threads").unwrap_or_default() as usize,
+        }
+    }
+
+    fn http(&mut self, node: &Node) -> Http {
+        let s = self.open(node, &[schema::HTTP]);
+        let token = self
+            .secret(s, "token")
+            .map(|(text, ..)| Secret::new(text.value.trim()));
+        let given = s.node.get("listen");
+        let listen = match given {
+            Some(Node {
+                data: Data::Bool(false),
+                ..
+            }) => None,
+            _ => self.text(s, "listen").filter(|word| word != "off"),
+        };
+        let listen = listen.and_then(|word| match (word.parse::<SocketAddr>(), given) {
+            (Ok(listen), _) => Some(listen),
+            (Err(_), Some(node)) => {
+                let message = format!("must be an address and port, not `{}`", self.word(node));
+                self.wrong(node, message, "write `127.0.0.1:9464` or `off`".to_owned());
+                None
+            }
+            (Err(_), None) => None,
+        });
+        let wants_token = s.node.get("token").or(s.node.get("token_file")).is_some();
+        if let (Some(listen), Some(node), false) = (listen, given, wants_token)
+            && !listen.ip().is_loopback()
+        {
+            self.wrong(
+                node,
+                format!("{listen} is not loopback, so a token is required"),
+                "set `http.token_file` or `http.token`".to_owned(),
+            );
+        }
+        Http { listen, token }
+    }
+
+    fn groups(&mut self, node: &Node) -> BTreeMap<String, Vec<&'static str>> {
+        let mut groups = BTreeMap::new();
+        if !matches!(node.data, Data::Map(_)) {
+            self.kind(node, "a mapping from names to lists of detectors");
+        }
+        for entry in node.entries() {
+            if !is_id(&entry.key) || entry.key == "all" {
+                let message = if entry.key == "all" {
+                    "the group `all` always exists and cannot be changed".to_owned()
+                } else {
+                    format!("`{}` is not a valid name", entry.key)
+                };
+                self.wrong_at(
+                    entry.at,
+                    entry.node.path.clone(),
+                    message,
+                    ID_HINT.to_owned(),
+                );
+                continue;
+            }
+            let Data::List(items) = &entry.node.data else {
+                if entry.node.data == Data::Null {
+                    self.wrong_at(
+                        entry.at,
+                        entry.node.path.clone(),
+                        "the group is empty",
+                        None,
+                    );
+                } else {
+                    self.kind(&entry.node, "a list of detectors");
+                }
+                continue;
+            };
+            if items.is_empty() {
+                self.wrong(&entry.node, "the group is empty", None);
+            }
+            let mut names = Vec::new();
+            for item in items {
+                let Some(word) = self.text_in(item) else {
+                    continue;
+                };
+                match registry::find(&word) {
+                    Some(descriptor) if names.contains(&descriptor.name) => {
+                        self.wrong(item, format!("`{word}` is already in the group"), None);
+                    }
+                    Some(descriptor) => names.push(descriptor.name),
+                    None => {
+                        let shown = self.word(item);
+                        self.wrong(
+                            item,
+                            format!("unknown detector `{shown}`"),
+                            suggest(&shown, REGISTRY.iter().map(|d| d.name)),
+                        );
+                    }
+                }
+            }
+            groups.insert(entry.key.clone(), names);
+        }
+        groups
+    }
+
+    fn shard(&mut self, node: &Node) -> Option<Shard> {
+        let s = self.open(node, &[schema::SHARD]);
+        for key in ["index", "count"] {
+            if s.node.get(key).is_none() {
+                self.missing(node, key, None);
+            }
+        }
+        let (index, count) = (self.whole(s, "index")?, self.whole(s, "count")?);
+        if index >= count {
+            self.wrong(
+                s.node.get("index")?,
+                format!("must be below `count`, which is {count}"),
+                "parts are numbered from 0".to_owned(),
+            );
+        }
+        Some(Shard {
+            index: u32::try_from(index).ok()?,
+            count: u32::try_from(count).ok()?,
+        })
+    }
+
+    fn receiver(&mut self, node: &Node) -> Option<Receiver> {
+        let s = self.open(node, &[schema::RECEIVER]);
+        let name = self.text(s, "name");
+        if s.node.get("name").is_none() {
+            self.missing(node, "name", None);
+        }
+        let severity = self.choice(s, "min_severity");
+        let allow_private = self.flag(s, "allow_private");
+        let Some(hook) = s.node.get("webhook") else {
+            self.missing(node, "webhook", None);
+            return None;
+        };
+        let w = self.open(hook, &[schema::WEBHOOK]);
+        let timeout = self.span(w, "timeout").unwrap_or_default();
+        let key = self.secret(w, "secret").and_then(|(text, at, _)| {
+            let encoded = text.value.trim().strip_prefix("whsec_").filter(|key| {
+                let key = base64::engine::general_purpose::STANDARD.decode(key);
+                key.is_ok_and(|bytes| !bytes.is_empty())
+            });
+            if encoded.is_none() {
+                self.wrong(at, "must be `whsec_` and base64", None);
+            }
+            encoded.map(Secret::new)
+        });
+        if w.node.get("url").or(w.node.get("url_file")).is_none() {
+            self.missing(hook, "url", None);
+        }
+        let (text, at, origin) = self.secret(w, "url")?;
+        let url = match address::endpoint(&text, origin == Origin::File) {
+            Ok((_, true)) if !allow_private => {
+                self.wrong(
+                    at,
+                    "points to a private address",
+                    "set `allow_private: true` on the receiver".to_owned(),
+                );
+                None
+            }
+            Ok((url, _)) => Some(url),
+            Err(wrong) => {
+                self.wrong(at, wrong.message, wrong.hint);
+                None
+            }
+        };
+        Some(Receiver {
+            name: name?,
+            kind: ReceiverKind::Webhook {
+                url: url?,
+                key,
+                timeout,
+            },
+            min_severity: Severity::parse(severity)?,
+            allow_private,
+        })
+    }
+
+    fn streams(&mut self, top: Section<'_>, root: &Node) -> Vec<Arc<Stream>> {
+        // Defaults and profiles are checked by themselves too, so that what no stream uses is right as well.
+        let defaults = child(root, "defaults");
+        self.settings_alone(&defaults);
+        if let Some(profiles) = root.get("profiles") {
+            if !matches!(profiles.data, Data::Map(_)) {
+                self.kind(profiles, "a mapping from names to settings");
+            }
+            for entry in profiles.entries() {
+                self.settings_alone(&raw::merge(&defaults, &entry.node));
+            }
+        }
+        if top.node.get("streams").is_none() {
+            self.missing(root, "streams", None);
+        }
+        let mut streams = Vec::new();
+        let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+        for node in self.items(top, "streams") {
+            if let Some(id) = node.get("id")
+                && let Some(word) = id.text()
+            {
+                let line = id.at.map_or(0, |at| at.line);
+                if let Some(first) = ids.get(&word) {
+                    let message = format!("a stream `{}` is already there", self.word(id));
+                    self.wrong(id, message, format!("see line {first}"));
+                } else {
+                    ids.insert(word, line);
+                }
+            }
+            let none = Node::empty("");
+            streams.extend(self.stream(node, &none, root).map(Arc::new));
+        }
+        streams
+    }
+
+    /// The absolute form of an input's directory.
+    pub(super) fn base(&self) -> &Path {
+        &self.env.base
+    }
+}
+
+/// Where a secret was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In the configuration.
+    Inline,
+    /// In a file of its own.
+    File,
+}
+
+/// What is said about bad ids and names.
+pub(super) const ID_HINT: &str =
+    "use a-z, 0-9, `_` and `-`, at most 64, beginning with a letter or digit";
+
+/// Whether a word is a valid id.
+pub(super) fn is_id(word: &str) -> bool {
+    (1..=64).contains(&word.len())
+        && word.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+}
+
+/// The mapping at a key, or an empty one.
+pub(super) fn child(node: &Node, key: &str) -> Node {
+    match node.get(key) {
+        Some(found) => found.clone(),
+        None => Node::empty(&spans::child(&node.path, key)),
+    }
+}

@@ -1,0 +1,230 @@
+//! The whole configuration as YAML, every default written out, secrets masked.
+
+use std::fmt::Write;
+
+use detectors::registry::REGISTRY;
+
+use super::checked::{
+    Config, DetectorConfig, Pace, ReceiverKind, Rendition, Secret, SrtMode, Stream,
+};
+use super::schema::{number_word, span_word};
+
+/// Prints. Parsing the result gives an equal configuration, as far as nothing was masked.
+pub fn print_effective(config: &Config) -> String {
+    let mut out = Out::default();
+    out.line(0, "version: 1");
+    out.line(0, "instance:");
+    out.pair(1, "name", &quoted(&config.instance.name));
+    out.pair(
+        1,
+        "data_dir",
+        &quoted(&config.instance.data_dir.to_string_lossy()),
+    );
+    out.pair(
+        1,
+        "evidence_quota_mib",
+        &(config.instance.evidence_quota_bytes >> 20).to_string(),
+    );
+    out.pair(1, "drain", &span_word(config.instance.drain));
+    out.pair(1, "pool_threads", &config.instance.pool_threads.to_string());
+    out.line(0, "http:");
+    let listen = config.http.listen.map(|a| a.to_string());
+    out.pair(1, "listen", &quoted(listen.as_deref().unwrap_or("off")));
+    out.secret(1, "token", config.http.token.as_ref());
+    if !config.receivers.is_empty() {
+        out.line(0, "receivers:");
+    }
+    for receiver in &config.receivers {
+        out.pair(1, "- name", &quoted(&receiver.name));
+        let ReceiverKind::Webhook { url, key, timeout } = &receiver.kind;
+        out.line(2, "webhook:");
+        out.secret(3, "url", Some(url));
+        out.secret(3, "secret", key.as_ref());
+        out.pair(3, "timeout", &span_word(*timeout));
+        out.pair(2, "min_severity", receiver.min_severity.as_str());
+        out.pair(2, "allow_private", &receiver.allow_private.to_string());
+    }
+    if !config.groups.is_empty() {
+        out.line(0, "groups:");
+    }
+    for (name, detectors) in &config.groups {
+        out.pair(1, &quoted(name), &format!("[{}]", detectors.join(", ")));
+    }
+    if let Some(shard) = config.shard {
+        out.line(0, "shard:");
+        out.pair(1, "index", &shard.index.to_string());
+        out.pair(1, "count", &shard.count.to_string());
+    }
+    if config.streams.is_empty() {
+        out.line(0, "streams: []");
+    } else {
+        out.line(0, "streams:");
+    }
+    for s in &config.streams {
+        stream(&mut out, s);
+    }
+    out.0
+}
+
+#[derive(Default)]
+struct Out(String);
+
+impl Out {
+    fn line(&mut self, depth: usize, text: &str) {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(self.0, "{:1$}{text}", "", depth * 2);
+    }
+
+    fn pair(&mut self, depth: usize, key: &str, value: &str) {
+        self.line(depth, &format!("{key}: {value}"));
+    }
+
+    fn secret(&mut self, depth: usize, key: &str, secret: Option<&Secret>) {
+        if let Some(secret) = secret {
+            self.pair(depth, key, &quoted(secret.shown()));
+        }
+    }
+}
+
+/// A text in quotes that every YAML parser reads back, and no `${` that would be replaced.
+fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text.replace("${", "$${"));
+    json.to_string()
+}
+
+fn stream(out: &mut Out, s: &Stream) {
+    let input = &s.input;
+    out.pair(1, "- id", &quoted(&s.id));
+    out.secret(2, "url", Some(&input.url));
+    if !s.labels.is_empty() {
+        out.line(2, "labels:");
+    }
+    for (name, value) in &s.labels {
+        out.pair(3, &quoted(name), &quoted(value));
+    }
+    if !input.headers.is_empty() {
+        out.line(2, "headers:");
+    }
+    for (name, value) in &input.headers {
+        out.secret(3, &quoted(name), Some(value));
+    }
+    let rendition = match &input.rendition {
+        Rendition::Highest => "highest".to_owned(),
+        Rendition::Lowest => "lowest".to_owned(),
+        Rendition::Height(rows) => format!("{{height: {rows}}}"),
+        Rendition::Bandwidth(bps) => format!("{{bandwidth_bps: {bps}}}"),
+        Rendition::Name(name) => format!("{{name: {}}}", quoted(name)),
+    };
+    out.pair(2, "rendition", &rendition);
+    if let Some(program) = input.program {
+        out.pair(2, "program", &program.to_string());
+    }
+    out.line(2, "srt:");
+    let mode = match input.srt.mode {
+        SrtMode::Caller => "caller",
+        SrtMode::Listener => "listener",
+    };
+    out.pair(3, "mode", mode);
+    out.secret(3, "passphrase", input.srt.passphrase.as_ref());
+    out.secret(3, "stream_id", input.srt.stream_id.as_ref());
+    out.pair(3, "latency", &span_word(input.srt.latency));
+    out.pair(2, "jitter", &span_word(input.jitter));
+    if let Some(interface) = &input.interface {
+        out.pair(2, "interface", &quoted(interface));
+    }
+    out.pair(2, "allow_private", &input.allow_private.to_string());
+    for (key, span) in [
+        ("visible_after", input.visible_after),
+        ("page_after", input.page_after),
+    ] {
+        if let Some(span) = span {
+            out.pair(2, key, &span_word(span));
+        }
+    }
+    out.line(2, "limits:");
+    out.pair(
+        3,
+        "playlist_bytes",
+        &input.limits.playlist_bytes.to_string(),
+    );
+    out.pair(3, "segment_bytes", &input.limits.segment_bytes.to_string());
+    out.pair(3, "redirects", &input.limits.redirects.to_string());
+    out.pair(3, "connect", &span_word(input.limits.connect));
+    out.pair(3, "idle", &span_word(input.limits.idle));
+    out.pair(
+        3,
+        "picture_pixels",
+        &input.limits.picture_pixels.to_string(),
+    );
+    out.line(2, "decode:");
+    out.pair(
+        3,
+        "large_above_height",
+        &input.decode.large_above_height.to_string(),
+    );
+    out.pair(3, "large_threads", &input.decode.large_threads.to_string());
+    let pace = match input.pace {
+        Pace::Fast => "fast",
+        Pace::RealTime => "real_time",
+    };
+    out.pair(2, "pace", pace);
+    let expect = [("video", s.expect.video), ("audio", s.expect.audio)];
+    if expect.iter().any(|(_, tracks)| tracks.is_some()) {
+        out.line(2, "expect:");
+    }
+    for (key, tracks) in expect {
+        if let Some(tracks) = tracks {
+            out.pair(3, key, &tracks.to_string());
+        }
+    }
+    out.pair(2, "evidence", &s.evidence.to_string());
+    out.pair(2, "blind_after", &span_word(s.blind_after));
+    out.line(
+        2,
+        if REGISTRY.is_empty() {
+            "detectors: {}"
+        } else {
+            "detectors:"
+        },
+    );
+    for descriptor in REGISTRY {
+        match s
+            .detectors
+            .iter()
+            .find(|d| d.descriptor.name == descriptor.name)
+        {
+            None => out.pair(3, descriptor.name, "false"),
+            Some(detector) => self::detector(out, detector),
+        }
+    }
+}
+
+fn detector(out: &mut Out, d: &DetectorConfig) {
+    if d.descriptor.options.is_empty() && d.descriptor.rules.is_empty() {
+        out.pair(3, d.descriptor.name, "true");
+        return;
+    }
+    out.line(3, &format!("{}:", d.descriptor.name));
+    for option in d.descriptor.options {
+        out.pair(4, option.name, &number_word(d.options.get(option.name)));
+    }
+    if !d.descriptor.rules.is_empty() {
+        out.line(4, "rules:");
+    }
+    for spec in d.descriptor.rules {
+        match d.rules.iter().find(|r| r.name == spec.name) {
+            None => out.pair(5, spec.name, "{enabled: false}"),
+            Some(rule) => {
+                let text = format!(
+                    "{{raise: {}, clear: {}, hold: {}, release: {}, severity: {}}}",
+                    number_word(rule.raise.value()),
+                    number_word(rule.clear.value()),
+                    span_word(rule.hold),
+                    span_word(rule.release),
+                    rule.severity.as_str()
+                );
+                out.pair(5, spec.name, &text);
+            }
+        }
+    }
+}
