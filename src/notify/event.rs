@@ -256,26 +256,42 @@ pub fn clean(text: &str) -> String {
 /// "News 1: the picture stands still, for 2.4 s so far."
 fn sentence(transition: &Transition) -> String {
     let defect = &transition.defect;
-    let name = defect.labels.get("name").map_or(&*defect.stream, |n| n);
+    let name = clean(defect.labels.get("name").map_or(&*defect.stream, |n| n));
     let says = clean(&defect.says);
-    let says = lower_first(says.trim().trim_end_matches('.'));
+    let (core, measured) = parts(&says);
+    let core = lower_first(core.trim().trim_end_matches('.'));
     let track = match defect.track {
         Some(track) if track.index > 0 => format!(" (track {track})"),
         _ => String::new(),
     };
-    let offset = offset_words(defect);
-    let name = clean(name);
     let lasted = |until: Moment| secs_words(span(defect.start, until));
-    match (transition.change, defect.end) {
-        (Change::Clear, end) => {
-            let lasted = lasted(end.unwrap_or(transition.at));
-            format!("{name}: over after {lasted}: {says}{track}.")
-        }
-        _ => {
-            let lasted = lasted(transition.at);
-            format!("{name}: {says}{track}{offset}, for {lasted} so far.")
-        }
+    if transition.change == Change::Clear {
+        let lasted = lasted(defect.end.unwrap_or(transition.at));
+        return format!("{name}: over after {lasted}: {core}{track}.");
     }
+    let lasted = lasted(transition.at);
+    let offset = offset_words(defect);
+    // An offset in words says it better than the bare number.
+    let measured = if offset.is_empty() { measured } else { "" };
+    format!("{name}: {core}{track}{offset}, for {lasted} so far.{measured}")
+}
+
+/// Splits what the rule says ("The picture stands still.") from the figures behind it; of those, only
+/// " Measured … (limit …)." is kept, since how long it lasts is told afresh.
+fn parts(says: &str) -> (&str, &str) {
+    let figures = [" For ", " Measured ", " Over after "];
+    let cut = figures
+        .iter()
+        .filter_map(|mark| says.find(&format!(".{mark}")))
+        .min()
+        .map_or(says.len(), |dot| dot + 1);
+    let (core, rest) = says.split_at(cut);
+    let measured = if rest.starts_with(" Measured ") {
+        rest
+    } else {
+        ""
+    };
+    (core, measured)
 }
 
 /// In media time when both ends have it, else in arrival time.
@@ -397,6 +413,13 @@ pub(crate) mod tests {
         assert_eq!(
             says(Change::Clear),
             "News 1: over after 14.2 s: the picture stands still."
+        );
+        let (core, measured) = parts("The sound is silent. Measured -80 dBFS (limit -60 dBFS).");
+        assert_eq!(core, "The sound is silent.");
+        assert_eq!(measured, " Measured -80 dBFS (limit -60 dBFS).");
+        assert_eq!(
+            parts("It stands still. For 2.4 s (limit 2 s). Over after 9 s."),
+            ("It stands still.", "")
         );
         assert_eq!(lower_first("A/V offset"), "A/V offset");
         assert_eq!(lower_first(""), "");
