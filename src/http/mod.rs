@@ -1,1 +1,367 @@
-//! HTTP API, metrics, health.
+//! HTTP API, metrics, health, and a plain page. Read only: nothing here changes anything.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | the process is alive; never depends on streams |
+//! | `/readyz` | configuration loaded, not draining, few pipelines wedged |
+//! | `/metrics` | Prometheus text |
+//! | `/version` | versions |
+//! | `/api/v1/streams` | all streams in brief |
+//! | `/api/v1/streams/{id}` | one stream in full |
+//! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
+//! | `/api/v1/evidence/{path}` | a still |
+//! | `/` | a table of streams |
+//!
+//! With a token set, everything but `/healthz` and `/readyz` asks for `Authorization: Bearer …`. Without one,
+//! only loopback addresses are served.
+
+mod guard;
+mod page;
+mod view;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use axum::{Router, serve};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Http;
+use crate::ingest::clock;
+use crate::notify::NotifyStats;
+use crate::notify::event::{Epoch, Event};
+use crate::notify::ledger::Ledger;
+use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
+use crate::telemetry::process::Process;
+
+/// Longest request body; nothing here takes one.
+const BODY_BYTES: usize = 16 << 10;
+
+/// Largest still that is served.
+const STILL_BYTES: u64 = 16 << 20;
+
+/// Where the answers come from. Called for each request: must be quick and must not wait.
+pub trait Source: Send + Sync + 'static {
+    /// Name of this process.
+    fn instance(&self) -> String;
+    /// Every stream, with its input counters.
+    fn streams(&self) -> Vec<Watched>;
+    /// Health of the process.
+    fn engine(&self) -> Engine;
+    /// Counters of receivers.
+    fn notify(&self) -> NotifyStats;
+    /// Open defects and recent events.
+    fn ledger(&self) -> Arc<Ledger>;
+    /// Stills: where they are, and counters.
+    fn evidence(&self) -> EvidenceCounts;
+    /// Arrival clock to UTC.
+    fn epoch(&self) -> Epoch;
+}
+
+/// Everything a scrape tells.
+pub fn snapshot(source: &dyn Source) -> Snapshot {
+    Snapshot {
+        streams: source.streams(),
+        engine: source.engine(),
+        notify: source.notify(),
+        tallies: source.ledger().tallies(),
+        evidence: source.evidence(),
+        process: Process::read(),
+        epoch: source.epoch(),
+        now: clock::now(),
+    }
+}
+
+/// Why the server could not start. The operator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// An open door.
+    #[error("`http.listen` is {0}, which is not a loopback address: set `http.token`")]
+    TokenNeeded(SocketAddr),
+    /// Address in use or not ours.
+    #[error("cannot listen on {address}: {problem}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        problem: io::Error,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Where it listens; tells the port when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what is being asked, at most for `grace`, and ends.
+    pub async fn stop(mut self, grace: Duration) {
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Starts the server; `None` when the configuration wants none.
+pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Server>, HttpError> {
+    let Some(listen) = config.listen else {
+        return Ok(None);
+    };
+    if config.token.is_none() && !listen.ip().is_loopback() {
+        return Err(HttpError::TokenNeeded(listen));
+    }
+    let problem = |problem| HttpError::Listen {
+        address: listen,
+        problem,
+    };
+    let listener = TcpListener::bind(listen).await.map_err(problem)?;
+    let address = listener.local_addr().map_err(problem)?;
+    let app = router(guard::Token::new(config.token.as_ref()), source);
+    let (stop, mut stopped) = watch::channel(false);
+    let task = tokio::spawn(async move {
+        let until = async move {
+            // An error means that the server's handle is gone: stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let gate = guard::Gate::new(listener);
+        if let Err(error) = serve(gate, app).with_graceful_shutdown(until).await {
+            tracing::error!(kind = %error.kind(), "the HTTP server ended");
+        }
+    });
+    Ok(Some(Server {
+        address,
+        stop,
+        task,
+    }))
+}
+
+fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
+    let closed = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .route("/api/v1/streams", get(streams))
+        .route("/api/v1/streams/{id}", get(stream))
+        .route("/api/v1/defects", get(defects))
+        .route("/api/v1/evidence/{*path}", get(evidence))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
+        .layer(from_fn_with_state(token, guard::authenticate));
+    let open = Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready));
+    open.merge(closed)
+        .method_not_allowed_fallback(async || {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn(guard::protect))
+        .with_state(source)
+}
+
+type Shared = State<Arc<dyn Source>>;
+
+/// An error as JSON.
+fn problem(status: StatusCode, what: &str) -> Response {
+    let body = json!({ "status": status.as_u16(), "error": what });
+    (status, Json(body)).into_response()
+}
+
+async fn ready(State(source): Shared) -> Response {
+    match source.engine().unready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(source): Shared) -> Response {
+    match export::render(&snapshot(&*source)) {
+        Ok(text) => {
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics cannot be written",
+        ),
+    }
+}
+
+async fn version() -> Response {
+    let (a, b, c, _) = gstreamer::version();
+    Json(json!({
+        "name": "glasswatch",
+        "version": env!("CARGO_PKG_VERSION"),
+        "gstreamer": format!("{a}.{b}.{c}"),
+        "event_schema_version": crate::notify::event::SCHEMA_VERSION,
+    }))
+    .into_response()
+}
+
+async fn index(State(source): Shared) -> Html<String> {
+    Html(page::index(
+        &source.instance(),
+        &source.streams(),
+        source.epoch(),
+    ))
+}
+
+async fn streams(State(source): Shared) -> Response {
+    let all = source.streams();
+    let list: Vec<_> = all.iter().map(|(status, _)| view::brief(status)).collect();
+    Json(json!({ "instance": source.instance(), "streams": list })).into_response()
+}
+
+async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
+    let all = source.streams();
+    match all.iter().find(|(status, _)| *status.stream.id == *id) {
+        Some(watched) => {
+            let open = source.ledger().open();
+            let defects: Vec<_> = open.iter().filter(|e| *e.stream == *id).collect();
+            let full = view::full(watched, source.epoch());
+            Json(json!({ "stream": full, "defects": as_refs(&defects) })).into_response()
+        }
+        None => problem(StatusCode::NOT_FOUND, "no such stream"),
+    }
+}
+
+/// `Arc`s as the events in them, for serialising.
+fn as_refs<'a>(events: &[&'a Arc<Event>]) -> Vec<&'a Event> {
+    events.iter().map(|e| &***e).collect()
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    stream: Option<String>,
+    open: Option<bool>,
+}
+
+async fn defects(
+    State(source): Shared,
+    filter: Result<Query<Filter>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Ok(Query(filter)) = filter else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "parameters are `stream=ID` and `open=true`",
+        );
+    };
+    let ledger = source.ledger();
+    let wanted = |e: &&Arc<Event>| filter.stream.as_deref().is_none_or(|id| *e.stream == *id);
+    let (open, recent) = (ledger.open(), ledger.recent());
+    let open: Vec<_> = open.iter().filter(wanted).collect();
+    let mut body = json!({ "open": as_refs(&open) });
+    if filter.open != Some(true) {
+        let recent: Vec<_> = recent.iter().filter(wanted).collect();
+        body["recent"] = json!(as_refs(&recent));
+    }
+    Json(body).into_response()
+}
+
+async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Response {
+    let gone = || problem(StatusCode::NOT_FOUND, "no such still");
+    let Some(folder) = source.evidence().folder else {
+        return gone();
+    };
+    let Some((path, kind)) = still_path(&path) else {
+        return gone();
+    };
+    match tokio::task::spawn_blocking(move || read_inside(&folder, &path)).await {
+        Ok(Some(bytes)) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response()
+        }
+        _ => gone(),
+    }
+}
+
+/// A relative path of plain, visible names that ends in a known kind of file.
+fn still_path(text: &str) -> Option<(PathBuf, &'static str)> {
+    let path = Path::new(text);
+    let plain = |part: Component<'_>| match part {
+        Component::Normal(name) => name
+            .to_str()
+            .is_some_and(|n| !n.starts_with('.') && !n.contains(['\\', '\0', ':'])),
+        _ => false,
+    };
+    let kind = match path.extension()?.to_str()? {
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "json" => "application/json",
+        _ => return None,
+    };
+    path.components()
+        .all(plain)
+        .then(|| (path.to_owned(), kind))
+}
+
+/// Reads a regular file that really lies inside `folder`, links resolved.
+fn read_inside(folder: &Path, path: &Path) -> Option<Vec<u8>> {
+    let folder = folder.canonicalize().ok()?;
+    let file = folder.join(path).canonicalize().ok()?;
+    let meta = file.metadata().ok()?;
+    let fits = file.starts_with(&folder) && meta.is_file() && meta.len() <= STILL_BYTES;
+    fits.then(|| std::fs::read(&file).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn only_plain_relative_stills_have_a_path() {
+        for bad in [
+            "../secret.jpg",
+            "a/../../b.jpg",
+            "/etc/x.jpg",
+            ".hidden/a.jpg",
+            "a/.b.png",
+            "a.txt",
+            "a",
+            "",
+            "a\\..\\b.jpg",
+            "a\0.jpg",
+            "./a.jpg/..",
+            "config.yaml",
+        ] {
+            assert!(still_path(bad).is_none(), "{bad:?}");
+        }
+        assert_eq!(
+            still_path("news1/2026-03-01_frozen/first.jpg").unwrap().1,
+            "image/jpeg"
+        );
+    }
+
+    #[test]
+    fn links_do_not_lead_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("in"), dir.path().join("out.jpg"));
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(&outside, "secret").unwrap();
+        std::fs::write(inside.join("a.jpg"), "still").unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("b.jpg")).unwrap();
+        assert_eq!(read_inside(&inside, Path::new("a.jpg")).unwrap(), b"still");
+        assert!(read_inside(&inside, Path::new("b.jpg")).is_none());
+        assert!(read_inside(&inside, Path::new("c.jpg")).is_none());
+    }
+}

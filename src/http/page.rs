@@ -1,0 +1,142 @@
+//! The index page: one table of streams, readable without scripts, colours or a mouse.
+
+use std::fmt::Write as _;
+
+use crate::lane::{State, Status};
+use crate::notify::event::{Epoch, clean, rfc3339_millis};
+use crate::telemetry::export::Watched;
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--ok:#0a6b2d;--warn:#8a4b00;--bad:#b00020;--dim:#555}
+@media(prefers-color-scheme:dark){:root{--ok:#6fdc8c;--warn:#ffb454;--bad:#ff8a8a;--dim:#bbb}}
+body{font:16px/1.5 system-ui,sans-serif;margin:1.5rem;max-width:80rem}
+table{border-collapse:collapse;width:100%}
+caption{text-align:left;padding:.5rem 0}
+th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #8886;vertical-align:top}
+.running,.ended{color:var(--ok)}.degraded{color:var(--warn)}.down{color:var(--bad);font-weight:700}
+.connecting,.dim{color:var(--dim)}
+";
+
+/// Text for HTML.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// State as shape and word; the colour only repeats it.
+fn shape(state: State) -> &'static str {
+    match state {
+        State::Connecting => "◌",
+        State::Running => "●",
+        State::Degraded => "▲",
+        State::Down => "✖",
+        State::Ended => "■",
+    }
+}
+
+/// Streams with trouble first, then by id.
+fn rank(status: &Status) -> u8 {
+    match status.state {
+        State::Down => 0,
+        State::Degraded => 1,
+        State::Connecting => 2,
+        State::Running => 3,
+        State::Ended => 4,
+    }
+}
+
+pub(super) fn index(instance: &str, watched: &[Watched], epoch: Epoch) -> String {
+    let mut rows: Vec<&Status> = watched.iter().map(|(status, _)| status).collect();
+    rows.sort_by(|a, b| (rank(a), &a.stream.id).cmp(&(rank(b), &b.stream.id)));
+    let trouble = rows.iter().filter(|s| rank(s) < 2).count();
+    let now = rfc3339_millis(epoch.utc(crate::ingest::clock::now()));
+    let mut out = String::new();
+    // Writing into a string cannot fail.
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta http-equiv=\"refresh\" content=\"5\"><title>{trouble} in trouble · Glasswatch</title>\
+         <style>{STYLE}</style></head><body><main><h1>Glasswatch</h1>\
+         <p>Instance {}. <a href=\"/api/v1/defects?open=true\">Open defects</a> · \
+         <a href=\"/api/v1/defects\">Recent events</a> · <a href=\"/api/v1/streams\">Streams (JSON)</a> · \
+         <a href=\"/metrics\">Metrics</a> · <a href=\"/readyz\">Readiness</a> · \
+         <a href=\"/version\">Version</a></p>\
+         <table><caption>{} streams, {trouble} in trouble, at {now}</caption><thead><tr>\
+         <th scope=\"col\">State</th><th scope=\"col\">Stream</th><th scope=\"col\">Tracks</th>\
+         <th scope=\"col\">Open defects</th></tr></thead><tbody>",
+        escape(instance),
+        rows.len(),
+    );
+    for status in rows {
+        row(&mut out, status);
+    }
+    out.push_str("</tbody></table></main></body></html>\n");
+    out
+}
+
+fn row(out: &mut String, status: &Status) {
+    let id = escape(&status.stream.id);
+    let state = status.state.as_str();
+    let cause = status
+        .cause
+        .map_or(String::new(), |c| format!(" ({})", c.as_str()));
+    let name = match status.stream.labels.get("name") {
+        Some(name) => format!(" <span class=\"dim\">{}</span>", escape(name)),
+        None => String::new(),
+    };
+    let tracks: Vec<_> = status
+        .tracks
+        .iter()
+        .map(|t| format!("{} {}", t.info.track, escape(&t.info.codec)))
+        .collect();
+    let defects: Vec<_> = status
+        .defects
+        .iter()
+        .map(|d| format!("{}: {}", d.severity.as_str(), escape(&d.says)))
+        .collect();
+    let defects = match defects.is_empty() {
+        true => "none".to_owned(),
+        false => defects.join("<br>"),
+    };
+    let _ = write!(
+        out,
+        "<tr><td class=\"{state}\"><span aria-hidden=\"true\">{}</span> {state}{cause}</td>\
+         <th scope=\"row\"><a href=\"/api/v1/streams/{id}\">{id}</a>{name}</th>\
+         <td>{}</td><td>{defects}</td></tr>",
+        shape(status.state),
+        tracks.join("<br>"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_text_cannot_become_markup() {
+        assert_eq!(
+            escape("<script>alert('x')&\"\u{7}"),
+            "&lt;script&gt;alert(&#39;x&#39;)&amp;&quot;"
+        );
+    }
+
+    #[test]
+    fn every_state_has_a_shape_and_a_colour_of_its_own_class() {
+        for state in State::ALL {
+            assert!(STYLE.contains(&format!(".{}", state.as_str())));
+            let twins = State::ALL.iter().filter(|s| shape(**s) == shape(state));
+            assert_eq!(twins.count(), 1);
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Builds the Prometheus text exposition from a snapshot, at scrape time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use detectors::base::{Arrival, Kind as TrackKind, Severity, Value, Why};
+use prometheus::TextEncoder;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+
+use super::names::{self, Family, Kind, SIGNAL_FAMILIES};
+use super::process::Process;
+use crate::config::Protocol;
+use crate::ingest::stats::{RequestResult, Stats};
+use crate::lane::{State, Status};
+use crate::notify::NotifyStats;
+use crate::notify::courier::DELAY_BUCKETS_SECS;
+use crate::notify::event::{Epoch, clean};
+use crate::notify::ledger::{RuleKey, Tally};
+
+/// One stream with its input counters.
+pub type Watched = (Status, Arc<Stats>);
+
+/// Health of the process as a whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Engine {
+    /// A configuration is loaded.
+    pub config_loaded: bool,
+    /// Going down: readiness is off.
+    pub draining: bool,
+    /// Pipelines whose teardown did not end in time.
+    pub wedged: usize,
+    /// Wedged pipelines from which on the process is unready.
+    pub wedged_limit: usize,
+    /// Whether the newest configuration was taken.
+    pub reload_ok: bool,
+    /// When a configuration was last taken.
+    pub reload_at: Arrival,
+}
+
+impl Engine {
+    /// Why the process is not ready, if it is not. Streams being down is no reason.
+    pub fn unready(&self) -> Option<&'static str> {
+        match self {
+            e if e.draining => Some("draining"),
+            e if !e.config_loaded => Some("no configuration"),
+            e if e.wedged >= e.wedged_limit => Some("too many pipelines are wedged"),
+            _ => None,
+        }
+    }
+}
+
+/// Evidence on disk.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EvidenceCounts {
+    /// Where stills are; `None` when none are kept.
+    pub folder: Option<PathBuf>,
+    /// Stills written.
+    pub written: u64,
+    /// Stills that could not be written.
+    pub failed: u64,
+    /// Stills left out for quota or rate.
+    pub skipped: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Everything a scrape tells.
+pub struct Snapshot {
+    /// Streams.
+    pub streams: Vec<Watched>,
+    /// Process health.
+    pub engine: Engine,
+    /// Receivers and events file.
+    pub notify: NotifyStats,
+    /// Rules that fired.
+    pub tallies: HashMap<RuleKey, Tally>,
+    /// Stills.
+    pub evidence: EvidenceCounts,
+    /// Process numbers.
+    pub process: Process,
+    /// Arrival clock to UTC.
+    pub epoch: Epoch,
+    /// When this snapshot was taken.
+    pub now: Arrival,
+}
+
+/// The text exposition (`text/plain; version=0.0.4`).
+pub fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
+    let mut page = Page::default();
+    process(&mut page, snapshot);
+    for (status, stats) in &snapshot.streams {
+        stream(&mut page, snapshot, status);
+        input(&mut page, status, stats);
+        signals(&mut page, status);
+        defects(&mut page, snapshot, status);
+    }
+    notifications(&mut page, snapshot);
+    TextEncoder::new().encode_to_string(&page.families())
+}
+
+/// One series of the page.
+#[derive(Debug, Clone)]
+enum Series {
+    Number(f64),
+    Delays {
+        counts: [u64; DELAY_BUCKETS_SECS.len() + 1],
+        sum: f64,
+    },
+}
+
+/// Series by family and label values; writing the same series twice keeps the later one.
+#[derive(Default)]
+struct Page {
+    series: BTreeMap<&'static str, (Option<&'static Family>, BTreeMap<Vec<String>, Series>)>,
+}
+
+impl Page {
+    fn put(&mut self, family: &'static Family, labels: &[&str], value: f64) {
+        self.insert(family, labels, Series::Number(value));
+    }
+
+    fn count(&mut self, family: &'static Family, labels: &[&str], value: u64) {
+        self.put(family, labels, value as f64);
+    }
+
+    fn flag(&mut self, family: &'static Family, labels: &[&str], value: bool) {
+        self.put(family, labels, f64::from(u8::from(value)));
+    }
+
+    fn maybe(&mut self, family: &'static Family, value: Option<f64>) {
+        if let Some(value) = value {
+            self.put(family, &[], value);
+        }
+    }
+
+    fn insert(&mut self, family: &'static Family, labels: &[&str], series: Series) {
+        debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
+        let (known, all) = self.series.entry(family.name).or_default();
+        *known = Some(family);
+        all.insert(labels.iter().map(|l| clean(l)).collect(), series);
+    }
+
+    fn families(self) -> Vec<MetricFamily> {
+        let with_family = |(family, series): (Option<&'static Family>, _)| Some((family?, series));
+        self.series
+            .into_values()
+            .filter_map(with_family)
+            .map(|(family, series): (_, BTreeMap<Vec<String>, Series>)| {
+                let mut out = MetricFamily::default();
+                out.set_name(family.name.to_owned());
+                out.set_help(family.help.to_owned());
+                out.set_field_type(match family.kind {
+                    Kind::Gauge => MetricType::GAUGE,
+                    Kind::Counter => MetricType::COUNTER,
+                    Kind::Histogram => MetricType::HISTOGRAM,
+                });
+                let metric = |(labels, series)| metric(family, labels, &series);
+                out.set_metric(series.into_iter().map(metric).collect());
+                out
+            })
+            .collect()
+    }
+}
+
+fn metric(family: &Family, labels: Vec<String>, series: &Series) -> Metric {
+    let pairs = family.labels.iter().zip(labels).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value);
+        pair
+    });
+    let mut out = Metric::from_label(pairs.collect());
+    match (family.kind, series) {
+        (Kind::Counter, Series::Number(value)) => {
+            let mut counter = Counter::default();
+            counter.set_value(*value);
+            out.set_counter(counter);
+        }
+        (_, Series::Number(value)) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(*value);
+            out.set_gauge(gauge);
+        }
+        (_, Series::Delays { counts, sum }) => {
+            let mut total = 0;
+            let mut buckets = Vec::with_capacity(DELAY_BUCKETS_SECS.len());
+            for (bound, count) in DELAY_BUCKETS_SECS.iter().zip(counts) {
+                total += count;
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*bound);
+                bucket.set_cumulative_count(total);
+                buckets.push(bucket);
+            }
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(buckets);
+            histogram.set_sample_count(counts.iter().sum());
+            histogram.set_sample_sum(*sum);
+            out.set_histogram(histogram);
+        }
+    }
+    out
+}
+
+fn process(page: &mut Page, snapshot: &Snapshot) {
+    let (a, b, c, _) = gstreamer::version();
+    let gstreamer = format!("{a}.{b}.{c}");
+    page.put(
+        &names::BUILD_INFO,
+        &[env!("CARGO_PKG_VERSION"), &gstreamer],
+        1.0,
+    );
+    let p = &snapshot.process;
+    page.maybe(&names::PROCESS_CPU, p.cpu_secs);
+    page.maybe(&names::PROCESS_RESIDENT, p.resident_bytes);
+    page.maybe(&names::PROCESS_VIRTUAL, p.virtual_bytes);
+    page.maybe(&names::PROCESS_OPEN_FDS, p.open_fds);
+    page.maybe(&names::PROCESS_MAX_FDS, p.max_fds);
+    page.maybe(&names::PROCESS_THREADS, p.threads);
+    page.maybe(&names::PROCESS_START, p.start_unix_secs);
+    let engine = &snapshot.engine;
+    page.flag(&names::CONFIG_OK, &[], engine.reload_ok);
+    page.put(
+        &names::CONFIG_TIME,
+        &[],
+        snapshot.epoch.unix_secs(engine.reload_at),
+    );
+    page.flag(&names::READY, &[], engine.unready().is_none());
+    page.count(&names::PIPELINES_WEDGED, &[], engine.wedged as u64);
+    page.count(&names::LOG_SUPPRESSED, &[], super::log::suppressed_total());
+    let evidence = &snapshot.evidence;
+    if evidence.folder.is_some() {
+        page.count(&names::EVIDENCE_WRITES, &["written"], evidence.written);
+        page.count(&names::EVIDENCE_WRITES, &["failed"], evidence.failed);
+        page.count(&names::EVIDENCE_WRITES, &["skipped"], evidence.skipped);
+        page.count(&names::EVIDENCE_BYTES, &[], evidence.bytes);
+    }
+}
+
+fn stream(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    let id = &*status.stream.id;
+    page.put(
+        &names::STREAM_INFO,
+        &[id, status.stream.input.protocol.as_str()],
+        1.0,
+    );
+    let up = matches!(status.state, State::Running | State::Degraded);
+    page.flag(&names::STREAM_UP, &[id], up);
+    for state in State::ALL {
+        page.flag(
+            &names::STREAM_STATE,
+            &[id, state.as_str()],
+            state == status.state,
+        );
+    }
+    page.put(&names::STREAM_MEDIA, &[id], status.media_secs);
+    page.count(&names::VIDEO_FRAMES_DROPPED, &[id], status.dropped_pictures);
+    page.count(&names::LANE_QUEUE, &[id], status.queued as u64);
+    for track in &status.tracks {
+        let name = track.info.track.to_string();
+        let (kind, frames) = match track.info.track.kind {
+            TrackKind::Video => ("video", &names::VIDEO_FRAMES),
+            TrackKind::Audio => ("audio", &names::AUDIO_SAMPLES),
+        };
+        let language = track.info.language.as_deref().unwrap_or("");
+        let info = [id, &name, kind, &track.info.codec, language];
+        page.put(&names::TRACK_INFO, &info, 1.0);
+        page.count(frames, &[id, &name], track.decoded);
+        if let Some(last) = track.last {
+            let unix = snapshot.epoch.unix_secs(last);
+            page.put(&names::STREAM_LAST_FRAME, &[id, &name], unix);
+        }
+    }
+    for d in &status.detectors {
+        let labels = [id, d.detector];
+        page.put(&names::DETECTOR_CPU, &labels, d.busy_nanos as f64 / 1e9);
+        page.count(
+            &names::DETECTOR_FRAMES,
+            &[id, d.detector, "analysed"],
+            d.analysed,
+        );
+        page.count(&names::DETECTOR_FRAMES, &[id, d.detector, "shed"], d.shed);
+        page.put(&names::DETECTOR_MEASURED, &labels, d.measured_secs);
+        page.put(&names::DETECTOR_DUE, &labels, d.due_secs);
+        page.flag(&names::DETECTOR_FAILED, &labels, d.failed);
+    }
+}
+
+fn input(page: &mut Page, status: &Status, stats: &Stats) {
+    let id = &*status.stream.id;
+    page.count(&names::STREAM_RESTARTS, &[id], stats.restarts.get());
+    page.count(&names::STREAM_INPUT_BYTES, &[id], stats.input_bytes.get());
+    page.count(&names::STREAM_SHED_BYTES, &[id], stats.shed_bytes.get());
+    page.count(
+        &names::DECODER_COMPLAINTS,
+        &[id],
+        stats.decoder_complaints.get(),
+    );
+    let protocol = status.stream.input.protocol;
+    let always_ts = matches!(protocol, Protocol::Udp | Protocol::Rtp | Protocol::Srt);
+    let packets = stats.ts_packets.get();
+    if always_ts || packets > 0 {
+        page.count(&names::TS_PACKETS, &[id], packets);
+        for (check, counter) in [
+            ("continuity_count_error", &stats.ts_continuity_errors),
+            ("transport_error", &stats.ts_transport_errors),
+            ("ts_sync_loss", &stats.ts_sync_losses),
+        ] {
+            page.count(&names::TS_ERRORS, &[id, check], counter.get());
+        }
+    }
+    if protocol == Protocol::Rtp {
+        page.count(&names::RTP_LOST, &[id], stats.rtp_lost.get());
+    }
+    if protocol == Protocol::Hls {
+        for result in RequestResult::ALL {
+            let labels = [id, result.as_str()];
+            let read = |all: &[crate::ingest::stats::Counter; 6]| {
+                all.get(result as usize).map_or(0, |c| c.get())
+            };
+            page.count(
+                &names::PLAYLIST_REQUESTS,
+                &labels,
+                read(&stats.playlist_requests),
+            );
+            page.count(
+                &names::SEGMENT_REQUESTS,
+                &labels,
+                read(&stats.segment_requests),
+            );
+        }
+        let change = stats.playlist_last_change_unix_ms.get();
+        if change > 0 {
+            page.put(&names::PLAYLIST_CHANGE, &[id], change as f64 / 1000.0);
+        }
+    }
+}
+
+fn signals(page: &mut Page, status: &Status) {
+    let id = &*status.stream.id;
+    let mut blind: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for d in &status.detectors {
+        for why in Why::ALL {
+            // Known in advance only where it happens: 8 reasons for each detector would be mostly zeros.
+            let unmeasurable = |l: &&crate::lane::Latest| {
+                l.detector == d.detector && l.reading.value == Value::Unmeasurable(*why)
+            };
+            let n = status.latest.iter().filter(unmeasurable).count() as u64;
+            if n > 0 {
+                blind.insert((d.detector, why.as_str()), n);
+            }
+        }
+    }
+    for ((detector, why), n) in blind {
+        page.count(&names::SIGNAL_UNMEASURABLE, &[id, detector, why], n);
+    }
+    for latest in &status.latest {
+        let Value::Measured(value) = latest.reading.value else {
+            continue;
+        };
+        let track = latest.track.map(|t| t.to_string()).unwrap_or_default();
+        let name = latest.signal.name;
+        page.put(
+            &names::SIGNAL_VALUE,
+            &[id, latest.detector, name, &track],
+            value,
+        );
+        for (detector, signal, family) in SIGNAL_FAMILIES {
+            if *detector == latest.detector && *signal == name {
+                page.put(family, &[id, &track], value);
+            }
+        }
+    }
+}
+
+fn defects(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    let id = &*status.stream.id;
+    for detector in &status.stream.detectors {
+        for rule in &detector.rules {
+            let labels = [id, detector.descriptor.name, rule.name];
+            let severity = rule.severity.as_str();
+            page.count(
+                &names::DEFECTS,
+                &[labels[0], labels[1], labels[2], severity],
+                0,
+            );
+            page.count(&names::DEFECT_ACTIVE, &labels, 0);
+            page.count(&names::DEFECT_ACTIVE_SECONDS, &labels, 0);
+        }
+    }
+    for ((stream, detector, rule), tally) in &snapshot.tallies {
+        if **stream != *id {
+            continue;
+        }
+        for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+            let raised = tally.raised(severity);
+            if raised > 0 {
+                let labels = [id, detector, rule, severity.as_str()];
+                page.count(&names::DEFECTS, &labels, raised);
+            }
+        }
+        let active = tally.active(snapshot.now).as_secs_f64();
+        page.count(
+            &names::DEFECT_ACTIVE,
+            &[id, detector, rule],
+            tally.open.into(),
+        );
+        page.put(&names::DEFECT_ACTIVE_SECONDS, &[id, detector, rule], active);
+    }
+}
+
+fn notifications(page: &mut Page, snapshot: &Snapshot) {
+    for r in &snapshot.notify.receivers {
+        let name = r.receiver.as_str();
+        for (result, count) in [
+            ("delivered", r.delivered),
+            ("retried", r.retried),
+            ("dead", r.dead),
+            ("dropped", r.dropped),
+        ] {
+            page.count(&names::NOTIFICATIONS, &[name, result], count);
+        }
+        page.count(&names::OUTBOX_PENDING, &[name], r.pending);
+        if let Some(oldest) = r.oldest {
+            let unix = snapshot.epoch.unix_secs(oldest);
+            page.put(&names::OUTBOX_OLDEST, &[name], unix);
+        }
+        let delays = Series::Delays {
+            counts: r.delays,
+            sum: r.delay_sum_secs,
+        };
+        page.insert(&names::NOTIFICATION_DELAY, &[name], delays);
+    }
+    if let Some(events) = snapshot.notify.events {
+        for (result, count) in [
+            ("written", events.written),
+            ("failed", events.failed),
+            ("dropped", events.dropped),
+        ] {
+            page.count(&names::EVENTS_WRITTEN, &[result], count);
+        }
+    }
+}
