@@ -1,1 +1,3 @@
 //! Detectors of audio defects.
+
+pub mod silence;

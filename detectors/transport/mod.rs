@@ -1,1 +1,3 @@
 //! Detectors of transport defects.
+
+pub mod loss;
