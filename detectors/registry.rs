@@ -1,9 +1,10 @@
 //! The table of all detectors, and contract tests over every row.
 
 use crate::base::Descriptor;
+use crate::video;
 
 /// Every detector, in the order in which they run and are listed.
-pub static REGISTRY: &[&Descriptor] = &[];
+pub static REGISTRY: &[&Descriptor] = &[&video::freeze::DETECTOR];
 
 /// The detector of that name.
 pub fn find(name: &str) -> Option<&'static Descriptor> {

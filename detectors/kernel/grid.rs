@@ -2,7 +2,7 @@
 
 use super::add_abs_diff;
 use super::half::HalfLuma;
-use super::tiles::TILE;
+use super::tiles::{TILE, total};
 
 /// Edge of a coding block in pixels: one tile.
 pub const BLOCK: usize = 2 * TILE;
@@ -104,9 +104,9 @@ impl Down {
     /// Step sums of the tile at `left`, on and off the grid, beyond those beside.
     fn of_tile(&self, left: usize) -> (f32, f32) {
         let sums = |steps: &[Vec<u16>; 3], has: bool| {
-            let sum = |v: &[u16]| v.iter().skip(left).take(TILE).sum::<u16>();
+            let sum = |v: &[u16]| total(v.get(left..(left + TILE).min(v.len())).unwrap_or(&[]));
             match steps {
-                [a, b, c] if has => f32::from(sum(b)) - f32::from(sum(a).max(sum(c))),
+                [a, b, c] if has => sum(b) - sum(a).max(sum(c)),
                 _ => 0.0,
             }
         };

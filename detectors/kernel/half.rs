@@ -4,12 +4,29 @@ use crate::plane::Plane;
 
 /// Mean of each 2x2 pixels, scaled to 8 bit and rounded. An odd last column or row is left out, unless it is the
 /// only one. Averaging halves the noise, and keeps steps on even (so also on coding) grids sharp.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct HalfLuma {
     samples: Vec<u8>,
     width: usize,
     height: usize,
     full: (usize, usize),
+}
+
+impl Clone for HalfLuma {
+    fn clone(&self) -> Self {
+        Self {
+            samples: self.samples.clone(),
+            width: self.width,
+            height: self.height,
+            full: self.full,
+        }
+    }
+
+    /// Uses the memory again: anchors change with every moving picture.
+    fn clone_from(&mut self, source: &Self) {
+        self.samples.clone_from(&source.samples);
+        (self.width, self.height, self.full) = (source.width, source.height, source.full);
+    }
 }
 
 impl HalfLuma {
@@ -66,13 +83,13 @@ impl HalfLuma {
 #[multiversion::multiversion(targets("x86_64+avx2"))]
 fn halve_u8(a: &[u8], b: &[u8], out: &mut [u8]) {
     if let (&[a], &[b]) = (a, b) {
-        out.fill(((u16::from(a) + u16::from(b) + 1) / 2) as u8);
+        out.fill((u16::from(a) + u16::from(b)).div_ceil(2) as u8);
         return;
     }
     let (a, b) = (a.as_chunks::<2>().0, b.as_chunks::<2>().0);
     for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-        let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
-        *out = ((sum + 2) / 4) as u8;
+        let two = |p: &[u8; 2]| u16::from(p[0]).wrapping_add(u16::from(p[1]));
+        *out = (two(a).wrapping_add(two(b)).wrapping_add(2) / 4) as u8;
     }
 }
 
@@ -88,8 +105,9 @@ fn halve_u16(a: &[u8], b: &[u8], shift: u8, out: &mut [u8]) {
     let half = 2u32 << shift;
     for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
         let (a, b) = (u32::from_le_bytes(*a), u32::from_le_bytes(*b));
-        let sum = (a & 0xffff) + (a >> 16) + (b & 0xffff) + (b >> 16);
-        *out = ((sum + half) >> (shift + 2)).min(255) as u8;
+        let two = |v: u32| (v & 0xffff).wrapping_add(v >> 16);
+        let sum = two(a).wrapping_add(two(b)).wrapping_add(half);
+        *out = (sum >> (shift & 15).wrapping_add(2)).min(255) as u8;
     }
 }
 

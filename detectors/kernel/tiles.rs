@@ -47,7 +47,7 @@ impl Tiles {
                     add_abs_diff(row, before.row(y), &mut sums.change);
                 }
             }
-            tiles.extend((0..columns).map(|x| sums.tile(x, rows.len(), before.is_some())));
+            sums.fold_into(&mut tiles, rows.len(), before.is_some());
         }
         Self { tiles, columns }
     }
@@ -55,6 +55,12 @@ impl Tiles {
     /// Tiles a row.
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Share (0..=1) of the tiles whose brightest sample is at or below `limit`.
+    pub fn dark_share(&self, limit: u8) -> f64 {
+        let dark = self.tiles.iter().filter(|t| t.max <= limit).count();
+        dark as f64 / self.tiles.len().max(1) as f64
     }
 
     /// All tiles, row by row.
@@ -77,10 +83,8 @@ pub fn differences(a: &HalfLuma, b: &HalfLuma, out: &mut Vec<f32>) {
         for y in rows.clone() {
             add_abs_diff(a.row(y), b.row(y), &mut sums);
         }
-        out.extend(sums.chunks(TILE).map(|c| {
-            let sum: u32 = c.iter().map(|&v| u32::from(v)).sum();
-            sum as f32 / (c.len() * rows.len()) as f32
-        }));
+        let scaled = |c: &[u16]| total(c) / (c.len() * rows.len()) as f32;
+        out.extend(sums.chunks(TILE).map(scaled));
     }
 }
 
@@ -116,33 +120,45 @@ impl Columns {
         self.max.fill(u8::MIN);
     }
 
-    fn tile(&self, x: usize, rows: usize, compared: bool) -> Tile {
-        let span = x * TILE..((x + 1) * TILE).min(self.sum.len());
-        let n = (span.len() * rows).max(1) as f32;
-        let total = |v: &[u16]| v.iter().map(|&v| u32::from(v)).sum::<u32>() as f32;
-        let mean = total(&self.sum[span.clone()]) / n;
-        let squares = self.squares[span.clone()].iter().sum::<u32>() as f32 / n;
-        Tile {
-            mean,
-            min: self.min[span.clone()]
-                .iter()
-                .copied()
-                .fold(u8::MAX, u8::min),
-            max: self.max[span.clone()]
-                .iter()
-                .copied()
-                .fold(u8::MIN, u8::max),
-            variance: (squares - mean * mean).max(0.0),
-            change: compared.then(|| total(&self.change[span]) / n),
-        }
+    /// Folds the columns into tiles of `rows` rows.
+    fn fold_into(&self, tiles: &mut Vec<Tile>, rows: usize, compared: bool) {
+        let columns = (self.sum.chunks(TILE).zip(self.squares.chunks(TILE)))
+            .zip(self.change.chunks(TILE))
+            .zip(self.min.chunks(TILE).zip(self.max.chunks(TILE)));
+        tiles.extend(columns.map(|(((sum, squares), change), (min, max))| {
+            let n = (sum.len() * rows) as f32;
+            let mean = total(sum) / n;
+            let squares = fold(squares, 0u32, u32::wrapping_add) as f32 / n;
+            Tile {
+                mean,
+                min: fold(min, u8::MAX, u8::min),
+                max: fold(max, u8::MIN, u8::max),
+                variance: (squares - mean * mean).max(0.0),
+                change: compared.then(|| total(change) / n),
+            }
+        }));
+    }
+}
+
+/// Sum of a tile's columns.
+pub(super) fn total(columns: &[u16]) -> f32 {
+    f32::from(fold(columns, 0, u16::wrapping_add))
+}
+
+/// Folds a tile's columns, whose number is fixed but at the right edge: that is what makes it quick.
+fn fold<T: Copy>(columns: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
+    match <&[T; TILE]>::try_from(columns) {
+        Ok(whole) => whole.iter().fold(start, |a, &b| f(a, b)),
+        Err(_) => columns.iter().fold(start, |a, &b| f(a, b)),
     }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx2"))]
 fn add_row(row: &[u8], sums: &mut [u16], squares: &mut [u32]) {
     for ((&v, sum), square) in row.iter().zip(sums).zip(squares) {
-        *sum += u16::from(v);
-        *square += u32::from(u16::from(v) * u16::from(v));
+        *sum = sum.wrapping_add(u16::from(v));
+        let v = u16::from(v);
+        *square = square.wrapping_add(u32::from(v.wrapping_mul(v)));
     }
 }
 
