@@ -79,7 +79,7 @@ impl<'a> Picture<'a> {
 
     /// Steps across the 16-pixel coding grid against steps beside it.
     pub fn grid(&self) -> &Grid {
-        self.grid.get_or_init(|| Grid::of(&self.luma))
+        self.grid.get_or_init(|| Grid::of(self.half()))
     }
 
     /// What the next picture of the track needs; consumes the picture.

@@ -1,27 +1,57 @@
 //! Steps across the coding grid.
 
-use crate::plane::Plane;
+use super::add_abs_diff;
+use super::half::HalfLuma;
+use super::tiles::{TILE, total};
 
-/// Edge of a coding block in pixels.
-pub const BLOCK: usize = 16;
+/// Edge of a coding block in pixels: one tile.
+pub const BLOCK: usize = 2 * TILE;
+/// Where the off-grid twin of a tile's edge lies, in half-resolution samples: off the 8- and 16-pixel grids.
+const OFF: usize = 3;
 
-/// For each 16x16 block, the step across its left and upper edge beyond the larger step beside that edge.
+/// For each 16x16 block, the step across its left or upper edge (whichever stands out more) beyond the larger
+/// step beside that edge, in 8-bit codes.
+///
+/// Measured on half-resolution luma, where a step on an even grid stays sharp. Real texture steps anywhere:
+/// the same measure off the grid ([`Grid::twins`]) tells how much of it is texture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
-    /// Seam strength per block in 8-bit codes, row by row; 0 in the first column/row for the missing edge.
     seams: Vec<f32>,
+    twins: Vec<f32>,
     columns: usize,
 }
 
 impl Grid {
-    /// Measures all seams of a plane.
-    pub fn of(plane: &Plane<'_>) -> Self {
-        let columns = plane.width().div_ceil(BLOCK);
-        let rows = plane.height().div_ceil(BLOCK);
-        Self {
-            seams: vec![0.0; columns * rows],
+    /// Measures all seams.
+    pub fn of(half: &HalfLuma) -> Self {
+        let (width, height) = (half.width(), half.height());
+        let columns = width.div_ceil(TILE);
+        let rows = height.div_ceil(TILE);
+        let mut grid = Self {
+            seams: Vec::with_capacity(columns * rows),
+            twins: Vec::with_capacity(columns * rows),
             columns,
+        };
+        // Steps to the left neighbour, summed down the tile; entry 0 has none.
+        let mut across = vec![0u16; width];
+        let mut down = Down::new(width);
+        for top in (0..height).step_by(TILE) {
+            let tall = (height - top).min(TILE);
+            across.fill(0);
+            for y in top..top + tall {
+                let row = half.row(y);
+                add_abs_diff(&row[1..], row, &mut across[1..]);
+            }
+            down.measure(half, top);
+            for left in (0..width).step_by(TILE) {
+                let wide = (width - left).min(TILE) as f32;
+                let seam = |x: usize| beyond(&across, x) / tall as f32;
+                let (on, off) = down.of_tile(left);
+                grid.seams.push(seam(left).max(on / wide).max(0.0));
+                grid.twins.push(seam(left + OFF).max(off / wide).max(0.0));
+            }
         }
+        grid
     }
 
     /// Blocks a row.
@@ -32,5 +62,135 @@ impl Grid {
     /// Seam strength of every block, row by row.
     pub fn seams(&self) -> &[f32] {
         &self.seams
+    }
+
+    /// The same measure 6 pixels right of and below each block's edges, where no coding grid lies.
+    pub fn twins(&self) -> &[f32] {
+        &self.twins
+    }
+}
+
+/// Step `at` beyond the larger step beside it; 0 at the border.
+fn beyond(steps: &[u16], at: usize) -> f32 {
+    match steps.get(at.saturating_sub(1)..at + 2) {
+        Some(&[before, here, after]) if at >= 2 => f32::from(here) - f32::from(before.max(after)),
+        _ => 0.0,
+    }
+}
+
+/// Steps downwards around a tile's upper edge and its twin, column by column.
+struct Down {
+    on: [Vec<u16>; 3],
+    off: [Vec<u16>; 3],
+    has_on: bool,
+    has_off: bool,
+}
+
+impl Down {
+    fn new(width: usize) -> Self {
+        Self {
+            on: std::array::from_fn(|_| vec![0; width]),
+            off: std::array::from_fn(|_| vec![0; width]),
+            has_on: false,
+            has_off: false,
+        }
+    }
+
+    fn measure(&mut self, half: &HalfLuma, top: usize) {
+        self.has_on = steps_around(half, top, &mut self.on);
+        self.has_off = steps_around(half, top + OFF, &mut self.off);
+    }
+
+    /// Step sums of the tile at `left`, on and off the grid, beyond those beside.
+    fn of_tile(&self, left: usize) -> (f32, f32) {
+        let sums = |steps: &[Vec<u16>; 3], has: bool| {
+            let sum = |v: &[u16]| total(v.get(left..(left + TILE).min(v.len())).unwrap_or(&[]));
+            match steps {
+                [a, b, c] if has => sum(b) - sum(a).max(sum(c)),
+                _ => 0.0,
+            }
+        };
+        (sums(&self.on, self.has_on), sums(&self.off, self.has_off))
+    }
+}
+
+/// Steps from row to row into `y - 1`, `y` and `y + 1`; `false` at the border.
+fn steps_around(half: &HalfLuma, y: usize, out: &mut [Vec<u16>; 3]) -> bool {
+    if y < 2 || y + 1 >= half.height() {
+        return false;
+    }
+    for (i, out) in out.iter_mut().enumerate() {
+        out.fill(0);
+        add_abs_diff(half.row(y + i - 2), half.row(y + i - 1), out);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plane::{Plane, Samples};
+
+    fn half(bytes: &[u8], width: usize, height: usize) -> HalfLuma {
+        HalfLuma::of(&Plane::new(Samples::U8(bytes), width, height, width).unwrap())
+    }
+
+    /// The definition, with signed per-pixel look-ups.
+    fn plain(half: &HalfLuma, left: usize, top: usize, off: usize) -> f32 {
+        let (w, h) = (half.width(), half.height());
+        let at = |x: usize, y: usize| f32::from(half.row(y)[x]);
+        let (bottom, right) = ((top + TILE).min(h), (left + TILE).min(w));
+        let column = |x: usize| {
+            (top..bottom)
+                .map(|y| (at(x, y) - at(x - 1, y)).abs())
+                .sum::<f32>()
+        };
+        let row = |y: usize| {
+            (left..right)
+                .map(|x| (at(x, y) - at(x, y - 1)).abs())
+                .sum::<f32>()
+        };
+        let (x, y) = (left + off, top + off);
+        let vertical = if x >= 2 && x + 1 < w {
+            (column(x) - column(x - 1).max(column(x + 1))) / (bottom - top) as f32
+        } else {
+            0.0
+        };
+        let horizontal = if y >= 2 && y + 1 < h {
+            (row(y) - row(y - 1).max(row(y + 1))) / (right - left) as f32
+        } else {
+            0.0
+        };
+        vertical.max(horizontal).max(0.0)
+    }
+
+    proptest! {
+        #[test]
+        fn seams_equal_definition(
+            width in 1usize..90, height in 1usize..60, bytes in prop::collection::vec(any::<u8>(), 90 * 60)
+        ) {
+            let half = half(&bytes, width, height);
+            let grid = Grid::of(&half);
+            for (i, (&seam, &twin)) in grid.seams().iter().zip(grid.twins()).enumerate() {
+                let (left, top) = (i % grid.columns() * TILE, i / grid.columns() * TILE);
+                prop_assert_eq!(seam, plain(&half, left, top, 0));
+                prop_assert_eq!(twin, plain(&half, left, top, OFF));
+            }
+        }
+    }
+
+    #[test]
+    fn a_misplaced_block_has_seams_and_no_twin() {
+        let mut bytes = vec![100; 64 * 64];
+        for y in 16..32 {
+            bytes[y * 64 + 32..y * 64 + 48].fill(140);
+        }
+        let grid = Grid::of(&half(&bytes, 64, 64));
+        assert_eq!(grid.seams()[4 + 2], 40.0);
+        assert!(grid.twins().iter().all(|&t| t == 0.0));
     }
 }

@@ -1,1 +1,3 @@
 //! Detectors of video defects.
+
+pub mod freeze;

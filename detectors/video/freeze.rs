@@ -1,0 +1,434 @@
+//! Frozen picture: the picture stands still while pictures keep arriving.
+//!
+//! A frozen programme that is encoded downstream of the fault is never bit-exact: every keyframe redraws it,
+//! frame types flicker, rate control sharpens it for seconds, and a clock or logo may run on top. Whole-picture
+//! means cannot tell that from two small players on a court. So tiles of 16x16 pixels are compared, each against
+//! what its own texture lets a codec do to it, and against an *anchor*: the picture with which the run began.
+//! Flicker comes back to the anchor; motion, however slow, does not.
+//!
+//! - A tile has *moved* when its mean difference to the anchor exceeds a few codes plus a share of its texture.
+//! - A picture is *still* when no more than a handful of tiles moved, or when everything that ever moved in the
+//!   run lies in a small region near the upper or lower edge (running clock, score, ticker).
+//! - Other pictures disturb the run. Short disturbances are forgiven (keyframe pulses); the anchor may be taken
+//!   anew twice while a run is young (the first pictures after motion are coded coarsely).
+//! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
+//!   to the next without a cut: then grain was added downstream.
+//!
+//! Black pictures are left to `black`: this detector answers 0. Missing pictures are left to the loss detector.
+//! Irreducible: a live, grain-free, motionless shot (slide, slate, held drawing) looks the same as a freeze.
+//!
+//! Cost: two passes over half-resolution luma, about 0.1 ms for 1080p, beyond the shared tile statistics.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::base::{
+    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
+    Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
+    Sink, Stamp, Unit, Why,
+};
+use crate::kernel::half::HalfLuma;
+use crate::kernel::spread::Spread;
+use crate::kernel::tiles::{Tile, Tiles, differences};
+
+static SIGNALS: [Signal; 2] = [
+    Signal {
+        name: "still_secs",
+        unit: "seconds",
+        range: (0.0, 1e9),
+        basis: Basis::Media,
+        help: "Seconds of media for which the picture has stood still.",
+    },
+    Signal {
+        name: "change_codes",
+        unit: "8-bit codes",
+        range: (0.0, 64.0),
+        basis: Basis::Media,
+        help: "Difference to the previous picture that 99 % of the tiles stay below.",
+    },
+];
+static STILL_SECS: &Signal = &SIGNALS[0];
+static CHANGE_CODES: &Signal = &SIGNALS[1];
+
+static OPTIONS: [OptionSpec; 3] = [
+    OptionSpec {
+        name: "moved_codes",
+        default: 2.5,
+        range: (0.5, 20.0),
+        help: "Difference beyond which a flat tile has moved.",
+    },
+    OptionSpec {
+        name: "texture_ratio",
+        default: 0.15,
+        range: (0.0, 1.0),
+        help: "Share of a tile's own contrast that is added to the limit, because codecs flicker there.",
+    },
+    OptionSpec {
+        name: "overlay_area_ratio",
+        default: 0.025,
+        range: (0.0, 0.2),
+        help: "Largest share of the picture that a running clock or score may take.",
+    },
+];
+
+/// The row of the registry.
+pub static DETECTOR: Descriptor = Descriptor {
+    name: "freeze",
+    doc: "The picture stands still although pictures keep arriving. Keyframe pulses, codec flicker, a running \
+          clock or a ticker do not hide it.",
+    needs: Needs {
+        scope: Scope::VideoTrack,
+        cost: Cost::Costly,
+        media: true,
+    },
+    signals: &SIGNALS,
+    rules: &[RuleSpec {
+        name: "frozen",
+        signal: "still_secs",
+        raise: Limit::AtLeast(2.0),
+        clear: Limit::AtMost(0.5),
+        hold: Duration::ZERO,
+        release: Duration::from_millis(200),
+        severity: Severity::Critical,
+        cause: Cause::Frozen,
+        says: "The picture stands still.",
+    }],
+    options: &OPTIONS,
+    build: |options| Box::new(Freeze::new(options)),
+};
+
+/// Disturbances that end a run, in seconds; while the picture is still they are forgiven slowly.
+const GRACE_SECS: f64 = 0.35;
+/// Forgiven seconds of disturbance per second of stillness: keyframes twice a second at 25 Hz stay below.
+const FORGIVEN: f64 = 0.15;
+/// How old a run may be when its anchor is taken anew: because the picture crept away, or because one step
+/// changed it (the first keyframe after motion).
+const CREEP_SECS: f64 = 1.3;
+const STEP_SECS: f64 = 3.0;
+/// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
+const HOLE_SECS: f64 = 1.0;
+/// Grain: half of the tiles change by this much, on half of the pictures. An encoded still shows 0.
+const GRAIN_CODES: f32 = 0.12;
+/// How far back grain and motion are remembered, and at most how many pictures.
+const MEMORY_SECS: f64 = 1.0;
+const MEMORY_PICTURES: usize = 128;
+
+#[derive(Debug)]
+struct Freeze {
+    moved_codes: f32,
+    texture_ratio: f32,
+    overlay_area_ratio: f64,
+    run: Option<Run>,
+    /// Where a new run would begin, while the present one is disturbed.
+    next: Option<Anchor>,
+    recent: VecDeque<Past>,
+    before: Option<MediaTime>,
+    differences: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    half: HalfLuma,
+    at: MediaTime,
+    abrupt: bool,
+}
+
+#[derive(Debug)]
+struct Run {
+    anchor: Anchor,
+    since: MediaTime,
+    last_still: MediaTime,
+    unrest_secs: f64,
+    renewals: u8,
+    /// Tiles that moved in still pictures of this run: an overlay, or a few strays.
+    touched: BTreeSet<usize>,
+}
+
+/// What is remembered of a picture.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    at: MediaTime,
+    /// Median change to the picture before, in codes.
+    median: f32,
+    /// Share of tiles that moved since the picture before.
+    moved: f64,
+}
+
+impl Freeze {
+    fn new(options: &Options) -> Self {
+        Self {
+            moved_codes: options.get("moved_codes") as f32,
+            texture_ratio: options.get("texture_ratio") as f32,
+            overlay_area_ratio: options.get("overlay_area_ratio"),
+            run: None,
+            next: None,
+            recent: VecDeque::new(),
+            before: None,
+            differences: Vec::new(),
+        }
+    }
+
+    fn restart(&mut self) {
+        self.run = None;
+        self.next = None;
+        self.recent.clear();
+        self.before = None;
+    }
+
+    fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
+        let Some(now) = at.media else {
+            self.restart();
+            out.put(STILL_SECS, Reading::unmeasurable(Why::NoTimestamps));
+            return;
+        };
+        let elapsed = self.before.map_or(0.0, |before| now.secs_after(before));
+        if at.gap == Gap::Discontinuity || !(0.0..=HOLE_SECS).contains(&elapsed) {
+            self.restart();
+        }
+        self.before = Some(now);
+
+        let tiles = picture.tiles();
+        let change = Spread::of(tiles.all().iter().filter_map(|t| t.change));
+        if picture.before().is_some() {
+            let codes = f64::from(change.quantile(0.99)).clamp(0.0, 64.0);
+            out.put(CHANGE_CODES, Reading::measured(codes));
+        }
+        if is_black(tiles, picture.range()) {
+            (self.run, self.next) = (None, None);
+            out.put(STILL_SECS, Reading::measured(0.0));
+            return;
+        }
+
+        let median = change.quantile(0.5);
+        let allowed = 1 + tiles.all().len() / 4000;
+        let slack = self.moved_codes + median.min(2.0);
+        let moved = (tiles.all().iter())
+            .filter(|t| t.change.is_some_and(|c| c > self.limit(slack, t)))
+            .count();
+        let past = Past {
+            at: now,
+            median,
+            moved: moved as f64 / tiles.all().len().max(1) as f64,
+        };
+        let abrupt = self.dies_abruptly(past);
+        // After pictures that we dropped, the difference says nothing about one picture's worth of motion.
+        if picture.before().is_some() && at.gap == Gap::None {
+            self.remember(past);
+        }
+
+        self.follow(now, elapsed, picture, (moved > allowed, abrupt, allowed));
+        let grain = self.grain();
+        if let Some(run) = &self.run {
+            let live = grain && !run.anchor_is_abrupt();
+            let still = run.last_still.secs_after(run.since).clamp(0.0, 1e9);
+            out.put(
+                STILL_SECS,
+                match live {
+                    true => Reading::measured(0.0),
+                    false => Reading::measured(still).since(Some(run.since)),
+                },
+            );
+        }
+    }
+
+    /// Compares with the anchor, and continues, renews or ends the run.
+    fn follow(
+        &mut self,
+        now: MediaTime,
+        elapsed: f64,
+        picture: &Picture<'_>,
+        (moving, abrupt, allowed): (bool, bool, usize),
+    ) {
+        let half = picture.half();
+        let begin = || Anchor {
+            half: half.clone(),
+            at: now,
+            abrupt,
+        };
+        let Some(mut run) = self.run.take() else {
+            self.run = Some(Run::new(begin()));
+            return;
+        };
+        let tiles = picture.tiles();
+        differences(half, &run.anchor.half, &mut self.differences);
+        if self.differences.len() != tiles.all().len() {
+            self.run = Some(Run::new(begin()));
+            return;
+        }
+        let median = Spread::of(self.differences.iter().copied()).quantile(0.5);
+        let slack = self.moved_codes + median.min(2.0);
+        // Tiles that moved and are not known to: their index, and by how many times the limit.
+        let fresh: Vec<(usize, f32)> = (tiles.all().iter().zip(&self.differences).enumerate())
+            .map(|(i, (tile, difference))| (i, difference / self.limit(slack, tile)))
+            .filter(|&(i, times)| times > 1.0 && !run.touched.contains(&i))
+            .collect();
+        let shape = Shape {
+            columns: tiles.columns(),
+            rows: tiles.all().len().div_ceil(tiles.columns().max(1)),
+        };
+        let all = || run.touched.iter().copied().chain(fresh.iter().map(|f| f.0));
+        let calm = fresh.len() <= allowed && run.touched.len() + fresh.len() <= 4 * allowed;
+        if fresh.is_empty() || calm || shape.is_overlay(all(), self.overlay_area_ratio) {
+            run.touched.extend(fresh.iter().map(|f| f.0));
+            run.last_still = now;
+            run.unrest_secs = (run.unrest_secs - FORGIVEN * elapsed).max(0.0);
+            self.next = None;
+            self.run = Some(run);
+            return;
+        }
+
+        let far = fresh.iter().filter(|f| f.1 > 2.0).count() > allowed;
+        run.unrest_secs += elapsed;
+        match &mut self.next {
+            Some(next) if moving => {
+                next.half.clone_from(half);
+                (next.at, next.abrupt) = (now, abrupt);
+            }
+            Some(_) => {}
+            None => self.next = Some(begin()),
+        }
+        if run.unrest_secs <= GRACE_SECS {
+            self.run = Some(run);
+            return;
+        }
+        let next = self.next.take().unwrap_or_else(begin);
+        let age = next.at.secs_after(run.since);
+        let settled = now.secs_after(next.at) >= 0.7 * GRACE_SECS;
+        let young = age
+            <= if run.renewals == 0 {
+                STEP_SECS
+            } else {
+                CREEP_SECS
+            };
+        if settled && young && !far && run.renewals < 2 {
+            run.renew(next, now);
+            self.run = Some(run);
+        } else {
+            self.run = Some(Run::new(next));
+        }
+    }
+
+    /// Difference beyond which a tile has moved.
+    fn limit(&self, slack: f32, tile: &Tile) -> f32 {
+        slack + self.texture_ratio * tile.variance.sqrt()
+    }
+
+    fn remember(&mut self, past: Past) {
+        self.recent.push_back(past);
+        while self.recent.len() > MEMORY_PICTURES
+            || (self.recent.front()).is_some_and(|p| past.at.secs_after(p.at) > MEMORY_SECS)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Whether every picture brings fresh grain.
+    fn grain(&self) -> bool {
+        let grainy = self
+            .recent
+            .iter()
+            .filter(|p| p.median >= GRAIN_CODES)
+            .count();
+        self.recent.len() >= 8 && 2 * grainy > self.recent.len()
+    }
+
+    /// Whether this picture still moves as much as the second before it, and is no cut: if the next ones stand
+    /// still, motion died from one picture to the next, as it does in a freeze and hardly ever before a camera.
+    fn dies_abruptly(&self, now: Past) -> bool {
+        let mut moved: Vec<f64> = self.recent.iter().map(|p| p.moved).collect();
+        if moved.len() < 8 {
+            return false;
+        }
+        moved.sort_by(f64::total_cmp);
+        let usual = moved[moved.len() / 2];
+        usual >= 0.02 && (0.4 * usual..=3.0 * usual + 0.05).contains(&now.moved)
+    }
+}
+
+impl Run {
+    fn new(anchor: Anchor) -> Self {
+        Self {
+            since: anchor.at,
+            last_still: anchor.at,
+            anchor,
+            unrest_secs: 0.0,
+            renewals: 0,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    fn renew(&mut self, next: Anchor, now: MediaTime) {
+        let abrupt = self.anchor.abrupt;
+        self.anchor = Anchor { abrupt, ..next };
+        self.last_still = now;
+        self.unrest_secs = 0.0;
+        self.renewals += 1;
+        self.touched.clear();
+    }
+
+    fn anchor_is_abrupt(&self) -> bool {
+        self.anchor.abrupt
+    }
+}
+
+/// The picture as rows and columns of tiles.
+struct Shape {
+    columns: usize,
+    rows: usize,
+}
+
+impl Shape {
+    /// Whether the tiles fill at most four small boxes, or a thin band, near the upper or lower edge: where
+    /// clocks, scores and tickers stand. A mouth or a far player moves elsewhere, or wanders.
+    fn is_overlay(&self, tiles: impl Iterator<Item = usize>, area_ratio: f64) -> bool {
+        let mut boxes: Vec<[usize; 4]> = Vec::new();
+        for tile in tiles {
+            let (x, y) = (tile % self.columns.max(1), tile / self.columns.max(1));
+            let near =
+                |b: &[usize; 4]| x + 3 >= b[0] && x <= b[2] + 3 && y + 3 >= b[1] && y <= b[3] + 3;
+            match boxes.iter().position(near) {
+                Some(i) => {
+                    let [x0, y0, x1, y1] = boxes[i];
+                    boxes[i] = [x0.min(x), y0.min(y), x1.max(x), y1.max(y)];
+                }
+                None if boxes.len() < 4 => boxes.push([x, y, x, y]),
+                None => return false,
+            }
+        }
+        let margin = self.rows.div_ceil(4);
+        let (mut area, mut tall) = (0, 0);
+        for [x0, y0, x1, y1] in boxes {
+            if y1 >= margin && y0 + margin < self.rows {
+                return false;
+            }
+            area += (x1 - x0 + 1) * (y1 - y0 + 1);
+            tall = tall.max(y1 - y0 + 1);
+        }
+        let share = area as f64 / (self.columns * self.rows).max(1) as f64;
+        let band = tall as f64 <= 0.1 * self.rows as f64;
+        share <= area_ratio || (band && share <= 4.0 * area_ratio)
+    }
+}
+
+/// Near-black and flat: the black detector's business.
+fn is_black(tiles: &Tiles, range: Range) -> bool {
+    let limit = match range {
+        Range::Limited => 38,
+        Range::Full => 26,
+    };
+    tiles.dark_share(limit) >= 0.98
+}
+
+impl Detector for Freeze {
+    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
+        match unit.media {
+            Media::Video(picture) => self.picture(&unit.at, picture, out),
+            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
+            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
+        }
+    }
+
+    fn reset(&mut self, _cause: Reset) {
+        self.restart();
+    }
+}
