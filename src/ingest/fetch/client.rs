@@ -12,7 +12,7 @@ use detectors::base::Cause;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, redirect};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::pace::{Pacer, RETRY_AFTER_MAX};
@@ -20,12 +20,12 @@ use super::policy::{self, Forbidden, Guard, Unresolved, shown};
 use super::{FetchError, RequestResult};
 use crate::config::{Input, Limits};
 use crate::ingest::stats::Stats;
-use crate::transport::playlist::ByteRange;
+use crate::transport::playlist::{self, ByteRange, Playlist, PlaylistError};
 
 /// What a request is for; chooses the size limit, the counters and whether compression is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// A playlist: [`Limits::playlist_bytes`], gzip, counted as a playlist request.
+    /// A playlist: [`Limits::playlist_bytes`], gzip, counted as a playlist request; see [`Fetcher::playlist`].
     Playlist,
     /// Media or an initialisation segment: [`Limits::segment_bytes`], counted as a segment request and as input.
     Segment,
@@ -50,7 +50,8 @@ pub struct Request<'a> {
     pub range: Option<ByteRange>,
     /// Bytes of that part which are there already.
     pub skip: u64,
-    /// Longest time from the call to the last byte; ignored for [`What::Endless`].
+    /// Longest time spent waiting for the body in all; ignored for [`What::Endless`]. Time in which nobody asks for
+    /// more (a full decoder) does not count.
     pub total: Duration,
 }
 
@@ -121,6 +122,36 @@ impl Fetcher {
             _ => self.open_http(request).await,
         };
         opened.inspect_err(|error| self.count(request.what, error.result()))
+    }
+
+    /// Gets and reads a playlist, and tells the URL it came from in the end.
+    pub async fn playlist(
+        &self,
+        url: &Url,
+        referrer: Option<&Url>,
+    ) -> Result<(Url, Playlist), FetchError> {
+        let request = Request {
+            url,
+            referrer,
+            what: What::Playlist,
+            range: None,
+            skip: 0,
+            total: self.limits.connect + self.limits.idle,
+        };
+        let (base, bytes) = self.bytes(request).await?;
+        let parsed = playlist::parse(&bytes).map_err(|error| {
+            let cause = match error {
+                PlaylistError::TooLong => Cause::TooLarge,
+                PlaylistError::NotAPlaylist | PlaylistError::IFramesOnly => Cause::PlaylistInvalid,
+            };
+            FetchError::new(cause, format!("{}: {error}", shown(&base)))
+        });
+        let result = match &parsed {
+            Ok(_) => RequestResult::Ok,
+            Err(_) => RequestResult::Parse,
+        };
+        self.count(What::Playlist, result);
+        parsed.map(|parsed| (base, parsed))
     }
 
     /// Gets a whole body and the URL it came from in the end.
@@ -295,7 +326,6 @@ impl Fetcher {
     }
 
     fn body(&self, request: Request<'_>, url: Url, source: Bytesource, drop: u64) -> Body<'_> {
-        let deadline = (request.what != What::Endless).then(|| Instant::now() + request.total);
         Body {
             fetcher: self,
             url,
@@ -306,7 +336,7 @@ impl Fetcher {
                 .range
                 .map(|range| range.len.saturating_sub(request.skip)),
             budget: self.size_limit(request.what),
-            deadline,
+            patience: (request.what != What::Endless).then_some(request.total),
             over: false,
         }
     }
@@ -330,7 +360,7 @@ pub struct Body<'a> {
     drop: u64,
     wanted: Option<u64>,
     budget: u64,
-    deadline: Option<Instant>,
+    patience: Option<Duration>,
     over: bool,
 }
 
@@ -347,7 +377,11 @@ impl Body<'_> {
     /// request's total deadline. After an error or the end there is nothing more.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         while !self.over {
+            let began = Instant::now();
             let read = self.read().await;
+            if let Some(patience) = &mut self.patience {
+                *patience = patience.saturating_sub(began.elapsed());
+            }
             match read {
                 Ok(Some(chunk)) => {
                     if let Some(bytes) = self.cut(chunk) {
@@ -368,7 +402,10 @@ impl Body<'_> {
         if !self.over {
             self.over = true;
             self.source = Bytesource::Empty;
-            self.fetcher.count(self.what, result);
+            // A playlist that arrived is counted when it has been read.
+            if (self.what, result) != (What::Playlist, RequestResult::Ok) {
+                self.fetcher.count(self.what, result);
+            }
         }
     }
 
@@ -379,11 +416,10 @@ impl Body<'_> {
                 format!("{} ended the body early", shown(url)),
             )
         };
-        let now = Instant::now();
-        let idle = now + self.fetcher.limits.idle;
-        let until = self.deadline.map_or(idle, |deadline| deadline.min(idle));
+        let idle = self.fetcher.limits.idle;
+        let wait = self.patience.map_or(idle, |patience| patience.min(idle));
         let chunk = match &mut self.source {
-            Bytesource::Http(response) => match timeout_at(until, response.chunk()).await {
+            Bytesource::Http(response) => match timeout(wait, response.chunk()).await {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) if error.is_timeout() => return Err(silent(&self.url)),
                 Ok(Err(_)) => return Err(short(&self.url)),
