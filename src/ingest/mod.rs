@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod convert;
+pub mod crypt;
 pub mod fetch;
 pub mod source;
 pub mod stats;

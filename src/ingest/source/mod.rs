@@ -1,5 +1,9 @@
 //! Sources, one file per protocol: each brings bytes (or whole files) to a [`Converter`](super::convert::Converter).
 
+pub mod hls;
+pub mod http;
+mod tell;
+
 use std::sync::Arc;
 
 use detectors::base::Cause;

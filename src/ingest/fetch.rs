@@ -1,1 +1,0 @@
-//! HTTP with limits: address policy, redirects, deadlines, body sizes, request pacing.

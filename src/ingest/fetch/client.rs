@@ -1,0 +1,628 @@
+//! One stream's way to its origin.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use detectors::base::Cause;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Response, StatusCode, redirect};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::pace::{Pacer, RETRY_AFTER_MAX};
+use super::policy::{self, Forbidden, Guard, Unresolved, shown};
+use super::{FetchError, RequestResult};
+use crate::config::{Input, Limits};
+use crate::ingest::stats::Stats;
+use crate::transport::playlist::{self, ByteRange, Playlist, PlaylistError};
+
+/// What a request is for; chooses the size limit, the counters and whether compression is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A playlist: [`Limits::playlist_bytes`], gzip, counted as a playlist request; see [`Fetcher::playlist`].
+    Playlist,
+    /// Media or an initialisation segment: [`Limits::segment_bytes`], counted as a segment request and as input.
+    Segment,
+    /// A decryption key: at most 64 KiB, counted as a segment request.
+    Key,
+    /// Endless media: no size limit, no total deadline, counted as a segment request and as input.
+    Endless,
+}
+
+const KEY_BYTES: usize = 64 << 10;
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What to get.
+    pub url: &'a Url,
+    /// The playlist that named it. A `file:` URL is followed only from a local playlist.
+    pub referrer: Option<&'a Url>,
+    /// What for.
+    pub what: What,
+    /// Part of it.
+    pub range: Option<ByteRange>,
+    /// Bytes of that part which are there already.
+    pub skip: u64,
+    /// Longest time spent waiting for the body in all; ignored for [`What::Endless`]. Time in which nobody asks for
+    /// more (a full decoder) does not count.
+    pub total: Duration,
+}
+
+/// Fetches for one stream, within its limits.
+///
+/// Extra headers go to the host, scheme and port of the configured URL only, never to another host that a playlist
+/// or redirect names. Proxy variables of the environment are not used: the address policy holds at the connection.
+#[derive(Debug)]
+pub struct Fetcher {
+    client: Client,
+    home: Url,
+    local_root: Option<PathBuf>,
+    headers: HeaderMap,
+    limits: Limits,
+    allow_private: bool,
+    stats: Arc<Stats>,
+    /// Spaces this stream's retries.
+    pub pacer: Pacer,
+}
+
+impl Fetcher {
+    /// A fetcher for this input. Fails on a URL or header that HTTP cannot carry.
+    pub fn new(input: &Input, stats: Arc<Stats>) -> Result<Self, FetchError> {
+        let bad = |what: &str| FetchError::new(Cause::SchemeRefused, what);
+        let home = Url::parse(input.url.expose()).map_err(|_| bad("the URL cannot be read"))?;
+        let local_root = match home.scheme() {
+            "file" => home
+                .to_file_path()
+                .ok()
+                .and_then(|path| path.parent().map(Path::to_owned)),
+            _ => None,
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &input.headers {
+            let name = HeaderName::try_from(name.as_str())
+                .map_err(|_| bad("a configured header name is not valid"))?;
+            let mut value = HeaderValue::try_from(value.expose())
+                .map_err(|_| bad("a configured header value is not valid"))?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        Ok(Self {
+            client: client(input.allow_private, input.limits.connect)?,
+            home,
+            local_root,
+            headers,
+            limits: input.limits,
+            allow_private: input.allow_private,
+            stats,
+            pacer: Pacer::default(),
+        })
+    }
+
+    /// The configured URL.
+    pub fn home(&self) -> &Url {
+        &self.home
+    }
+
+    /// Limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sends a request and follows redirects; returns with the response's head.
+    pub async fn open(&self, request: Request<'_>) -> Result<Body<'_>, FetchError> {
+        let opened = match request.url.scheme() {
+            "file" => self.open_file(request).await,
+            _ => self.open_http(request).await,
+        };
+        opened.inspect_err(|error| self.count(request.what, error.result()))
+    }
+
+    /// Gets and reads a playlist, and tells the URL it came from in the end.
+    pub async fn playlist(
+        &self,
+        url: &Url,
+        referrer: Option<&Url>,
+    ) -> Result<(Url, Playlist), FetchError> {
+        let request = Request {
+            url,
+            referrer,
+            what: What::Playlist,
+            range: None,
+            skip: 0,
+            total: self.limits.connect + self.limits.idle,
+        };
+        let (base, bytes) = self.bytes(request).await?;
+        let parsed = playlist::parse(&bytes).map_err(|error| {
+            let cause = match error {
+                PlaylistError::TooLong => Cause::TooLarge,
+                PlaylistError::NotAPlaylist | PlaylistError::IFramesOnly => Cause::PlaylistInvalid,
+            };
+            FetchError::new(cause, format!("{}: {error}", shown(&base)))
+        });
+        let result = match &parsed {
+            Ok(_) => RequestResult::Ok,
+            Err(_) => RequestResult::Parse,
+        };
+        self.count(What::Playlist, result);
+        parsed.map(|parsed| (base, parsed))
+    }
+
+    /// Gets a whole body and the URL it came from in the end.
+    pub async fn bytes(&self, request: Request<'_>) -> Result<(Url, Bytes), FetchError> {
+        let mut body = self.open(request).await?;
+        let mut whole = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok((body.url, whole.into()))
+    }
+
+    fn count(&self, what: What, result: RequestResult) {
+        let counters = match what {
+            What::Playlist => &self.stats.playlist_requests,
+            What::Segment | What::Key | What::Endless => &self.stats.segment_requests,
+        };
+        if let Some(counter) = counters.get(result as usize) {
+            counter.add(1);
+        }
+    }
+
+    fn size_limit(&self, what: What) -> u64 {
+        let bytes = match what {
+            What::Playlist => self.limits.playlist_bytes,
+            What::Segment => self.limits.segment_bytes,
+            What::Key => KEY_BYTES,
+            What::Endless => return u64::MAX,
+        };
+        bytes as u64
+    }
+
+    async fn open_file(&self, request: Request<'_>) -> Result<Body<'_>, FetchError> {
+        let from_file = request.referrer.is_none_or(|from| from.scheme() == "file");
+        let Some(root) = self.local_root.as_ref().filter(|_| from_file) else {
+            return Err(FetchError::new(
+                Cause::SchemeRefused,
+                "the scheme file may not be followed",
+            ));
+        };
+        let path = policy::local_file(request.url, root)?;
+        let unreadable =
+            |e: io::Error| FetchError::new(Cause::FileUnreadable, e.kind().to_string());
+        let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let start = request.range.map_or(0, |range| range.start) + request.skip;
+        if start > 0 {
+            file.seek(io::SeekFrom::Start(start))
+                .await
+                .map_err(unreadable)?;
+        }
+        self.pacer.note(Instant::now());
+        Ok(self.body(request, request.url.clone(), Bytesource::File(file), 0))
+    }
+
+    async fn open_http(&self, request: Request<'_>) -> Result<Body<'_>, FetchError> {
+        let mut url = request.url.clone();
+        for hop in 0..=self.limits.redirects {
+            self.check_hop(&url, request.url, hop)?;
+            let response = self
+                .send(&url, &request)
+                .await
+                .map_err(|error| match error {
+                    error if hop > 0 && error.cause == Cause::AddressRefused => FetchError {
+                        cause: Cause::RedirectRefused,
+                        ..error
+                    },
+                    error => error,
+                })?;
+            let status = response.status();
+            if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+                url = location(&response, &url)?;
+                continue;
+            }
+            return self.accept(request, url, response);
+        }
+        Err(FetchError::new(
+            Cause::RedirectRefused,
+            format!(
+                "{} redirects more than {} times",
+                shown(request.url),
+                self.limits.redirects
+            ),
+        ))
+    }
+
+    fn check_hop(&self, url: &Url, first: &Url, hop: usize) -> Result<(), FetchError> {
+        let checked = policy::check_url(url, self.allow_private);
+        if hop == 0 {
+            return checked;
+        }
+        let downgraded = first.scheme() == "https" && url.scheme() != "https";
+        if checked.is_err() || downgraded {
+            return Err(FetchError::new(
+                Cause::RedirectRefused,
+                format!(
+                    "{} redirects to a place that may not be followed",
+                    shown(first)
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn send(&self, url: &Url, request: &Request<'_>) -> Result<Response, FetchError> {
+        let mut builder = self.client.get(url.clone());
+        if url.scheme() == self.home.scheme()
+            && url.host() == self.home.host()
+            && url.port_or_known_default() == self.home.port_or_known_default()
+        {
+            builder = builder.headers(self.headers.clone());
+        }
+        if request.what != What::Playlist {
+            builder = builder.header(header::ACCEPT_ENCODING, "identity");
+        }
+        if let Some(value) = range_header(request) {
+            builder = builder.header(header::RANGE, value);
+        }
+        self.pacer.note(Instant::now());
+        // A little later than the connection's own deadline, so that a peer that is not there and one that
+        // accepts and stays silent are told apart.
+        let first_byte = self.limits.connect + self.limits.connect / 20;
+        match timeout(first_byte, builder.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(judge(&error, url)),
+            Err(_) => Err(FetchError::new(
+                Cause::Timeout,
+                format!("{} accepted the connection and did not answer", shown(url)),
+            )),
+        }
+    }
+
+    fn accept(
+        &self,
+        request: Request<'_>,
+        url: Url,
+        response: Response,
+    ) -> Result<Body<'_>, FetchError> {
+        let status = response.status();
+        let wanted_start = request.range.map_or(0, |range| range.start) + request.skip;
+        let resumed_past_end = request.skip > 0
+            && request.range.is_none()
+            && status == StatusCode::RANGE_NOT_SATISFIABLE;
+        if resumed_past_end {
+            return Ok(self.body(request, url, Bytesource::Empty, 0));
+        }
+        if !status.is_success() {
+            return Err(refused(&response, &url));
+        }
+        let drop = match (range_header(&request).is_some(), status) {
+            (true, StatusCode::PARTIAL_CONTENT) => match range_start(&response) {
+                Some(start) if start <= wanted_start => wanted_start - start,
+                _ => {
+                    return Err(FetchError::new(
+                        Cause::HttpClientError,
+                        format!("{} answered with another byte range", shown(&url)),
+                    ));
+                }
+            },
+            // The server ignores ranges: cut the part out here.
+            (true, _) => wanted_start,
+            (false, _) => 0,
+        };
+        let limit = self.size_limit(request.what);
+        let needed = match request.range {
+            Some(range) => Some(drop.saturating_add(range.len.saturating_sub(request.skip))),
+            None => response.content_length(),
+        };
+        if needed.is_some_and(|needed| needed > limit) {
+            return Err(too_large(&url));
+        }
+        Ok(self.body(request, url, Bytesource::Http(response), drop))
+    }
+
+    fn body(&self, request: Request<'_>, url: Url, source: Bytesource, drop: u64) -> Body<'_> {
+        Body {
+            fetcher: self,
+            url,
+            source,
+            what: request.what,
+            drop,
+            wanted: request
+                .range
+                .map(|range| range.len.saturating_sub(request.skip)),
+            budget: self.size_limit(request.what),
+            patience: (request.what != What::Endless).then_some(request.total),
+            over: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Bytesource {
+    Http(Response),
+    File(tokio::fs::File),
+    Empty,
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+pub struct Body<'a> {
+    fetcher: &'a Fetcher,
+    /// Where it came from, after redirects.
+    pub url: Url,
+    source: Bytesource,
+    what: What,
+    drop: u64,
+    wanted: Option<u64>,
+    budget: u64,
+    patience: Option<Duration>,
+    over: bool,
+}
+
+impl Body<'_> {
+    /// `Content-Length` of an HTTP answer, when told.
+    pub fn length(&self) -> Option<u64> {
+        match &self.source {
+            Bytesource::Http(response) => response.content_length(),
+            Bytesource::File(_) | Bytesource::Empty => None,
+        }
+    }
+
+    /// The next bytes, or `None` at the end. Waits at most [`Limits::idle`] for them, and never beyond the
+    /// request's total deadline. After an error or the end there is nothing more.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        while !self.over {
+            let began = Instant::now();
+            let read = self.read().await;
+            if let Some(patience) = &mut self.patience {
+                *patience = patience.saturating_sub(began.elapsed());
+            }
+            match read {
+                Ok(Some(chunk)) => {
+                    if let Some(bytes) = self.cut(chunk) {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(None) => self.end(RequestResult::Ok),
+                Err(error) => {
+                    self.end(error.result());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn end(&mut self, result: RequestResult) {
+        if !self.over {
+            self.over = true;
+            self.source = Bytesource::Empty;
+            // A playlist that arrived is counted when it has been read.
+            if (self.what, result) != (What::Playlist, RequestResult::Ok) {
+                self.fetcher.count(self.what, result);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let short = |url: &Url| {
+            FetchError::new(
+                Cause::PeerClosed,
+                format!("{} ended the body early", shown(url)),
+            )
+        };
+        let idle = self.fetcher.limits.idle;
+        let wait = self.patience.map_or(idle, |patience| patience.min(idle));
+        let chunk = match &mut self.source {
+            Bytesource::Http(response) => match timeout(wait, response.chunk()).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) if error.is_timeout() => return Err(silent(&self.url)),
+                Ok(Err(_)) => return Err(short(&self.url)),
+                Err(_) => return Err(silent(&self.url)),
+            },
+            Bytesource::File(file) => {
+                let mut buffer = vec![0; 64 << 10];
+                let read = file
+                    .read(&mut buffer)
+                    .await
+                    .map_err(|e| FetchError::new(Cause::FileUnreadable, e.kind().to_string()))?;
+                buffer.truncate(read);
+                (read > 0).then(|| buffer.into())
+            }
+            Bytesource::Empty => None,
+        };
+        let Some(chunk) = chunk else {
+            return match self.wanted {
+                Some(missing) if missing > 0 && self.what != What::Endless => Err(short(&self.url)),
+                _ => Ok(None),
+            };
+        };
+        let size = chunk.len() as u64;
+        if matches!(self.what, What::Segment | What::Endless) {
+            self.fetcher.stats.input_bytes.add(size);
+        }
+        self.budget = self
+            .budget
+            .checked_sub(size)
+            .ok_or_else(|| too_large(&self.url))?;
+        Ok(Some(chunk))
+    }
+
+    /// Takes the wanted part out of a chunk and ends the body when that was all.
+    fn cut(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let dropped = usize::try_from(self.drop).map_or(chunk.len(), |n| n.min(chunk.len()));
+        let mut chunk = chunk.split_off(dropped);
+        self.drop -= dropped as u64;
+        if let Some(wanted) = &mut self.wanted {
+            chunk.truncate(usize::try_from(*wanted).unwrap_or(usize::MAX));
+            *wanted -= chunk.len() as u64;
+            if *wanted == 0 {
+                self.end(RequestResult::Ok);
+            }
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    }
+}
+
+fn range_header(request: &Request<'_>) -> Option<String> {
+    match (request.range, request.skip) {
+        (None, 0) => None,
+        (None, skip) => Some(format!("bytes={skip}-")),
+        (Some(range), skip) => {
+            let last = range.start.saturating_add(range.len).saturating_sub(1);
+            Some(format!("bytes={}-{last}", range.start.saturating_add(skip)))
+        }
+    }
+}
+
+fn range_start(response: &Response) -> Option<u64> {
+    let value = response
+        .headers()
+        .get(header::CONTENT_RANGE)?
+        .to_str()
+        .ok()?;
+    let (start, _) = value.trim().strip_prefix("bytes")?.trim().split_once('-')?;
+    start.trim().parse().ok()
+}
+
+fn location(response: &Response, url: &Url) -> Result<Url, FetchError> {
+    response
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| url.join(value).ok())
+        .ok_or_else(|| {
+            FetchError::new(
+                Cause::RedirectRefused,
+                format!("{} redirects to nowhere", shown(url)),
+            )
+        })
+}
+
+fn refused(response: &Response, url: &Url) -> FetchError {
+    let status = response.status();
+    let cause = match status.as_u16() {
+        401 | 403 => Cause::AuthRefused,
+        404 | 410 => Cause::HttpNotFound,
+        500.. => Cause::HttpServerError,
+        _ => Cause::HttpClientError,
+    };
+    FetchError {
+        cause,
+        retry_after: retry_after(response.headers()),
+        detail: format!("{} answered {}", shown(url), status.as_u16()),
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date, at most [`RETRY_AFTER_MAX`].
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match value.parse::<u64>() {
+        Ok(secs) => Duration::from_secs(secs),
+        Err(_) => {
+            let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+            let secs = at.duration_since(jiff::Timestamp::now()).as_secs();
+            Duration::from_secs(u64::try_from(secs).unwrap_or(0))
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+fn too_large(url: &Url) -> FetchError {
+    FetchError::new(
+        Cause::TooLarge,
+        format!("{} sends more than the limit", shown(url)),
+    )
+}
+
+fn silent(url: &Url) -> FetchError {
+    FetchError::new(
+        Cause::Timeout,
+        format!("{} stopped in the middle of a body", shown(url)),
+    )
+}
+
+/// Finds what went wrong in the chain of an error that came before any answer.
+fn judge(error: &reqwest::Error, url: &Url) -> FetchError {
+    let mut cause = if error.is_timeout() || error.is_connect() {
+        Cause::ConnectFailed
+    } else {
+        Cause::PeerClosed
+    };
+    let mut link: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = link {
+        let wrapped = inner
+            .downcast_ref::<io::Error>()
+            .and_then(|e| e.get_ref())
+            .is_some_and(|e| e.is::<rustls::Error>());
+        if inner.is::<Forbidden>() {
+            cause = Cause::AddressRefused;
+        } else if inner.is::<Unresolved>() {
+            cause = Cause::DnsFailed;
+        } else if wrapped || inner.is::<rustls::Error>() {
+            cause = Cause::TlsFailed;
+        }
+        link = inner.source();
+    }
+    let what = match cause {
+        Cause::AddressRefused => "resolves to no address that may be reached",
+        Cause::DnsFailed => "does not resolve",
+        Cause::TlsFailed => "has no TLS that can be trusted",
+        Cause::ConnectFailed => "cannot be connected to",
+        _ => "closed the connection without an answer",
+    };
+    FetchError::new(cause, format!("{} {what}", shown(url)))
+}
+
+/// HTTP clients are few (one per policy and connect deadline) and shared by all streams: each loads the system's
+/// certificates, which costs milliseconds and megabytes.
+fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> {
+    type Clients = HashMap<(bool, Duration), Client>;
+    static CLIENTS: Mutex<Option<Clients>> = Mutex::new(None);
+    const CLIENTS_MAX: usize = 64;
+
+    let mut clients = CLIENTS.lock().unwrap_or_else(|e| e.into_inner());
+    let clients = clients.get_or_insert_default();
+    let key = (allow_private, connect);
+    if let Some(client) = clients.get(&key) {
+        return Ok(client.clone());
+    }
+    // Fails when one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        let guard = Guard {
+            allow_private,
+            deadline: connect.mul_f64(0.9),
+        };
+        Client::builder()
+            .user_agent(concat!("glasswatch/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(32)
+            .dns_resolver(guard)
+    };
+    // Without system certificates plain HTTP still works, and every HTTPS origin is told as untrusted.
+    let without_roots = || {
+        rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth()
+    };
+    let client = builder()
+        .build()
+        .or_else(|_| builder().tls_backend_preconfigured(without_roots()).build())
+        .map_err(|_| FetchError::new(Cause::Internal, "no HTTP client can be built"))?;
+    if clients.len() < CLIENTS_MAX {
+        clients.insert(key, client.clone());
+    }
+    Ok(client)
+}

@@ -1,0 +1,364 @@
+//! One segment on its way into a converter: decrypted, its container told from its bytes, cut into feeds.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::ingest::convert::{Container, Feed};
+use crate::ingest::crypt::SegmentDecryptor;
+
+/// Enough to see three TS packets in a row.
+const HEAD_BYTES: usize = 3 * 188;
+
+/// Nothing in the bytes is a container that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotMedia;
+
+/// A segment that is being read, over as many requests as it takes.
+pub(super) struct Piece {
+    /// Bytes received so far, as they are on the wire; where a further request goes on.
+    pub received: u64,
+    decryptor: Option<SegmentDecryptor>,
+    discontinuity: bool,
+    container: Option<Container>,
+    /// Not yet handed on: the head until the container is known, then (fMP4) everything.
+    held: BytesMut,
+    /// Something has been handed on.
+    pub begun: bool,
+}
+
+/// Initialisation section to feed before a segment.
+pub(super) struct InitFeed<'a> {
+    /// From `EXT-X-MAP`.
+    pub bytes: Option<&'a Bytes>,
+    /// The one this input was fed last.
+    pub fed: &'a mut Option<Bytes>,
+}
+
+impl Piece {
+    pub fn new(discontinuity: bool) -> Self {
+        Self {
+            received: 0,
+            decryptor: None,
+            discontinuity,
+            container: None,
+            held: BytesMut::new(),
+            begun: false,
+        }
+    }
+
+    /// Whether a decryptor is at work.
+    pub fn decrypts(&self) -> bool {
+        self.decryptor.is_some()
+    }
+
+    /// What follows is encrypted.
+    pub fn decrypt_with(&mut self, decryptor: SegmentDecryptor) {
+        self.decryptor = Some(decryptor);
+    }
+
+    /// Takes bytes from the wire and gives what can be fed now.
+    pub fn push(&mut self, bytes: Bytes, init: &mut InitFeed<'_>) -> Result<Vec<Feed>, NotMedia> {
+        self.received += bytes.len() as u64;
+        let clear = match &mut self.decryptor {
+            Some(decryptor) => decryptor.push(&bytes),
+            None => bytes,
+        };
+        self.take(clear, init, Stage::More)
+    }
+
+    /// All has arrived (`Stage::Complete`) or no more will (`Stage::CutShort`): gives the rest, ended.
+    pub fn finish(&mut self, stage: Stage, init: &mut InitFeed<'_>) -> Result<Vec<Feed>, NotMedia> {
+        let mut truncated = stage == Stage::CutShort;
+        let rest = match self.decryptor.take().map(SegmentDecryptor::finish) {
+            None => Bytes::new(),
+            Some(Ok(rest)) => rest,
+            Some(Err(_)) => {
+                truncated = true;
+                Bytes::new()
+            }
+        };
+        let mut feeds = self.take(rest, init, stage)?;
+        if self.container == Some(Container::FragmentedMp4) {
+            let held = self.held.split().freeze();
+            truncated |= self.fragments(held, init, &mut feeds)?;
+        }
+        if self.begun {
+            feeds.push(Feed::End { truncated });
+        }
+        Ok(feeds)
+    }
+
+    fn take(
+        &mut self,
+        clear: Bytes,
+        init: &mut InitFeed<'_>,
+        stage: Stage,
+    ) -> Result<Vec<Feed>, NotMedia> {
+        match self.container {
+            Some(Container::FragmentedMp4) => {
+                self.held.extend_from_slice(&clear);
+                Ok(Vec::new())
+            }
+            Some(_) if clear.is_empty() => Ok(Vec::new()),
+            Some(_) => Ok(vec![Feed::Data(clear)]),
+            None => {
+                self.held.extend_from_slice(&clear);
+                if self.held.len() < HEAD_BYTES && stage == Stage::More {
+                    return Ok(Vec::new());
+                }
+                let container = container(&self.held).ok_or(NotMedia)?;
+                self.container = Some(container);
+                if container == Container::FragmentedMp4 {
+                    return Ok(Vec::new());
+                }
+                let mut feeds = vec![self.begin(container, None)];
+                // TS tables may come as an initialisation section too.
+                if let Some(tables) = init.bytes
+                    && (self.discontinuity || init.fed.as_ref() != Some(tables))
+                {
+                    *init.fed = Some(tables.clone());
+                    feeds.push(Feed::Data(tables.clone()));
+                }
+                feeds.push(Feed::Data(self.held.split().freeze()));
+                Ok(feeds)
+            }
+        }
+    }
+
+    fn begin(&mut self, container: Container, init: Option<Bytes>) -> Feed {
+        self.begun = true;
+        Feed::Begin {
+            container,
+            init,
+            discontinuity: self.discontinuity,
+        }
+    }
+
+    /// Feeds the whole fragments in `held`; tells whether there was more than those.
+    fn fragments(
+        &mut self,
+        held: Bytes,
+        init: &mut InitFeed<'_>,
+        feeds: &mut Vec<Feed>,
+    ) -> Result<bool, NotMedia> {
+        let Layout { init_end, end } = layout(&held);
+        if end <= init_end {
+            return Err(NotMedia);
+        }
+        let own = (init_end > 0).then(|| held.slice(..init_end));
+        let wanted = own.or_else(|| init.bytes.cloned());
+        let changed = self.discontinuity || *init.fed != wanted;
+        let fed = wanted.clone().filter(|_| changed);
+        *init.fed = wanted;
+        feeds.push(self.begin(Container::FragmentedMp4, fed));
+        feeds.push(Feed::Data(held.slice(init_end..end)));
+        Ok(end < held.len())
+    }
+}
+
+/// How much of a segment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// More is to come.
+    More,
+    /// All of it.
+    Complete,
+    /// It broke off.
+    CutShort,
+}
+
+/// Tells a container from the first bytes of a segment, never from its name.
+pub(in crate::ingest::source) fn container(head: &[u8]) -> Option<Container> {
+    const BOXES: [&[u8]; 11] = [
+        b"ftyp", b"styp", b"moof", b"sidx", b"moov", b"emsg", b"prft", b"free", b"skip", b"uuid",
+        b"mdat",
+    ];
+    let sync_at =
+        |at: usize| (0..3).all(|n| head.get(at + n * 188).map_or(n > 0, |byte| *byte == 0x47));
+    if head.get(4..8).is_some_and(|kind| BOXES.contains(&kind)) {
+        return Some(Container::FragmentedMp4);
+    }
+    if sync_at(0) {
+        return Some(Container::MpegTs);
+    }
+    let packed = match head {
+        [b'I', b'D', b'3', ..] | [0x0b, 0x77, ..] => true,
+        // ADTS or MPEG audio: twelve or eleven sync bits, and a layer that exists.
+        [0xff, second, ..] => second & 0xf6 == 0xf0 || (second & 0xe0 == 0xe0 && second & 6 != 0),
+        _ => false,
+    };
+    if packed {
+        return Some(Container::PackedAudio);
+    }
+    let later = (1..188).any(|at| head.len() > at + 2 * 188 && sync_at(at));
+    later.then_some(Container::MpegTs)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Layout {
+    /// End of a `moov` that comes before the first fragment, or 0.
+    init_end: usize,
+    /// End of the last whole `mdat` (or of the initialisation section).
+    end: usize,
+}
+
+/// Finds the whole fragments among top-level boxes (ISO/IEC 14496-12, 4.2).
+fn layout(bytes: &[u8]) -> Layout {
+    let mut found = Layout {
+        init_end: 0,
+        end: 0,
+    };
+    let mut fragment = false;
+    let mut at = 0;
+    while let Some(size) = box_size(&bytes[at..]) {
+        let kind = &bytes[at + 4..at + 8];
+        let Some(next) = at.checked_add(size).filter(|next| *next <= bytes.len()) else {
+            break;
+        };
+        at = next;
+        match kind {
+            b"moov" if !fragment => (found.init_end, found.end) = (at, at),
+            b"moof" => fragment = true,
+            b"mdat" if fragment => found.end = at,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Size of the box at the start of `bytes`; `None` without a whole, sane header.
+pub(in crate::ingest::source) fn box_size(bytes: &[u8]) -> Option<usize> {
+    let (head, rest) = bytes.split_first_chunk::<8>()?;
+    let [a, b, c, d, ..] = *head;
+    match u32::from_be_bytes([a, b, c, d]) {
+        0 => Some(bytes.len()),
+        1 => {
+            let large = u64::from_be_bytes(*rest.first_chunk::<8>()?);
+            usize::try_from(large).ok().filter(|size| *size >= 16)
+        }
+        size => usize::try_from(size).ok().filter(|size| *size >= 8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn mp4_box(kind: &[u8; 4], payload: usize) -> Vec<u8> {
+        let mut out = (8 + payload as u32).to_be_bytes().to_vec();
+        out.extend_from_slice(kind);
+        out.resize(8 + payload, 0);
+        out
+    }
+
+    fn feed_all(bytes: &[u8], init: Option<&Bytes>, stage: Stage) -> Result<Vec<Feed>, NotMedia> {
+        let mut piece = Piece::new(false);
+        let mut fed = None;
+        let mut init = InitFeed {
+            bytes: init,
+            fed: &mut fed,
+        };
+        let mut feeds = Vec::new();
+        for chunk in bytes.chunks(100) {
+            feeds.extend(piece.push(Bytes::copy_from_slice(chunk), &mut init)?);
+        }
+        feeds.extend(piece.finish(stage, &mut init)?);
+        Ok(feeds)
+    }
+
+    #[test]
+    fn containers_are_told_by_their_bytes() {
+        let mut ts = vec![0; 188 * 3];
+        for at in [0, 188, 376] {
+            ts[at] = 0x47;
+        }
+        assert_eq!(container(&ts), Some(Container::MpegTs));
+        let shifted = [&[1, 2, 3][..], &ts].concat();
+        assert_eq!(container(&shifted), Some(Container::MpegTs));
+        ts[188] = 0;
+        assert_eq!(container(&ts), None);
+        assert_eq!(
+            container(&mp4_box(b"styp", 8)),
+            Some(Container::FragmentedMp4)
+        );
+        for audio in [
+            &b"ID3\x04"[..],
+            &[0xff, 0xf1, 0x50],
+            &[0xff, 0xfb],
+            &[0x0b, 0x77],
+        ] {
+            assert_eq!(container(audio), Some(Container::PackedAudio));
+        }
+        for other in [&b""[..], b"WEBVTT\n", b"<html><body>", &[0xff, 0xe0]] {
+            assert_eq!(container(other), None);
+        }
+    }
+
+    #[test]
+    fn only_whole_fragments_are_fed() {
+        let init = [mp4_box(b"ftyp", 8), mp4_box(b"moov", 90)].concat();
+        let one = [mp4_box(b"moof", 60), mp4_box(b"mdat", 500)].concat();
+        let all = [mp4_box(b"styp", 8), one.clone(), one.clone()].concat();
+        let cut = &all[..all.len() - 1];
+        let init_bytes = Bytes::from(init.clone());
+        let feeds = feed_all(cut, Some(&init_bytes), Stage::CutShort).unwrap();
+        let [
+            Feed::Begin { init: fed, .. },
+            Feed::Data(data),
+            Feed::End { truncated: true },
+        ] = &feeds[..]
+        else {
+            panic!("{feeds:?}")
+        };
+        assert_eq!(fed.as_ref(), Some(&init_bytes));
+        assert_eq!(data.len(), 16 + one.len());
+        // A segment that brings its own initialisation section.
+        let own = [init.clone(), one.clone()].concat();
+        let feeds = feed_all(&own, None, Stage::Complete).unwrap();
+        let [
+            Feed::Begin { init: fed, .. },
+            Feed::Data(data),
+            Feed::End { truncated: false },
+        ] = &feeds[..]
+        else {
+            panic!("{feeds:?}")
+        };
+        assert_eq!(
+            (fed.as_ref().unwrap().len(), data.len()),
+            (init.len(), one.len())
+        );
+        assert!(feed_all(&one[..300], None, Stage::CutShort).is_err());
+    }
+
+    #[test]
+    fn box_sizes_that_make_no_sense_end_the_walk() {
+        for bad in [
+            &[0, 0, 0, 7, b'm', b'o', b'o', b'f'][..],
+            &[0, 0, 0, 1, b'm', b'd', b'a', b't', 0],
+            &[0, 0, 0],
+        ] {
+            assert_eq!(box_size(bad), None);
+        }
+        let huge = [&[0, 0, 0, 1][..], b"mdat", &[0xff; 8]].concat();
+        assert_eq!(
+            layout(&huge),
+            Layout {
+                init_end: 0,
+                end: 0
+            }
+        );
+    }
+
+    #[test]
+    fn short_segments_are_still_told() {
+        let mut ts = vec![0; 188];
+        ts[0] = 0x47;
+        assert_eq!(feed_all(&ts, None, Stage::Complete).unwrap().len(), 3);
+        assert_eq!(
+            feed_all(b"oops", None, Stage::Complete).unwrap_err(),
+            NotMedia
+        );
+        assert_eq!(feed_all(b"", None, Stage::Complete).unwrap_err(), NotMedia);
+    }
+}

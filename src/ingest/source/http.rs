@@ -1,0 +1,7 @@
+//! Progressive HTTP.
+use super::{SourceContext, SourceEnd};
+
+/// Run.
+pub async fn run(cx: &SourceContext) -> SourceEnd {
+    super::hls::run(cx).await
+}

@@ -1,1 +1,0 @@
-//! HLS playlists: pinned rendition, segments, staleness. Pure.
