@@ -1,3 +1,212 @@
-//! The `glasswatch` command.
+//! The `glasswatch` command: parse, load, run, exit codes.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use glasswatch::app::analyze::{Extras, analyze};
+use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
+use glasswatch::app::{App, Settings, StartError, probe};
+use glasswatch::cli::{AnalyzeArgs, Cli, Command, DemoArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs};
+use glasswatch::config::{self, LoadError};
+use glasswatch::demo::run::{self as demo, DemoSettings};
+use glasswatch::lane::pool::Pool;
+use glasswatch::listing;
+use glasswatch::notify::jsonl::EventsTo;
+use glasswatch::telemetry::{log, process::Process};
+use tokio::signal::unix::{SignalKind, signal};
+
+const DEFECTS_FOUND: u8 = 1;
+const USAGE: u8 = 2;
+const INPUT: u8 = 3;
+const CONFIG: u8 = 4;
+const INTERNAL: u8 = 70;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let style = match cli.log.log_format {
+        None => log::Style::Auto,
+        Some(LogFormat::Text) => log::Style::Text,
+        Some(LogFormat::Json) => log::Style::Json,
+    };
+    // One-shot commands talk through their report; only trouble is logged unless asked for.
+    let filter = match &cli.command {
+        Command::Run(_) => cli.log.log_level.clone(),
+        _ if cli.log.log_level == "info" => "warn".to_owned(),
+        _ => cli.log.log_level.clone(),
+    };
+    if let Err(problem) = log::init(&filter, style) {
+        eprintln!("glasswatch: {problem}");
+        return ExitCode::from(USAGE);
+    }
+    match dispatch(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => {
+            eprintln!("glasswatch: {problem:#}");
+            ExitCode::from(fault_of(&problem))
+        }
+    }
+}
+
+/// Who is at fault, as an exit code.
+fn fault_of(problem: &anyhow::Error) -> u8 {
+    if problem.is::<LoadError>() {
+        return CONFIG;
+    }
+    match problem.downcast_ref::<StartError>() {
+        Some(StartError::Config(_)) => CONFIG,
+        Some(StartError::Groups(_) | StartError::Listen(_)) => USAGE,
+        Some(StartError::Notify(_) | StartError::Http(_)) => CONFIG,
+        Some(StartError::Pool(_)) | None => INTERNAL,
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Check(args) => {
+            let config = config::load(&args.config)?;
+            if args.print_effective {
+                print!("{}", config::print_effective(&config));
+            } else {
+                println!("{}: fine, {} streams", args.config.display(), config.streams.len());
+            }
+            Ok(0)
+        }
+        Command::Detectors(args) => detectors(args.name.as_deref(), args.json),
+        Command::Run(args) => runtime()?.block_on(run(args)),
+        Command::Probe(args) => runtime()?.block_on(probe_one(args)),
+        Command::Analyze(args) => runtime()?.block_on(analyze_one(args)),
+        Command::Demo(args) => runtime()?.block_on(run_demo(args)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    gstreamer::init().context("GStreamer does not start")?;
+    // Network and timers are light beside decoding; two threads serve hundreds of streams.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn detectors(name: Option<&str>, json: bool) -> anyhow::Result<u8> {
+    match listing::listing(name, json) {
+        Ok(text) => {
+            print!("{text}");
+            Ok(0)
+        }
+        Err(unknown) => {
+            eprintln!("glasswatch: {unknown}");
+            Ok(USAGE)
+        }
+    }
+}
+
+async fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let path = args.config.clone();
+    let config = tokio::task::spawn_blocking(move || config::load(&path)).await??;
+    let drain = config.instance.drain;
+    let settings = Settings {
+        path: Some(args.config),
+        groups: args.groups,
+        events: args.events.map(|to| EventsTo::parse(&to.display().to_string())),
+        listen: args.listen,
+    };
+    let app = App::start(config, settings, None).await?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => app.reload().await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tokio::select! {
+        () = app.drain(drain) => {}
+        // A second interrupt is meant.
+        _ = interrupt.recv() => {}
+    }
+    Ok(0)
+}
+
+async fn probe_one(args: ProbeArgs) -> anyhow::Result<u8> {
+    let allow = ("allow_private".to_owned(), (!args.public_only).to_string());
+    let stream = config::one_stream(&args.url, &[allow], None)?;
+    let found = probe::probe(stream, args.timeout).await;
+    if args.json {
+        println!("{}", serde_json::to_string(&found)?);
+    } else {
+        println!("{}", found.text());
+    }
+    Ok(if found.is_decodable() { 0 } else { INPUT })
+}
+
+async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
+    let mut sets = args.sets;
+    if args.config.is_none() && !sets.iter().any(|(key, _)| key == "allow_private") {
+        // What someone names on the command line they mean to reach.
+        sets.push(("allow_private".to_owned(), "true".to_owned()));
+    }
+    let mut stream = config::one_stream(&args.input, &sets, args.config.as_deref())?;
+    if !args.groups.is_empty() {
+        let config = match &args.config {
+            Some(path) => config::load(path)?,
+            None => anyhow::bail!("--groups needs --config, which names the groups"),
+        };
+        let wanted = config.detectors_of(&args.groups).map_err(StartError::Groups)?;
+        stream = Arc::new(stream.only(&wanted));
+    }
+    let pool = Pool::new(args.jobs.map_or(0, usize::from))?;
+    let extras = Extras {
+        signals: args.signals.as_deref(),
+        progress: std::io::stderr().is_terminal(),
+    };
+    let analysis = analyze(stream, &pool, extras).await.context("cannot write the signals")?;
+    let cause = analysis.end.cause.map(|c| c.as_str());
+    let cpu_secs = Process::read().cpu_secs;
+    let summary = SummaryLine::of(&analysis.status, analysis.defects.len(), cpu_secs, cause);
+    let mut out = std::io::stdout().lock();
+    for defect in &analysis.defects {
+        match args.format {
+            ReportFormat::Jsonl => {
+                writeln!(out, "{}", serde_json::to_string(&DefectLine::of(defect))?)?;
+            }
+            ReportFormat::Text => writeln!(out, "{}", defect_text(defect))?,
+        }
+    }
+    match args.format {
+        ReportFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(&summary)?)?,
+        ReportFormat::Text => writeln!(out, "{}", summary.text())?,
+    }
+    if summary.is_empty() {
+        let why = cause.unwrap_or("undecodable");
+        eprintln!("glasswatch: {}: {why}: {}", args.input_name(), analysis.end.detail);
+        return Ok(INPUT);
+    }
+    let limit = args.fail_on.map(detectors::base::Severity::from);
+    let failed = limit.is_some_and(|limit| worst(&analysis.defects).is_some_and(|w| w >= limit));
+    Ok(if failed { DEFECTS_FOUND } else { 0 })
+}
+
+async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
+    let mut listen = args.listen;
+    if args.check {
+        // Several checks may run side by side.
+        listen.set_port(0);
+    }
+    let settings = DemoSettings { check: args.check, seed: args.seed, listen };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let perfect = demo::run(settings, stop).await?;
+    Ok(if perfect { 0 } else { DEFECTS_FOUND })
+}

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod impair;
 pub mod origin;
+pub mod run;
 pub mod scene;
 pub mod schedule;
 pub mod source;

@@ -1,0 +1,157 @@
+//! `analyze`: one input through all detectors, as fast as they follow.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use detectors::base::{MediaTime, Value};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::{Defect, Transition};
+use crate::config;
+use crate::ingest::source::{SourceContext, SourceEnd};
+use crate::ingest::stats::Stats;
+use crate::ingest;
+use crate::lane::pool::Pool;
+use crate::lane::{Lane, Mode, Outlet, Sample, Status};
+
+/// How an analysis ended.
+#[derive(Debug)]
+pub struct Analysis {
+    /// Defects in start order.
+    pub defects: Vec<Defect>,
+    /// The lane after the input's end.
+    pub status: Status,
+    /// How the input ended.
+    pub end: SourceEnd,
+}
+
+/// Keeps the newest version of every defect.
+#[derive(Default)]
+struct Collected(Mutex<BTreeMap<String, Defect>>);
+
+impl Outlet for Collected {
+    fn transition(&self, transition: Transition) -> Result<(), Transition> {
+        let mut defects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        defects.insert(transition.defect.id.clone(), transition.defect);
+        Ok(())
+    }
+}
+
+/// What may accompany an analysis.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Every reading as CSV.
+    pub signals: Option<&'a Path>,
+    /// A bar on standard error.
+    pub progress: bool,
+}
+
+/// Runs the stream's input once to its end through its detectors.
+pub async fn analyze(
+    stream: Arc<config::Stream>,
+    pool: &Pool,
+    extras: Extras<'_>,
+) -> io::Result<Analysis> {
+    let collected = Arc::new(Collected::default());
+    let lane = Lane::open(
+        pool,
+        Arc::clone(&stream),
+        Mode::Offline,
+        Arc::clone(&collected) as Arc<dyn Outlet>,
+        None,
+    );
+    let csv = extras.signals.map(Csv::create).transpose()?.map(Arc::new);
+    if let Some(csv) = &csv {
+        let csv = Arc::clone(csv);
+        lane.set_signal_tap(Arc::new(move |sample| csv.write(sample)));
+    }
+    let stats = Arc::new(Stats::default());
+    let cx = SourceContext {
+        stream,
+        intake: lane.intake(),
+        stats: Arc::clone(&stats),
+        cancel: CancellationToken::new(),
+    };
+    let bar = extras.progress.then(|| progress(Arc::clone(&lane)));
+    let end = ingest::play_once(&cx).await;
+    let waiting = Arc::clone(&lane);
+    // The lane has the end of the input in its mailbox; `join` returns when that has been handled.
+    let joined = tokio::task::spawn_blocking(move || waiting.join()).await;
+    if let Some(bar) = bar {
+        bar.abort();
+    }
+    if let Err(failed) = joined
+        && failed.is_panic()
+    {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+    if let Some(csv) = &csv {
+        csv.finish()?;
+    }
+    let mut defects: Vec<Defect> =
+        collected.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+    defects.sort_by_key(|d| (d.start.media.unwrap_or_default(), d.detector, d.rule, d.track));
+    Ok(Analysis { defects, status: lane.status(), end })
+}
+
+/// A bar that shows how much media has been seen; the length of a stream is not always known beforehand.
+fn progress(lane: Arc<Lane>) -> tokio::task::JoinHandle<()> {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            pace.tick().await;
+            let status = lane.status();
+            bar.set_message(format!(
+                "{:.1} s of media, {} defects open",
+                status.media_secs,
+                status.defects.len()
+            ));
+            bar.tick();
+        }
+    })
+}
+
+/// Readings as lines: media_secs, track, detector, signal, value, unmeasurable.
+struct Csv {
+    out: Mutex<io::BufWriter<std::fs::File>>,
+    failed: Mutex<Option<io::Error>>,
+}
+
+impl Csv {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut out = io::BufWriter::new(std::fs::File::create(path)?);
+        writeln!(out, "media_secs,track,detector,signal,value,unmeasurable")?;
+        Ok(Self { out: Mutex::new(out), failed: Mutex::default() })
+    }
+
+    fn write(&self, sample: &Sample<'_>) {
+        let at = sample.at.media.map(MediaTime::secs).map_or(String::new(), |s| format!("{s:.3}"));
+        let track = sample.track.map_or(String::new(), |t| t.to_string());
+        let (value, why) = match sample.reading.value {
+            Value::Measured(value) => (value.to_string(), ""),
+            Value::Unmeasurable(why) => (String::new(), why.as_str()),
+        };
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let written =
+            writeln!(out, "{at},{track},{},{},{value},{why}", sample.detector, sample.signal.name);
+        if let Err(problem) = written {
+            // Told once, at the end: a tap cannot fail.
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
+        }
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        if let Some(problem) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(problem);
+        }
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}

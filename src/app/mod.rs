@@ -1,0 +1,376 @@
+//! Starts, reloads and drains every part; the only place that knows them all.
+
+pub mod analyze;
+pub mod probe;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::alert::{Change, Moment, Transition};
+use crate::config::{self, Config, LoadError};
+use crate::evidence::Stills;
+use crate::http::{self, HttpError};
+use crate::ingest::fetch::policy;
+use crate::ingest::source::SourceContext;
+use crate::ingest::stats::Stats;
+use crate::ingest::{self, Running, clock, teardown};
+use crate::lane::pool::{Pool, PoolError};
+use crate::lane::{Lane, Mode, Outlet, Status};
+use crate::notify::event::Epoch;
+use crate::notify::jsonl::EventsTo;
+use crate::notify::ledger::Ledger;
+use crate::notify::{self, Notifier, NotifyStats};
+use crate::router::plan;
+use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
+
+/// Ticks a second that every lane gets.
+const TICK: Duration = Duration::from_millis(250);
+/// Wedged pipelines from which on the process asks to be replaced.
+const WEDGED_LIMIT: usize = 8;
+/// How long one stream may take to stop on a reload.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Why the daemon could not start. The operator is at fault, except for the pool.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Configuration.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// `--groups`.
+    #[error(transparent)]
+    Groups(#[from] config::UnknownGroup),
+    /// `--listen`.
+    #[error(transparent)]
+    Listen(#[from] config::TokenRequired),
+    /// The detector pool.
+    #[error("cannot start the detector threads: {0}")]
+    Pool(#[from] PoolError),
+    /// Receivers or the events file.
+    #[error(transparent)]
+    Notify(#[from] notify::StartError),
+    /// HTTP server.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// What the command line adds to a configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// File that SIGHUP reads again.
+    pub path: Option<PathBuf>,
+    /// Only the detectors of these groups; empty = all.
+    pub groups: Vec<String>,
+    /// Events file.
+    pub events: Option<EventsTo>,
+    /// Overrides `http.listen`.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Settings {
+    /// The configuration as this process runs it: groups, shard and listening address applied.
+    fn apply(&self, mut config: Config) -> Result<Config, StartError> {
+        if !self.groups.is_empty() {
+            config = config.select_groups(&self.groups)?;
+        }
+        if let Some(shard) = config.shard {
+            config.streams.retain(|s| plan::owns(shard, &s.id));
+        }
+        if let Some(listen) = self.listen {
+            config.listen_on(listen)?;
+        }
+        Ok(config)
+    }
+}
+
+/// Sees every transition that is told, beside the notifier; must not wait.
+pub type Observer = Arc<dyn Fn(&Transition) + Send + Sync>;
+
+struct Watch {
+    lane: Arc<Lane>,
+    stats: Arc<Stats>,
+    running: Running,
+}
+
+/// A running daemon.
+pub struct App {
+    shared: Arc<Shared>,
+    server: Mutex<Option<http::Server>>,
+    ticks: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    settings: Settings,
+    config: ArcSwap<Config>,
+    pool: Pool,
+    watched: Mutex<BTreeMap<Arc<str>, Watch>>,
+    notifier: Notifier,
+    outlet: Arc<dyn Outlet>,
+    stills: Option<Arc<Stills>>,
+    epoch: Epoch,
+    draining: AtomicBool,
+    reload_ok: AtomicBool,
+    reload_at_nanos: AtomicU64,
+}
+
+/// Hands transitions to an observer, then on.
+struct Observed {
+    observer: Observer,
+    on: Arc<dyn Outlet>,
+}
+
+impl Outlet for Observed {
+    fn transition(&self, transition: Transition) -> Result<(), Transition> {
+        let seen = transition.clone();
+        self.on.transition(transition)?;
+        (self.observer)(&seen);
+        Ok(())
+    }
+}
+
+impl App {
+    /// Starts everything that `config` asks for. Needs a tokio runtime.
+    pub async fn start(
+        config: Config,
+        settings: Settings,
+        observer: Option<Observer>,
+    ) -> Result<Self, StartError> {
+        let config = settings.apply(config)?;
+        let epoch = Epoch::now();
+        let stills = Stills::open(&config.instance.data_dir, config.instance.evidence_quota_bytes);
+        let finder = Arc::clone(&stills);
+        let notifier = Notifier::start(notify::Settings {
+            instance: config.instance.name.clone(),
+            epoch,
+            receivers: config.receivers.clone(),
+            events: settings.events.clone(),
+            evidence: Some(Arc::new(move |stream: &str, defect: &str| finder.of_defect(stream, defect))),
+            addresses: Arc::new(policy::is_public),
+        })?;
+        let outlet = match observer {
+            None => notifier.outlet(),
+            Some(observer) => Arc::new(Observed { observer, on: notifier.outlet() }),
+        };
+        let shared = Arc::new(Shared {
+            settings,
+            pool: Pool::new(config.instance.pool_threads)?,
+            config: ArcSwap::from_pointee(config),
+            watched: Mutex::default(),
+            notifier,
+            outlet,
+            stills: Some(stills),
+            epoch,
+            draining: AtomicBool::new(false),
+            reload_ok: AtomicBool::new(true),
+            reload_at_nanos: AtomicU64::new(clock::now().nanos()),
+        });
+        let config = shared.config.load_full();
+        let server = http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
+        if let Some(server) = &server {
+            info!(address = %server.address(), "serving metrics and the API");
+        }
+        for stream in &config.streams {
+            shared.watch(stream);
+        }
+        info!(streams = config.streams.len(), "watching");
+        let ticks = tokio::spawn(tick(Arc::clone(&shared)));
+        Ok(Self { shared, server: Mutex::new(server), ticks })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map(http::Server::address)
+    }
+
+    /// State of every stream.
+    pub fn statuses(&self) -> Vec<Status> {
+        self.shared.watched().values().map(|w| w.lane.status()).collect()
+    }
+
+    /// Reads the configuration file again; only streams that changed restart. A file with mistakes changes
+    /// nothing but a metric.
+    pub async fn reload(&self) {
+        let Some(path) = self.shared.settings.path.clone() else { return };
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let config = match loaded {
+            Ok(Ok(config)) => self.shared.settings.apply(config),
+            Ok(Err(problem)) => Err(problem.into()),
+            Err(_) => return,
+        };
+        match config {
+            Ok(config) => self.shared.take_up(config).await,
+            Err(problem) => {
+                self.shared.reload_ok.store(false, Ordering::Relaxed);
+                error!("the configuration is not taken, the old one stays: {problem}");
+            }
+        }
+    }
+
+    /// Stops everything within `deadline`: readiness off, inputs closed, what is queued handled and told.
+    /// Open defects stay open at the receivers: stopping a monitor mends no stream.
+    pub async fn drain(self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        let left = || end.saturating_duration_since(Instant::now());
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.ticks.abort();
+        let watched = std::mem::take(&mut *self.shared.watched());
+        let stops = watched.into_values().map(|watch| watch.stop(left().min(STOP)));
+        futures_util::future::join_all(stops).await;
+        let undone = self.shared.notifier.close(left()).await;
+        if undone > 0 {
+            warn!(undone, "some notifications could not be delivered in time");
+        }
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.stop(left().min(STOP)).await;
+        }
+        info!("drained");
+    }
+}
+
+impl Watch {
+    /// Ends the input, then the lane. Returns the last state.
+    async fn stop(self, deadline: Duration) -> Status {
+        self.running.stop(deadline).await;
+        let lane = self.lane;
+        let last = tokio::task::spawn_blocking(move || {
+            lane.close_and_wait(deadline);
+            lane.status()
+        });
+        match last.await {
+            Ok(status) => status,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+}
+
+impl Shared {
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Watch>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, stream: &Arc<config::Stream>) {
+        let stills = self.stills.clone().filter(|_| stream.evidence);
+        let lane =
+            Lane::open(&self.pool, Arc::clone(stream), Mode::Live, Arc::clone(&self.outlet), stills);
+        let stats = Arc::new(Stats::default());
+        let running = ingest::spawn(SourceContext {
+            stream: Arc::clone(stream),
+            intake: lane.intake(),
+            stats: Arc::clone(&stats),
+            cancel: CancellationToken::new(),
+        });
+        self.watched().insert(Arc::clone(&stream.id), Watch { lane, stats, running });
+    }
+
+    /// Stops a stream that the operator took away or changed: what was open on it is closed, because nobody
+    /// watches for its end any more.
+    async fn unwatch(&self, id: &str) {
+        let Some(watch) = self.watched().remove(id) else { return };
+        let last = watch.stop(STOP).await;
+        let at = Moment { media: None, arrival: clock::now() };
+        for mut defect in last.defects {
+            defect.end = Some(at);
+            let cleared = Transition { change: Change::Clear, at, defect };
+            if self.outlet.transition(cleared).is_err() {
+                warn!(stream = id, "a defect of a stream that is no longer watched could not be closed");
+            }
+        }
+    }
+
+    async fn take_up(&self, config: Config) {
+        let old = self.config.load_full();
+        let changes = config::diff(&old, &config);
+        if changes.instance || changes.http {
+            warn!("changes of `instance` and `http` need a restart");
+        }
+        if changes.receivers
+            && let Err(problem) = self.notifier.set_receivers(&config.receivers, STOP)
+        {
+            self.reload_ok.store(false, Ordering::Relaxed);
+            error!("the configuration is not taken, the old one stays: {problem}");
+            return;
+        }
+        let gone = changes.removed.iter().cloned();
+        let stopping = gone.chain(changes.changed.iter().map(|s| Arc::clone(&s.id)));
+        for id in stopping.collect::<Vec<_>>() {
+            self.unwatch(&id).await;
+        }
+        for id in &changes.removed {
+            self.notifier.ledger().forget(id);
+        }
+        for stream in changes.changed.iter().chain(&changes.added) {
+            self.watch(stream);
+        }
+        info!(
+            added = changes.added.len(),
+            changed = changes.changed.len(),
+            removed = changes.removed.len(),
+            "configuration taken"
+        );
+        self.config.store(Arc::new(config));
+        self.reload_ok.store(true, Ordering::Relaxed);
+        self.reload_at_nanos.store(clock::now().nanos(), Ordering::Relaxed);
+        self.notifier.reopen_events();
+    }
+}
+
+impl http::Source for Shared {
+    fn instance(&self) -> String {
+        self.config.load().instance.name.clone()
+    }
+
+    fn streams(&self) -> Vec<Watched> {
+        self.watched().values().map(|w| (w.lane.status(), Arc::clone(&w.stats))).collect()
+    }
+
+    fn engine(&self) -> Engine {
+        Engine {
+            config_loaded: true,
+            draining: self.draining.load(Ordering::Relaxed),
+            wedged: teardown::wedged(),
+            wedged_limit: WEDGED_LIMIT,
+            reload_ok: self.reload_ok.load(Ordering::Relaxed),
+            reload_at: detectors::base::Arrival::from_nanos(self.reload_at_nanos.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn notify(&self) -> NotifyStats {
+        self.notifier.stats()
+    }
+
+    fn ledger(&self) -> Arc<Ledger> {
+        self.notifier.ledger()
+    }
+
+    fn evidence(&self) -> EvidenceCounts {
+        self.stills.as_ref().map_or_else(EvidenceCounts::default, |s| s.counts())
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Tells every lane four times a second that time passes.
+async fn tick(shared: Arc<Shared>) {
+    let mut pace = tokio::time::interval(TICK);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        let lanes: Vec<Arc<Lane>> = shared.watched().values().map(|w| Arc::clone(&w.lane)).collect();
+        for lane in lanes {
+            lane.tick(clock::now());
+        }
+    }
+}
