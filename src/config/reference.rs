@@ -122,12 +122,7 @@ impl Page {
                 self.prose(depth, help);
                 let sample =
                     sample.replace("DETECTOR, ...", REGISTRY.first().map_or("all", |d| d.name));
-                if name == "headers" || (name == "groups" && REGISTRY.is_empty()) {
-                    self.line(depth, &format!("#{name}: {{{sample}}}"));
-                } else {
-                    self.line(depth, &format!("{name}:"));
-                    self.line(depth + 1, &sample);
-                }
+                self.line(depth, &format!("#{name}: {{{sample}}}"));
             }
             Shape::Rendition => {
                 self.prose(depth, help);

@@ -140,6 +140,7 @@ impl Checker<'_> {
                 None,
             );
         }
+        let expect = self.expect(&child(s.node, "expect"));
         Settings {
             labels: self.labels(&child(s.node, "labels")),
             headers: self.headers(&child(s.node, "headers")),
@@ -157,10 +158,10 @@ impl Checker<'_> {
                 "fast" => Pace::Fast,
                 _ => Pace::RealTime,
             },
-            expect: self.expect(&child(s.node, "expect")),
+            expect,
             evidence: self.flag(s, "evidence"),
             blind_after: self.span(s, "blind_after").unwrap_or_default(),
-            detectors: self.detectors(&child(s.node, "detectors")),
+            detectors: self.detectors(&child(s.node, "detectors"), expect),
         }
     }
 
@@ -320,12 +321,12 @@ impl Checker<'_> {
         }
     }
 
-    fn detectors(&mut self, node: &Node) -> Vec<DetectorConfig> {
+    fn detectors(&mut self, node: &Node, expect: Expect) -> Vec<DetectorConfig> {
         let names: Vec<&str> = REGISTRY.iter().map(|d| d.name).collect();
         self.known_keys(node, "detector", &names);
         REGISTRY
             .iter()
-            .filter_map(|descriptor| self.detector(descriptor, node.get(descriptor.name)))
+            .filter_map(|descriptor| self.detector(descriptor, node.get(descriptor.name), expect))
             .collect()
     }
 
@@ -333,6 +334,7 @@ impl Checker<'_> {
         &mut self,
         descriptor: &'static Descriptor,
         node: Option<&Node>,
+        expect: Expect,
     ) -> Option<DetectorConfig> {
         let mut options = Options::defaults(descriptor.options);
         let none = Node::empty("");
@@ -357,6 +359,20 @@ impl Checker<'_> {
                 let range = schema::range_words(option.range.0, option.range.1);
                 let message = format!("must be {range}, not {}", self.word(at));
                 self.wrong(at, message, None);
+            }
+        }
+        // A detector that wants to know what is expected declares options of these names; unless they are set
+        // themselves, they follow `expect:`.
+        for (name, tracks) in [
+            ("expect_video", expect.video),
+            ("expect_audio", expect.audio),
+        ] {
+            let spec = descriptor.options.iter().find(|o| o.name == name);
+            if let (Some(spec), Some(tracks)) = (spec, tracks)
+                && options.get(name) == spec.default
+            {
+                // Refused only where the detector cannot follow that many tracks.
+                let _ = options.set(name, f64::from(tracks));
             }
         }
         let rules = child(node, "rules");
