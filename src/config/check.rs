@@ -95,6 +95,7 @@ impl Document {
     /// Checks everything, and tells everything that is wrong.
     pub fn check(self, env: &Env) -> Result<Config, Problems> {
         let mut checker = Checker::new(env);
+        checker.judged = self.problems.iter().map(|p| p.path.clone()).collect();
         checker.problems = self.problems;
         let config = checker.top(&self.root);
         checker.finish(config)
@@ -234,7 +235,9 @@ fn id_of(input: &str) -> String {
 pub(super) struct Checker<'a> {
     pub(super) env: &'a Env,
     file: Arc<str>,
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
+    /// Paths whose values could not even be read; what else is wrong with them only follows from that.
+    judged: BTreeSet<String>,
 }
 
 /// A mapping under reading.
@@ -256,6 +259,7 @@ impl<'a> Checker<'a> {
             env,
             file: env.file.as_str().into(),
             problems: Vec::new(),
+            judged: BTreeSet::new(),
         }
     }
 
@@ -292,6 +296,9 @@ impl<'a> Checker<'a> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
+        if self.judged.contains(&path) {
+            return;
+        }
         self.problems.push(Problem {
             file: Arc::clone(&self.file),
             at,
@@ -302,7 +309,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Notes that a value is of the wrong kind.
-    fn kind(&mut self, node: &Node, want: &str) {
+    pub(super) fn kind(&mut self, node: &Node, want: &str) {
         let found = match &node.data {
             Data::Text(t) if !t.written.is_empty() => format!("not `{}`", t.written),
             Data::Number(n) => format!("not {}", schema::number_word(*n)),
@@ -356,7 +363,9 @@ impl<'a> Checker<'a> {
                 Some(n as u64)
             }
             Some(n) => {
-                let message = if n.fract() == 0.0 {
+                let message = if min == max {
+                    format!("must be {min}, not {}", self.word(node))
+                } else if n.fract() == 0.0 {
                     format!("must be {min} to {max}, not {}", self.word(node))
                 } else {
                     format!("must be a whole number, not {}", self.word(node))

@@ -60,7 +60,10 @@ impl Page {
         let help = key.help;
         match &key.shape {
             Shape::Whole { default, min, max } => {
-                self.prose(depth, &format!("{help} ({min} to {max})"));
+                match min == max {
+                    true => self.prose(depth, help),
+                    false => self.prose(depth, &format!("{help} ({min} to {max})")),
+                }
                 match default {
                     Some(n) => self.line(depth, &format!("{name}: {n}")),
                     // The only required one at the top, and the two of a shard, are shown as they must be.
@@ -120,8 +123,8 @@ impl Page {
             }
             Shape::Free { sample } => {
                 self.prose(depth, help);
-                let sample =
-                    sample.replace("DETECTOR, ...", REGISTRY.first().map_or("all", |d| d.name));
+                let first = REGISTRY.first().map_or("all", |d| d.name);
+                let sample = sample.replace("DETECTOR", first);
                 self.line(depth, &format!("#{name}: {{{sample}}}"));
             }
             Shape::Rendition => {

@@ -136,8 +136,8 @@ impl Checker<'_> {
             let visible = schema::span_word(visible);
             self.wrong(
                 node,
-                format!("must not be shorter than `visible_after`, {visible}"),
-                None,
+                format!("must not be shorter than `visible_after`, which is {visible}"),
+                "set both".to_owned(),
             );
         }
         let expect = self.expect(&child(s.node, "expect"));
@@ -341,10 +341,12 @@ impl Checker<'_> {
         let node = match node {
             None => &none,
             Some(node) if matches!(node.data, Data::Map(_)) => node,
-            Some(node) => match self.flag_in(node) {
-                Some(false) => return None,
-                _ => &none,
-            },
+            Some(node) => {
+                if !self.switch(node)? {
+                    return None;
+                }
+                &none
+            }
         };
         let mut known: Vec<&str> = descriptor.options.iter().map(|o| o.name).collect();
         known.push("rules");
@@ -396,7 +398,7 @@ impl Checker<'_> {
     /// A rule with its overrides; `None` when it is switched off.
     fn rule(&mut self, detector: &Descriptor, spec: &RuleSpec, node: &Node) -> Option<RuleSpec> {
         if !matches!(node.data, Data::Map(_)) {
-            return self.flag_in(node).unwrap_or(true).then_some(*spec);
+            return self.switch(node)?.then_some(*spec);
         }
         self.known_keys(node, "key", schema::RULE);
         let range = detector
@@ -444,6 +446,19 @@ impl Checker<'_> {
             None => true,
         };
         enabled.then_some(rule)
+    }
+
+    /// `false` or `true` where a mapping could stand.
+    fn switch(&mut self, node: &Node) -> Option<bool> {
+        let on = match &node.data {
+            Data::Bool(on) => Some(*on),
+            Data::Text(t) if t.substituted => t.value.trim().parse().ok(),
+            _ => None,
+        };
+        if on.is_none() {
+            self.kind(node, "true, false or a mapping");
+        }
+        on
     }
 
     fn limit(&mut self, node: Option<&Node>, default: Limit, range: (f64, f64)) -> Limit {
