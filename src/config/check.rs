@@ -17,8 +17,8 @@ use super::raw::{self, Data, Node, Text, Unresolved};
 use super::schema::{self, Key, Shape};
 use super::spans;
 
-/// What the file refers to, looked up beforehand.
-#[derive(Debug, Clone, Default)]
+/// What the file refers to, looked up beforehand. Holds secrets, so it cannot be printed.
+#[derive(Clone, Default)]
 pub struct Env {
     /// File name for messages.
     pub file: String,
@@ -32,8 +32,8 @@ pub struct Env {
     pub files: BTreeMap<String, Result<String, String>>,
 }
 
-/// A parsed, located and substituted file, not yet checked.
-#[derive(Debug)]
+/// A parsed, located and substituted file, not yet checked. Holds secrets, so it cannot be printed.
+#[derive(Clone)]
 pub struct Document {
     pub(super) root: Node,
     pub(super) problems: Vec<Problem>,
@@ -95,6 +95,7 @@ impl Document {
     /// Checks everything, and tells everything that is wrong.
     pub fn check(self, env: &Env) -> Result<Config, Problems> {
         let mut checker = Checker::new(env);
+        checker.judged = self.problems.iter().map(|p| p.path.clone()).collect();
         checker.problems = self.problems;
         let config = checker.top(&self.root);
         checker.finish(config)
@@ -151,18 +152,14 @@ pub fn one_stream_of(
     env: &Env,
 ) -> Result<Arc<Stream>, Problems> {
     let mut checker = Checker::new(env);
-    let (root, problems) = match document {
-        Some(document) => (document.root, document.problems),
-        None => (Node::empty(""), Vec::new()),
-    };
-    if root.get("streams").is_some() || root.get("version").is_some() {
-        // The whole file must be right, not just the part that is used here.
-        Document {
-            root: root.clone(),
-            problems,
+    let root = match document {
+        Some(document) => {
+            // The whole file must be right, not just the part that is used here.
+            document.clone().check(env)?;
+            document.root
         }
-        .check(env)?;
-    }
+        None => Node::empty(""),
+    };
     let implied = [
         ("allow_private", Data::Bool(true)),
         ("pace", Data::Text("fast".into())),
@@ -238,7 +235,9 @@ fn id_of(input: &str) -> String {
 pub(super) struct Checker<'a> {
     pub(super) env: &'a Env,
     file: Arc<str>,
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
+    /// Paths whose values could not even be read; what else is wrong with them only follows from that.
+    judged: BTreeSet<String>,
 }
 
 /// A mapping under reading.
@@ -260,6 +259,7 @@ impl<'a> Checker<'a> {
             env,
             file: env.file.as_str().into(),
             problems: Vec::new(),
+            judged: BTreeSet::new(),
         }
     }
 
@@ -296,6 +296,9 @@ impl<'a> Checker<'a> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
+        if self.judged.contains(&path) {
+            return;
+        }
         self.problems.push(Problem {
             file: Arc::clone(&self.file),
             at,
@@ -306,7 +309,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Notes that a value is of the wrong kind.
-    fn kind(&mut self, node: &Node, want: &str) {
+    pub(super) fn kind(&mut self, node: &Node, want: &str) {
         let found = match &node.data {
             Data::Text(t) if !t.written.is_empty() => format!("not `{}`", t.written),
             Data::Number(n) => format!("not {}", schema::number_word(*n)),
@@ -360,7 +363,9 @@ impl<'a> Checker<'a> {
                 Some(n as u64)
             }
             Some(n) => {
-                let message = if n.fract() == 0.0 {
+                let message = if min == max {
+                    format!("must be {min}, not {}", self.word(node))
+                } else if n.fract() == 0.0 {
                     format!("must be {min} to {max}, not {}", self.word(node))
                 } else {
                     format!("must be a whole number, not {}", self.word(node))
@@ -645,14 +650,14 @@ impl<'a> Checker<'a> {
             }) => None,
             _ => self.text(s, "listen").filter(|word| word != "off"),
         };
-        let listen = listen.and_then(|word| match (word.parse::<SocketAddr>(), given) {
-            (Ok(listen), _) => Some(listen),
-            (Err(_), Some(node)) => {
+        let listen = listen.and_then(|word| match (socket(&word), given) {
+            (Some(listen), _) => Some(listen),
+            (None, Some(node)) => {
                 let message = format!("must be an address and port, not `{}`", self.word(node));
                 self.wrong(node, message, "write `127.0.0.1:9464` or `off`".to_owned());
                 None
             }
-            (Err(_), None) => None,
+            (None, None) => None,
         });
         let wants_token = s.node.get("token").or(s.node.get("token_file")).is_some();
         if let (Some(listen), Some(node), false) = (listen, given, wants_token)
@@ -674,17 +679,14 @@ impl<'a> Checker<'a> {
         }
         for entry in node.entries() {
             if !is_id(&entry.key) || entry.key == "all" {
-                let message = if entry.key == "all" {
-                    "the group `all` always exists and cannot be changed".to_owned()
+                let (message, hint) = if entry.key == "all" {
+                    let message = "the group `all` always exists and cannot be changed";
+                    (message.to_owned(), None)
                 } else {
-                    format!("`{}` is not a valid name", entry.key)
+                    let message = format!("`{}` is not a valid name", entry.key);
+                    (message, Some(ID_HINT.to_owned()))
                 };
-                self.wrong_at(
-                    entry.at,
-                    entry.node.path.clone(),
-                    message,
-                    ID_HINT.to_owned(),
-                );
+                self.wrong_at(entry.at, entry.node.path.clone(), message, hint);
                 continue;
             }
             let Data::List(items) = &entry.node.data else {
@@ -842,6 +844,14 @@ impl<'a> Checker<'a> {
     /// The absolute form of an input's directory.
     pub(super) fn base(&self) -> &Path {
         &self.env.base
+    }
+}
+
+/// Address and port, where `localhost` is the loopback address.
+fn socket(word: &str) -> Option<SocketAddr> {
+    match word.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse().ok(),
+        None => word.parse().ok(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detectors::base::{Descriptor, Options, RuleSpec};
+use detectors::registry::REGISTRY;
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,13 +69,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Restricts every stream to the detectors of the named groups together; `all` means every detector.
-    pub fn select_groups(&self, names: &[String]) -> Result<Self, UnknownGroup> {
-        let mut wanted: Vec<&str> = Vec::new();
-        for name in names {
+    /// The detectors of the named groups together; `all` means every detector.
+    pub fn detectors_of(&self, groups: &[String]) -> Result<Vec<&'static str>, UnknownGroup> {
+        let mut wanted = Vec::new();
+        for name in groups {
             match self.groups.get(name) {
                 Some(group) => wanted.extend(group),
-                None if name == "all" => return Ok(self.clone()),
+                None if name == "all" => wanted.extend(REGISTRY.iter().map(|d| d.name)),
                 None => {
                     return Err(UnknownGroup {
                         name: name.clone(),
@@ -83,13 +84,13 @@ impl Config {
                 }
             }
         }
-        let streams = self.streams.iter().map(|stream| {
-            let mut stream = Stream::clone(stream);
-            stream
-                .detectors
-                .retain(|d| wanted.contains(&d.descriptor.name));
-            Arc::new(stream)
-        });
+        Ok(wanted)
+    }
+
+    /// Restricts every stream to the detectors of the named groups together.
+    pub fn select_groups(&self, groups: &[String]) -> Result<Self, UnknownGroup> {
+        let wanted = self.detectors_of(groups)?;
+        let streams = self.streams.iter().map(|s| Arc::new(s.only(&wanted)));
         Ok(Self {
             streams: streams.collect(),
             ..self.clone()
@@ -201,6 +202,17 @@ pub struct Stream {
     pub blind_after: Duration,
     /// Whether stills are kept.
     pub evidence: bool,
+}
+
+impl Stream {
+    /// The same stream with only these of its detectors.
+    pub fn only(&self, detectors: &[&str]) -> Self {
+        let mut stream = self.clone();
+        stream
+            .detectors
+            .retain(|d| detectors.contains(&d.descriptor.name));
+        stream
+    }
 }
 
 /// Tracks that must be there; a missing one is a defect.

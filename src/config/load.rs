@@ -48,12 +48,16 @@ pub fn one_stream(
         }
         None => (None, of_process("command line", Path::new("."))),
     };
-    for (key, value) in sets.iter().filter(|(key, _)| key.ends_with("_file")) {
-        let _ = key;
-        env.files
-            .insert(value.clone(), secret(&absolute(Path::new(value))));
+    // What stands on the command line is relative to the working directory, not to the file.
+    for (_, value) in sets.iter().filter(|(key, _)| key.ends_with("_file")) {
+        let found = secret(&absolute(Path::new(value)));
+        env.files.insert(value.clone(), found);
     }
-    Ok(one_stream_of(document, input, sets, &env)?)
+    let input = match input.contains("://") {
+        true => input.to_owned(),
+        false => absolute(Path::new(input)).to_string_lossy().into_owned(),
+    };
+    Ok(one_stream_of(document, &input, sets, &env)?)
 }
 
 fn open(path: &Path) -> Result<(Document, Env), LoadError> {

@@ -15,7 +15,10 @@ pub mod schema;
 mod spans;
 mod stream;
 
-pub use check::{Env, one_stream_of};
+#[cfg(test)]
+mod tests;
+
+pub use check::{Document, Env, one_stream_of};
 pub use checked::*;
 pub use diff::{Changes, diff};
 pub use effective::print_effective;

@@ -31,7 +31,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(at) = self.at {
             write!(f, "{}:{}:{}: ", self.file, at.line, at.column)?;
-        } else if !self.path.starts_with("--") {
+        } else if !self.path.starts_with("--set") && self.path != "INPUT" {
             write!(f, "{}: ", self.file)?;
         }
         if !self.path.is_empty() {

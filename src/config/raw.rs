@@ -306,6 +306,14 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::bare(Data::Null))
     }
 
+    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
+        Ok(Node::bare(Data::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Node, D::Error> {
+        Node::deserialize(from)
+    }
+
     fn visit_bool<E: de::Error>(self, v: bool) -> Result<Node, E> {
         Ok(Node::bare(Data::Bool(v)))
     }

@@ -60,7 +60,10 @@ impl Page {
         let help = key.help;
         match &key.shape {
             Shape::Whole { default, min, max } => {
-                self.prose(depth, &format!("{help} ({min} to {max})"));
+                match min == max {
+                    true => self.prose(depth, help),
+                    false => self.prose(depth, &format!("{help} ({min} to {max})")),
+                }
                 match default {
                     Some(n) => self.line(depth, &format!("{name}: {n}")),
                     // The only required one at the top, and the two of a shard, are shown as they must be.
@@ -120,14 +123,9 @@ impl Page {
             }
             Shape::Free { sample } => {
                 self.prose(depth, help);
-                let sample =
-                    sample.replace("DETECTOR, ...", REGISTRY.first().map_or("all", |d| d.name));
-                if name == "headers" || (name == "groups" && REGISTRY.is_empty()) {
-                    self.line(depth, &format!("#{name}: {{{sample}}}"));
-                } else {
-                    self.line(depth, &format!("{name}:"));
-                    self.line(depth + 1, &sample);
-                }
+                let first = REGISTRY.first().map_or("all", |d| d.name);
+                let sample = sample.replace("DETECTOR", first);
+                self.line(depth, &format!("#{name}: {{{sample}}}"));
             }
             Shape::Rendition => {
                 self.prose(depth, help);

@@ -145,7 +145,7 @@ pub const TOP: &[Key] = &[
     key(
         "groups",
         Shape::Free {
-            sample: "pictures: [DETECTOR, ...]",
+            sample: "basics: [DETECTOR]",
         },
         "Named subsets of detectors, for `run --groups NAME`. `all` always exists.",
     ),
@@ -468,7 +468,7 @@ pub const DECODE: &[Key] = &[
 pub const EXPECT: &[Key] = &[
     key(
         "video",
-        maybe_whole(0, 16),
+        maybe_whole(0, 8),
         "Picture tracks. Default: whatever is announced.",
     ),
     key(

@@ -167,7 +167,7 @@ mod tests {
         let spans = read("a: 1\nlist:\n  - id: x\n    deep: {k: [1, 2]}\n  - 'y'\n");
         assert_eq!(at(&spans, "a"), (1, 4));
         assert_eq!(at(&spans, "list[0].id"), (3, 9));
-        assert_eq!(at(&spans, "list[0].deep.k[1]"), (4, 18));
+        assert_eq!(at(&spans, "list[0].deep.k[1]"), (4, 19));
         assert_eq!(at(&spans, "list[1]"), (5, 5));
         assert_eq!(spans.places.get("list[0].deep").unwrap().key.column, 5);
     }

@@ -136,10 +136,11 @@ impl Checker<'_> {
             let visible = schema::span_word(visible);
             self.wrong(
                 node,
-                format!("must not be shorter than `visible_after`, {visible}"),
-                None,
+                format!("must not be shorter than `visible_after`, which is {visible}"),
+                "set both".to_owned(),
             );
         }
+        let expect = self.expect(&child(s.node, "expect"));
         Settings {
             labels: self.labels(&child(s.node, "labels")),
             headers: self.headers(&child(s.node, "headers")),
@@ -157,10 +158,10 @@ impl Checker<'_> {
                 "fast" => Pace::Fast,
                 _ => Pace::RealTime,
             },
-            expect: self.expect(&child(s.node, "expect")),
+            expect,
             evidence: self.flag(s, "evidence"),
             blind_after: self.span(s, "blind_after").unwrap_or_default(),
-            detectors: self.detectors(&child(s.node, "detectors")),
+            detectors: self.detectors(&child(s.node, "detectors"), expect),
         }
     }
 
@@ -320,12 +321,12 @@ impl Checker<'_> {
         }
     }
 
-    fn detectors(&mut self, node: &Node) -> Vec<DetectorConfig> {
+    fn detectors(&mut self, node: &Node, expect: Expect) -> Vec<DetectorConfig> {
         let names: Vec<&str> = REGISTRY.iter().map(|d| d.name).collect();
         self.known_keys(node, "detector", &names);
         REGISTRY
             .iter()
-            .filter_map(|descriptor| self.detector(descriptor, node.get(descriptor.name)))
+            .filter_map(|descriptor| self.detector(descriptor, node.get(descriptor.name), expect))
             .collect()
     }
 
@@ -333,16 +334,19 @@ impl Checker<'_> {
         &mut self,
         descriptor: &'static Descriptor,
         node: Option<&Node>,
+        expect: Expect,
     ) -> Option<DetectorConfig> {
         let mut options = Options::defaults(descriptor.options);
         let none = Node::empty("");
         let node = match node {
             None => &none,
             Some(node) if matches!(node.data, Data::Map(_)) => node,
-            Some(node) => match self.flag_in(node) {
-                Some(false) => return None,
-                _ => &none,
-            },
+            Some(node) => {
+                if !self.switch(node)? {
+                    return None;
+                }
+                &none
+            }
         };
         let mut known: Vec<&str> = descriptor.options.iter().map(|o| o.name).collect();
         known.push("rules");
@@ -357,6 +361,20 @@ impl Checker<'_> {
                 let range = schema::range_words(option.range.0, option.range.1);
                 let message = format!("must be {range}, not {}", self.word(at));
                 self.wrong(at, message, None);
+            }
+        }
+        // A detector that wants to know what is expected declares options of these names; unless they are set
+        // themselves, they follow `expect:`.
+        for (name, tracks) in [
+            ("expect_video", expect.video),
+            ("expect_audio", expect.audio),
+        ] {
+            let spec = descriptor.options.iter().find(|o| o.name == name);
+            if let (Some(spec), Some(tracks)) = (spec, tracks)
+                && options.get(name) == spec.default
+            {
+                // Refused only where the detector cannot follow that many tracks.
+                let _ = options.set(name, f64::from(tracks));
             }
         }
         let rules = child(node, "rules");
@@ -380,7 +398,7 @@ impl Checker<'_> {
     /// A rule with its overrides; `None` when it is switched off.
     fn rule(&mut self, detector: &Descriptor, spec: &RuleSpec, node: &Node) -> Option<RuleSpec> {
         if !matches!(node.data, Data::Map(_)) {
-            return self.flag_in(node).unwrap_or(true).then_some(*spec);
+            return self.switch(node)?.then_some(*spec);
         }
         self.known_keys(node, "key", schema::RULE);
         let range = detector
@@ -428,6 +446,19 @@ impl Checker<'_> {
             None => true,
         };
         enabled.then_some(rule)
+    }
+
+    /// `false` or `true` where a mapping could stand.
+    fn switch(&mut self, node: &Node) -> Option<bool> {
+        let on = match &node.data {
+            Data::Bool(on) => Some(*on),
+            Data::Text(t) if t.substituted => t.value.trim().parse().ok(),
+            _ => None,
+        };
+        if on.is_none() {
+            self.kind(node, "true, false or a mapping");
+        }
+        on
     }
 
     fn limit(&mut self, node: Option<&Node>, default: Limit, range: (f64, f64)) -> Limit {
