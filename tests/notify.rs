@@ -1,0 +1,355 @@
+//! Alert events end to end: transitions in at the outlet, requests out at small receivers on loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
+use glasswatch::alert::{Change, Defect, Moment, Transition};
+use glasswatch::config::{Receiver, ReceiverKind, Secret};
+use glasswatch::notify::event::Epoch;
+use glasswatch::notify::jsonl::EventsTo;
+use glasswatch::notify::webhook::public_addresses;
+use glasswatch::notify::{Notifier, Settings, StartError};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+
+const KEY: &str = "Z2xhc3N3YXRjaC1zaWduaW5nLWtleQ==";
+const LONG: Duration = Duration::from_secs(60);
+
+type Requests = mpsc::UnboundedReceiver<(HeaderMap, String)>;
+
+struct Hook {
+    /// How the n-th request is answered.
+    answer: Box<dyn Fn(usize) -> Response + Send + Sync>,
+    seen: Mutex<usize>,
+    got: mpsc::UnboundedSender<(HeaderMap, String)>,
+}
+
+async fn take(State(hook): State<Arc<Hook>>, headers: HeaderMap, body: String) -> Response {
+    let n = {
+        let mut seen = hook.seen.lock().unwrap();
+        *seen += 1;
+        *seen - 1
+    };
+    let _ = hook.got.send((headers, body));
+    (hook.answer)(n)
+}
+
+async fn hook(
+    answer: impl Fn(usize) -> Response + Send + Sync + 'static,
+) -> (SocketAddr, Requests) {
+    let (got, requests) = mpsc::unbounded_channel();
+    let hook = Arc::new(Hook {
+        answer: Box::new(answer),
+        seen: Mutex::new(0),
+        got,
+    });
+    let app = Router::new().route("/{*any}", post(take)).with_state(hook);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, requests)
+}
+
+fn receiver(name: &str, address: SocketAddr) -> Receiver {
+    Receiver {
+        name: name.into(),
+        kind: ReceiverKind::Webhook {
+            url: Secret::new(format!("http://{address}/hook?token=s3cret")),
+            key: Some(Secret::new(KEY)),
+            timeout: Duration::from_secs(20),
+        },
+        min_severity: Severity::Info,
+        allow_private: true,
+    }
+}
+
+fn settings(receivers: Vec<Receiver>) -> Settings {
+    Settings {
+        instance: "watch-1".into(),
+        epoch: Epoch::now(),
+        receivers,
+        events: None,
+        evidence: None,
+        addresses: public_addresses(),
+    }
+}
+
+fn transition(change: Change, stream: &str, severity: Severity) -> Transition {
+    let at = |ms: u64| Moment {
+        media: Some(MediaTime::from_millis(ms as i64)),
+        arrival: Arrival::from_millis(ms),
+    };
+    Transition {
+        change,
+        at: at(3000),
+        defect: Defect {
+            id: format!("{stream}-1"),
+            fingerprint: stream.into(),
+            stream: stream.into(),
+            labels: Arc::default(),
+            detector: "freeze",
+            rule: "frozen",
+            track: Some(Track::video(0)),
+            severity,
+            cause: Cause::Frozen,
+            value: 2.5,
+            limit: 2.0,
+            unit: "seconds",
+            says: "The picture stands still.".into(),
+            start: at(500),
+            end: (change == Change::Clear).then(|| at(3000)),
+        },
+    }
+}
+
+fn tell(notifier: &Notifier, change: Change, stream: &str, severity: Severity) {
+    let transition = transition(change, stream, severity);
+    notifier.outlet().transition(transition).unwrap();
+}
+
+fn ok() -> Response {
+    StatusCode::OK.into_response()
+}
+
+/// Asks for no wait, so that the tests need not wait either.
+fn busy(status: StatusCode) -> Response {
+    (status, [("retry-after", "0")]).into_response()
+}
+
+async fn next(requests: &mut Requests) -> (HeaderMap, Value) {
+    let request = tokio::time::timeout(LONG, requests.recv()).await;
+    let (headers, body) = request.expect("a request in time").unwrap();
+    let json = serde_json::from_str(&body).unwrap();
+    (headers, json)
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_tells_the_defect() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    let request = tokio::time::timeout(LONG, requests.recv()).await;
+    let (headers, body) = request.unwrap().unwrap();
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
+    let key = STANDARD.decode(KEY).unwrap();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    assert_eq!(header("webhook-signature"), expected);
+    let sent: i64 = timestamp.parse().unwrap();
+    assert!((jiff::Timestamp::now().as_second() - sent).abs() < 60);
+    let json: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(json["event_id"], *id);
+    assert_eq!(
+        json["sentence"],
+        "news1: the picture stands still, for 2.5 s so far."
+    );
+    assert!(!body.contains("s3cret"));
+    assert_eq!(notifier.ledger().open().len(), 1);
+    assert_eq!(notifier.close(LONG).await, 0);
+    let stats = &notifier.stats().receivers[0];
+    assert_eq!((stats.delivered, stats.pending), (1, 0));
+    assert_eq!(stats.delays.iter().sum::<u64>(), 1);
+    let late = transition(Change::Clear, "news1", Severity::Critical);
+    assert!(notifier.outlet().transition(late).is_err());
+}
+
+#[tokio::test]
+async fn failures_are_retried_with_the_same_id_and_order_holds() {
+    let (address, mut requests) = hook(|n| match n {
+        0 => busy(StatusCode::TOO_MANY_REQUESTS),
+        1 => busy(StatusCode::SERVICE_UNAVAILABLE),
+        _ => ok(),
+    })
+    .await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
+    for change in [Change::Raise, Change::Update, Change::Clear] {
+        tell(&notifier, change, "news1", Severity::Critical);
+    }
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        let (headers, json) = next(&mut requests).await;
+        let kind = json["type"].as_str().unwrap().to_owned();
+        order.push((kind, headers["webhook-id"].clone()));
+    }
+    let types: Vec<_> = order.iter().map(|(t, _)| t.as_str()).collect();
+    assert_eq!(types, ["raise", "raise", "raise", "update", "clear"]);
+    assert!(order[0].1 == order[1].1 && order[1].1 == order[2].1);
+    assert_ne!(order[2].1, order[3].1);
+    assert_eq!(notifier.close(LONG).await, 0);
+    let stats = &notifier.stats().receivers[0];
+    assert_eq!((stats.delivered, stats.retried, stats.dead), (3, 2, 0));
+}
+
+#[tokio::test]
+async fn a_final_refusal_is_counted_and_the_next_event_goes_on() {
+    let (address, mut requests) = hook(|n| match n {
+        0 => StatusCode::BAD_REQUEST.into_response(),
+        1 => (StatusCode::FOUND, [("location", "/elsewhere")]).into_response(),
+        _ => ok(),
+    })
+    .await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
+    for stream in ["a", "b", "c"] {
+        tell(&notifier, Change::Raise, stream, Severity::Critical);
+    }
+    for _ in 0..3 {
+        next(&mut requests).await;
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    let stats = &notifier.stats().receivers[0];
+    assert_eq!((stats.delivered, stats.retried, stats.dead), (1, 0, 2));
+    let followed = requests.try_recv();
+    assert!(followed.is_err(), "the redirect was followed");
+}
+
+#[tokio::test]
+async fn a_slow_receiver_delays_nobody_else() {
+    let (fast, mut requests) = hook(|_| ok()).await;
+    // Accepts connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = silent.local_addr().unwrap();
+    let accepted = Arc::new(Notify::new());
+    let told = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            held.push(stream);
+            told.notify_one();
+        }
+    });
+    let receivers = vec![receiver("slow", slow), receiver("fast", fast)];
+    let notifier = Notifier::start(settings(receivers)).unwrap();
+    tell(&notifier, Change::Raise, "first", Severity::Critical);
+    accepted.notified().await;
+    for i in 0..50 {
+        tell(
+            &notifier,
+            Change::Raise,
+            &format!("s{i}"),
+            Severity::Critical,
+        );
+    }
+    for _ in 0..51 {
+        next(&mut requests).await;
+    }
+    assert_eq!(notifier.close(Duration::from_secs(1)).await, 51);
+    let stats = notifier.stats().receivers;
+    assert_eq!((stats[0].delivered, stats[1].delivered), (0, 51));
+}
+
+#[tokio::test]
+async fn what_severity_hid_arrives_when_it_grows_and_is_cleared() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let pager = Receiver {
+        min_severity: Severity::Critical,
+        ..receiver("pager", address)
+    };
+    let notifier = Notifier::start(settings(vec![pager])).unwrap();
+    for (change, stream, severity) in [
+        (Change::Raise, "hidden", Severity::Warning),
+        (Change::Clear, "hidden", Severity::Warning),
+        (Change::Raise, "grows", Severity::Warning),
+        (Change::Update, "grows", Severity::Critical),
+        (Change::Clear, "grows", Severity::Warning),
+    ] {
+        tell(&notifier, change, stream, severity);
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    let mut got = Vec::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let word = |name: &str| json[name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("type")));
+    }
+    assert_eq!(got, ["grows raise", "grows clear"]);
+}
+
+#[tokio::test]
+async fn an_unsteady_receiver_loses_nothing_and_keeps_every_order() {
+    let (address, mut requests) = hook(|n| match n % 3 {
+        2 => busy(StatusCode::BAD_GATEWAY),
+        _ => ok(),
+    })
+    .await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
+    for change in [Change::Raise, Change::Update, Change::Clear] {
+        for i in 0..40 {
+            tell(&notifier, change, &format!("s{i}"), Severity::Critical);
+        }
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    assert_eq!(notifier.stats().receivers[0].delivered, 120);
+    let mut seen: HashMap<String, Vec<String>> = HashMap::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let word = |name: &str| json[name].as_str().unwrap().to_owned();
+        seen.entry(word("stream")).or_default().push(word("type"));
+    }
+    assert_eq!(seen.len(), 40);
+    for (stream, mut types) in seen {
+        types.dedup();
+        assert_eq!(types, ["raise", "update", "clear"], "{stream}");
+    }
+}
+
+#[tokio::test]
+async fn event_lines_equal_what_receivers_get() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let (address, mut requests) = hook(|_| ok()).await;
+    let notifier = Notifier::start(Settings {
+        events: Some(EventsTo::File(path.clone())),
+        evidence: Some(Arc::new(|d| vec![format!("{}/first.jpg", d.stream)])),
+        ..settings(vec![receiver("ops", address)])
+    })
+    .unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    assert_eq!(notifier.close(LONG).await, 0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line, next(&mut requests).await.1);
+    assert_eq!(line["evidence"][0], "news1/first.jpg");
+}
+
+#[tokio::test]
+async fn receivers_change_without_losing_the_others() {
+    let (a, mut at_a) = hook(|_| ok()).await;
+    let (b, mut at_b) = hook(|_| ok()).await;
+    let notifier = Notifier::start(settings(vec![receiver("a", a)])).unwrap();
+    tell(&notifier, Change::Raise, "one", Severity::Info);
+    next(&mut at_a).await;
+    let both = [receiver("a", a), receiver("b", b)];
+    notifier.set_receivers(&both, LONG).unwrap();
+    tell(&notifier, Change::Raise, "two", Severity::Info);
+    assert_eq!(next(&mut at_a).await.1["stream"], "two");
+    assert_eq!(next(&mut at_b).await.1["stream"], "two");
+    let private = Receiver {
+        allow_private: false,
+        ..receiver("c", b)
+    };
+    let refused = notifier.set_receivers(&[private], LONG).unwrap_err();
+    assert!(matches!(&refused, StartError::Receiver { name, .. } if name == "c"));
+    assert!(!format!("{refused:?} {refused}").contains("s3cret"));
+    assert_eq!(notifier.stats().receivers.len(), 2);
+    notifier.set_receivers(&[receiver("b", b)], LONG).unwrap();
+    tell(&notifier, Change::Raise, "three", Severity::Info);
+    assert_eq!(next(&mut at_b).await.1["stream"], "three");
+    assert_eq!(notifier.close(LONG).await, 0);
+    assert!(at_a.try_recv().is_err());
+    assert_eq!(notifier.stats().receivers[0].delivered, 2);
+}
