@@ -38,19 +38,21 @@ const STEP_MIN_SECS: f64 = 0.015;
 /// A step is one when this many blocks in a row agree, within this.
 const STEP_BLOCKS: u32 = 3;
 const STEP_AGREE_SECS: f64 = 0.01;
-/// Smallest shift looked for (detectability begins at 45 ms), and largest: beyond, it is another timeline.
+/// Smallest shift looked for: detectability begins at 45 ms.
 const SHIFT_MIN_SECS: f64 = 0.04;
+/// A jump of raw timestamps beyond this is another timeline.
 const JUMP_MIN_SECS: f64 = 2.0;
-/// A skew step confirms a clock step when they differ by no more than this, or by this share.
-const CONFIRM_SECS: f64 = 0.03;
+/// A skew step confirms a clock step when they differ by no more than this share, within bounds.
 const CONFIRM_SHARE: f64 = 0.35;
+const CONFIRM_SECS: (f64, f64) = (0.03, 0.15);
 /// How long a clock step waits to be confirmed.
 const CONFIRM_WITHIN_SECS: f64 = 10.0;
 /// A skew step without a clock step is accepted as another interleaving after this long: longer than facts run
 /// ahead of decoded sound (one segment).
 const INTERLEAVE_AFTER_SECS: f64 = 20.0;
-/// Skews kept.
-const SKEWS: usize = 64;
+/// Skews kept to learn from (those of a burst may all bear one time), and the most that a median is taken of.
+const SKEWS: usize = 256;
+const SKEWS_NOW: usize = 64;
 /// Points of the drift fit, one a second, and the least that gives a slope.
 const FIT_POINTS: usize = 300;
 const FIT_MIN_SECS: f64 = 40.0;
@@ -526,6 +528,7 @@ impl Skew {
                 .newest
                 .iter()
                 .rev()
+                .take(SKEWS_NOW)
                 .enumerate()
                 .take_while(|(i, s)| *i < self.quorum() || newest.0.secs_after(s.0).abs() <= 1.0)
                 .map(|(_, s)| s.1)
@@ -553,7 +556,8 @@ impl Skew {
 }
 
 fn agree(skew: f64, clock: f64) -> bool {
-    (skew - clock).abs() <= f64::max(CONFIRM_SECS, CONFIRM_SHARE * clock.abs())
+    let slack = (CONFIRM_SHARE * clock.abs()).clamp(CONFIRM_SECS.0, CONFIRM_SECS.1);
+    (skew - clock).abs() <= slack
 }
 
 /// One audio track.
@@ -641,7 +645,7 @@ impl AudioTrack {
 
     /// Keeps a clock step until the skew has told whether it is a shift.
     fn wonder(&mut self, step: Step) {
-        if (SHIFT_MIN_SECS..=JUMP_MIN_SECS).contains(&step.secs.abs()) {
+        if (SHIFT_MIN_SECS..=SHIFT_MAX_SECS).contains(&step.secs.abs()) {
             if self.candidates.len() == 8 {
                 self.candidates.pop_front();
             }
@@ -936,3 +940,8 @@ impl Detector for AvTiming {
         *self = Self::default();
     }
 }
+
+#[cfg(test)]
+#[path = "av_timing_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
