@@ -1,16 +1,23 @@
 //! The table of all detectors, and contract tests over every row.
 
 use crate::base::Descriptor;
-use crate::{audio, transport, video};
+use crate::{audio, av, transport, video};
 
-/// Every detector, in the order in which they run and are listed.
+/// Every detector, in the order in which they run and are listed. One row a line.
+#[rustfmt::skip]
 pub static REGISTRY: &[&Descriptor] = &[
     &transport::loss::DETECTOR,
+    &video::black::DETECTOR,
     &video::freeze::DETECTOR,
+    &video::block_damage::DETECTOR,
     &audio::silence::DETECTOR,
+    &av::av_timing::DETECTOR,
 ];
 
 /// The detector of that name.
 pub fn find(name: &str) -> Option<&'static Descriptor> {
     REGISTRY.iter().copied().find(|d| d.name == name)
 }
+
+#[cfg(test)]
+mod contract;

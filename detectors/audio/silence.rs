@@ -130,7 +130,9 @@ struct TrackState {
     window_hops: u32,
     /// Of which hops that held no number at all.
     window_void: u32,
-    sums: Vec<Sums>,
+    /// Sums over one hop of each column of rows of samples, and of their squares.
+    sums: Vec<f64>,
+    squares: Vec<f64>,
 }
 
 #[derive(Default, Clone)]
@@ -144,33 +146,28 @@ struct Channel {
     heard: bool,
     /// Mean square of this hop, without the mean.
     power: f64,
-    /// Quiet samples at the end of this hop.
+    /// Quiet samples at the end of this hop, when it is loud.
     tail: u64,
     /// Sum of hop powers over the unfinished window.
     window_power: f64,
 }
 
-/// Sums over one hop of one column of interleaved samples.
-#[derive(Default, Clone, Copy)]
-struct Sums {
-    sum: f64,
-    squares: f64,
-    voids: u32,
+impl Channel {
+    fn loud(&self, limit: f64) -> bool {
+        self.power >= limit * limit
+    }
 }
 
 /// Full scale clips; not a number is nothing.
 fn clean(x: f32) -> f64 {
-    if x.is_nan() {
-        0.0
-    } else {
-        f64::from(x.clamp(-1.0, 1.0))
-    }
+    let x = if x.is_nan() { 0.0 } else { x };
+    f64::from(x.clamp(-1.0, 1.0))
 }
 
 impl TrackState {
     fn new(channels: usize, rate_hz: u32) -> Self {
         // Rows wide enough to fill vector registers, and whole in channels.
-        let width = channels * 8usize.div_ceil(channels);
+        let width = channels * 32usize.div_ceil(channels);
         Self {
             channels: vec![Channel::default(); channels],
             rate_hz,
@@ -179,7 +176,8 @@ impl TrackState {
             next: None,
             window_hops: 0,
             window_void: 0,
-            sums: vec![Sums::default(); width],
+            sums: vec![0.0; width],
+            squares: vec![0.0; width],
         }
     }
 
@@ -252,37 +250,41 @@ impl TrackState {
     /// Power and quiet tail of each channel; true when there was not one number.
     fn measure(&mut self, hop: &[f32], limit: f64) -> bool {
         let count = self.channels.len();
-        self.sums.fill(Sums::default());
+        self.sums.fill(0.0);
+        self.squares.fill(0.0);
         for row in hop.chunks(self.sums.len()) {
-            for (sums, x) in self.sums.iter_mut().zip(row) {
+            let columns = self.sums.iter_mut().zip(&mut self.squares);
+            for ((sum, squares), x) in columns.zip(row) {
                 let v = clean(*x);
-                sums.sum += v;
-                sums.squares += v * v;
-                sums.voids += u32::from(x.is_nan());
+                *sum += v;
+                *squares += v * v;
             }
         }
         let frames = self.hop_frames as f64;
         for (c, channel) in self.channels.iter_mut().enumerate() {
-            let of = self.sums.iter().skip(c).step_by(count);
-            let (sum, squares) = of.fold((0.0, 0.0), |a, s| (a.0 + s.sum, a.1 + s.squares));
-            let mean = sum / frames;
-            channel.power = (squares / frames - mean * mean).max(0.0);
+            let total = |of: &[f64]| of.iter().skip(c).step_by(count).sum::<f64>();
+            let mean = total(&self.sums) / frames;
+            channel.power = (total(&self.squares) / frames - mean * mean).max(0.0);
             // Around the last sample, not the mean: that still holds the loud part.
             let last = hop.len().checked_sub(count - c).and_then(|i| hop.get(i));
             let last = last.map_or(0.0, |x| clean(*x));
             let column = hop.iter().skip(c).step_by(count).rev();
             let quiet = column.take_while(|x| (clean(**x) - last).abs() <= 2.0 * limit);
-            channel.tail = quiet.count() as u64;
+            channel.tail = if channel.loud(limit) {
+                quiet.count() as u64
+            } else {
+                0
+            };
             channel.window_power += channel.power;
         }
-        self.sums.iter().map(|s| s.voids as usize).sum::<usize>() == hop.len()
+        hop.iter().all(|x| x.is_nan())
     }
 
     fn judge(&mut self, end: Option<MediaTime>, limit: f64) {
         let frames = self.hop_frames as u64;
         let surround = self.channels.len() > 2;
         let lfe = matches!(self.channels.len(), 6 | 8).then_some(3);
-        let loud = |c: &Channel| c.power >= limit * limit;
+        let loud = |c: &Channel| c.loud(limit);
         let loud_count = self
             .channels
             .iter()
@@ -334,7 +336,9 @@ impl TrackState {
         out.put(LEVEL, Reading::measured(level.clamp(FLOOR_DBFS, 0.0)));
 
         let run = self.channels.iter().map(|c| c.run).min().unwrap_or(0);
-        let since = end.filter(|_| run > 0).map(|t| t.minus(self.span(run)));
+        let since = end
+            .filter(|_| self.secs(run) > 0.0)
+            .map(|t| t.minus(self.span(run)));
         out.put(SILENT, Reading::measured(self.secs(run)).since(since));
 
         if self.channels.len() < 2 {
@@ -344,7 +348,8 @@ impl TrackState {
         }
         let longest = self.channels.iter().max_by_key(|c| c.alone);
         let (alone, since) = longest.map_or((0, None), |c| (c.alone, c.alone_since));
-        let reading = Reading::measured(self.secs(alone)).since(since);
+        let alone = self.secs(alone);
+        let reading = Reading::measured(alone).since(since.filter(|_| alone > 0.0));
         out.put(CHANNEL_SILENT, reading);
     }
 }

@@ -1,1 +1,3 @@
-//! Detectors of av defects.
+//! Detectors of defects between sound and picture.
+
+pub mod av_timing;
