@@ -14,5 +14,7 @@ pub mod base;
 pub mod kernel;
 pub mod plane;
 pub mod registry;
+#[cfg(test)]
+pub mod testkit;
 pub mod transport;
 pub mod video;

@@ -1,3 +1,5 @@
 //! Detectors of video defects.
 
+pub mod black;
+pub mod block_damage;
 pub mod freeze;

@@ -1,0 +1,479 @@
+//! Made-up pictures, sound and units for tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use crate::base::{
+    Arrival, Carry, Descriptor, Detector, Evidence, EvidenceKind, Fact, Gap, InputEvent, Kind,
+    Media, MediaTime, Options, Picture, Range, Reading, Scope, Signal, Sink, Sound, Stamp, Track,
+    Unit, Value,
+};
+use crate::plane::{Plane, Samples};
+
+/// A repeatable source of noise (xorshift).
+#[derive(Debug, Clone)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// Seeded.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Next 32 bits.
+    pub fn bits(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as u32
+    }
+
+    /// Roughly normal around 0 with the given deviation.
+    pub fn normal(&mut self, deviation: f64) -> f64 {
+        let sum: f64 = (0..4)
+            .map(|_| f64::from(self.bits()) / f64::from(u32::MAX))
+            .sum();
+        (sum - 2.0) * 3f64.sqrt() * deviation
+    }
+}
+
+/// An 8-bit luma picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Samples, row by row without padding.
+    pub samples: Vec<u8>,
+    /// Samples a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Frame {
+    /// One value everywhere.
+    pub fn flat(width: usize, height: usize, value: u8) -> Self {
+        Self {
+            samples: vec![value; width * height],
+            width,
+            height,
+        }
+    }
+
+    /// Smooth shapes of mixed contrast, shifted by (`dx`, `dy`) pixels: a scene before a moving camera.
+    pub fn scene(width: usize, height: usize, dx: f64, dy: f64) -> Self {
+        let mut frame = Self::flat(width, height, 0);
+        for y in 0..height {
+            for x in 0..width {
+                let (u, v) = (x as f64 + dx, y as f64 + dy);
+                let value = 120.0
+                    + 45.0 * (u / 37.0).sin() * (v / 29.0).cos()
+                    + 30.0 * ((u + v) / 11.0).sin()
+                    + 12.0 * (u / 5.0).cos() * (v / 7.0).sin();
+                frame.samples[y * width + x] = value.clamp(16.0, 235.0) as u8;
+            }
+        }
+        frame
+    }
+
+    /// Fills a rectangle, clipped to the picture.
+    pub fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, value: u8) {
+        for row in y..(y + height).min(self.height) {
+            let end = (x + width).min(self.width);
+            if x < end {
+                self.samples[row * self.width + x..row * self.width + end].fill(value);
+            }
+        }
+    }
+
+    /// Copies a rectangle of another frame of the same size.
+    pub fn paste(&mut self, from: &Frame, x: usize, y: usize, width: usize, height: usize) {
+        for row in y..(y + height).min(self.height) {
+            let span = row * self.width + x..row * self.width + (x + width).min(self.width);
+            self.samples[span.clone()].copy_from_slice(&from.samples[span]);
+        }
+    }
+
+    /// Adds noise.
+    pub fn grain(mut self, noise: &mut Noise, deviation: f64) -> Self {
+        for v in &mut self.samples {
+            *v = (f64::from(*v) + noise.normal(deviation))
+                .round()
+                .clamp(0.0, 255.0) as u8;
+        }
+        self
+    }
+
+    /// What a keyframe at a low rate leaves: every 8x8 block's samples pulled towards coarse steps, the
+    /// rounding shifted by `phase`.
+    pub fn coarse(mut self, step: u8, phase: u8) -> Self {
+        let step = u16::from(step.max(1));
+        for v in &mut self.samples {
+            let shifted = u16::from(*v) + u16::from(phase);
+            *v = (shifted / step * step + step / 2)
+                .saturating_sub(u16::from(phase))
+                .min(255) as u8;
+        }
+        self
+    }
+}
+
+/// What is handed to a detector, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// A picture.
+    Picture(Frame),
+    /// A picture of 16-bit samples, with padding: bytes, bits, width, height, stride.
+    Deep(Vec<u8>, u8, usize, usize, usize),
+    /// Interleaved sound, channels, rate.
+    Sound(Vec<f32>, usize, u32),
+    /// A fact.
+    Fact(Fact),
+    /// A tick.
+    Tick,
+}
+
+/// A unit, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// When.
+    pub at: Stamp,
+    /// Track.
+    pub track: Option<Track>,
+    /// What.
+    pub item: Item,
+}
+
+impl Step {
+    /// At a media time in milliseconds, arriving then.
+    pub fn at(millis: i64, track: Option<Track>, item: Item) -> Self {
+        Self {
+            at: Stamp {
+                media: Some(MediaTime::from_millis(millis)),
+                arrival: Arrival::from_millis(millis.max(0) as u64),
+                gap: Gap::None,
+            },
+            track,
+            item,
+        }
+    }
+
+    /// A picture of the first picture track.
+    pub fn picture(millis: i64, frame: Frame) -> Self {
+        Self::at(millis, Some(Track::video(0)), Item::Picture(frame))
+    }
+
+    /// Sound of the first sound track.
+    pub fn sound(millis: i64, samples: Vec<f32>, channels: usize, rate_hz: u32) -> Self {
+        Self::at(
+            millis,
+            Some(Track::audio(0)),
+            Item::Sound(samples, channels, rate_hz),
+        )
+    }
+
+    /// A fact.
+    pub fn fact(millis: i64, track: Option<Track>, fact: Fact) -> Self {
+        Self::at(millis, track, Item::Fact(fact))
+    }
+
+    /// With another continuity.
+    pub fn gap(mut self, gap: Gap) -> Self {
+        self.at.gap = gap;
+        self
+    }
+}
+
+/// One emission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emitted {
+    /// Place of the step in the sequence.
+    pub step: usize,
+    /// Signal name.
+    pub signal: &'static str,
+    /// Track, when told.
+    pub track: Option<Track>,
+    /// Reading.
+    pub reading: Reading,
+}
+
+/// Runs one instance of a detector as a lane does: history per track, and only units in its scope.
+pub struct Bench {
+    detector: Box<dyn Detector>,
+    descriptor: &'static Descriptor,
+    carries: Vec<(Track, Carry)>,
+    steps: usize,
+    /// Everything emitted, unless [`Bench::forget`] is called.
+    pub emitted: Vec<Emitted>,
+}
+
+impl Bench {
+    /// With default options.
+    pub fn new(descriptor: &'static Descriptor) -> Self {
+        Self::with(descriptor, &Options::defaults(descriptor.options))
+    }
+
+    /// With given options.
+    pub fn with(descriptor: &'static Descriptor, options: &Options) -> Self {
+        Self {
+            detector: (descriptor.build)(options),
+            descriptor,
+            carries: Vec::new(),
+            steps: 0,
+            emitted: Vec::new(),
+        }
+    }
+
+    /// The instance.
+    pub fn detector(&mut self) -> &mut dyn Detector {
+        &mut *self.detector
+    }
+
+    /// Forgets what was emitted and the step count.
+    pub fn forget(&mut self) {
+        self.emitted.clear();
+        self.steps = 0;
+    }
+
+    /// Forgets the previous pictures, as after a reconnect.
+    pub fn drop_history(&mut self) {
+        self.carries.clear();
+    }
+
+    /// Whether the unit is in the scope of the instance, which watches the first track of its kind.
+    fn in_scope(&self, step: &Step) -> bool {
+        let own = match self.descriptor.needs.scope {
+            Scope::Stream => return true,
+            Scope::VideoTrack => Track::video(0),
+            Scope::AudioTrack => Track::audio(0),
+        };
+        match step.item {
+            Item::Picture(_) | Item::Deep(..) | Item::Sound(..) => step.track == Some(own),
+            Item::Fact(_) | Item::Tick => true,
+        }
+    }
+
+    /// Hands over one unit.
+    pub fn step(&mut self, step: &Step) {
+        let index = self.steps;
+        self.steps += 1;
+        if !self.in_scope(step) {
+            return;
+        }
+        let deep;
+        let plane = match &step.item {
+            Item::Picture(f) => Plane::new(Samples::U8(&f.samples), f.width, f.height, f.width),
+            Item::Deep(bytes, bits, width, height, stride) => {
+                deep = Samples::U16Le { bytes, bits: *bits };
+                Plane::new(deep, *width, *height, *stride)
+            }
+            _ => None,
+        };
+        let track = step.track.unwrap_or(Track::video(0));
+        let carry = self
+            .carries
+            .iter()
+            .position(|(t, _)| *t == track)
+            .filter(|_| plane.is_some() && step.at.gap != Gap::Discontinuity)
+            .map(|i| self.carries.swap_remove(i).1);
+        let picture = plane.map(|p| Picture::new(p, Range::Limited, carry.as_ref()));
+        let sound;
+        let media = match &step.item {
+            Item::Picture(_) | Item::Deep(..) => match &picture {
+                Some(picture) => Media::Video(picture),
+                None => return,
+            },
+            Item::Sound(samples, channels, rate) => {
+                match Sound::new(samples, *channels, *rate) {
+                    Some(s) => sound = s,
+                    None => return,
+                }
+                Media::Audio(&sound)
+            }
+            Item::Fact(fact) => Media::Fact(fact),
+            Item::Tick => Media::Tick,
+        };
+        let emitted = &mut self.emitted;
+        let mut emit = |signal: &'static Signal, track, reading| {
+            emitted.push(Emitted {
+                step: index,
+                signal: signal.name,
+                track,
+                reading,
+            });
+        };
+        let unit = Unit {
+            at: step.at,
+            track: step.track,
+            media,
+        };
+        self.detector.observe(&unit, &mut Sink::new(&mut emit));
+        if let Some(picture) = picture {
+            let carry = picture.into_carry();
+            self.carries.retain(|(t, _)| *t != track);
+            self.carries.push((track, carry));
+        }
+    }
+
+    /// Hands over many.
+    pub fn run(&mut self, steps: &[Step]) -> &mut Self {
+        for step in steps {
+            self.step(step);
+        }
+        self
+    }
+
+    /// Newest reading of a signal.
+    pub fn newest(&self, signal: &str) -> Option<&Reading> {
+        self.emitted
+            .iter()
+            .rev()
+            .find(|e| e.signal == signal)
+            .map(|e| &e.reading)
+    }
+
+    /// Newest measured value of a signal; NaN when unmeasurable or absent.
+    pub fn value(&self, signal: &str) -> f64 {
+        match self.newest(signal).map(|r| r.value) {
+            Some(Value::Measured(v)) => v,
+            _ => f64::NAN,
+        }
+    }
+
+    /// Largest measured value of a signal; NaN when there is none.
+    pub fn peak(&self, signal: &str) -> f64 {
+        self.emitted
+            .iter()
+            .filter(|e| e.signal == signal)
+            .filter_map(|e| match e.reading.value {
+                Value::Measured(v) => Some(v),
+                Value::Unmeasurable(_) => None,
+            })
+            .fold(f64::NAN, f64::max)
+    }
+}
+
+/// Pictures at 25 Hz from `from` milliseconds on, made by index.
+pub fn pictures(from: i64, count: usize, make: impl Fn(usize) -> Frame) -> Vec<Step> {
+    (0..count)
+        .map(|i| Step::picture(from + 40 * i as i64, make(i)))
+        .collect()
+}
+
+/// Units as bad as they come: odd formats, broken time, NaN, evidence floods, jumps.
+pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
+    let mut noise = Noise::new(seed);
+    let mut millis = 10_000i64;
+    let mut arrival = 0u64;
+    let sizes = [
+        (1, 1),
+        (2, 2),
+        (17, 9),
+        (64, 48),
+        (65, 47),
+        (33, 1),
+        (1, 33),
+    ];
+    let mut steps = Vec::new();
+    for _ in 0..count {
+        arrival += u64::from(noise.bits() % 300);
+        millis += match noise.bits() % 12 {
+            0 => -i64::from(noise.bits() % 20_000),
+            1 => i64::from(noise.bits() % 60_000),
+            _ => i64::from(noise.bits() % 60),
+        };
+        let (width, height) = sizes[noise.bits() as usize % sizes.len()];
+        let item = match noise.bits() % 10 {
+            0..=3 => Item::Picture(Frame {
+                samples: match noise.bits() % 3 {
+                    0 => vec![(noise.bits() % 256) as u8; width * height],
+                    _ => (0..width * height).map(|_| noise.bits() as u8).collect(),
+                },
+                width,
+                height,
+            }),
+            4 => {
+                let stride = width + 7;
+                let bytes = (0..2 * stride * height)
+                    .map(|_| noise.bits() as u8)
+                    .collect();
+                Item::Deep(bytes, 9 + (noise.bits() % 8) as u8, width, height, stride)
+            }
+            5 | 6 => {
+                let channels = 1 + noise.bits() as usize % 8;
+                let frames = [0, 1, 480, 1024][noise.bits() as usize % 4];
+                let odd = [f32::NAN, f32::INFINITY, -1e30, 0.0, 0.5, 1.0];
+                let samples: Vec<f32> = (0..channels * frames)
+                    .map(|_| odd[noise.bits() as usize % 6])
+                    .collect();
+                let rate = [1, 8_000, 48_000, 192_000][noise.bits() as usize % 4];
+                Item::Sound(samples, channels, rate)
+            }
+            7 => Item::Tick,
+            _ => Item::Fact(hostile_fact(&mut noise, millis)),
+        };
+        let index = u8::from(noise.bits().is_multiple_of(9));
+        let track = match &item {
+            Item::Picture(_) | Item::Deep(..) => Some(Track::video(index)),
+            Item::Sound(..) => Some(Track::audio(index)),
+            Item::Fact(Fact::Input(_)) | Item::Tick => None,
+            Item::Fact(_) => [None, Some(Track::video(index)), Some(Track::audio(index))]
+                [noise.bits() as usize % 3],
+        };
+        steps.push(Step {
+            at: Stamp {
+                media: (!noise.bits().is_multiple_of(10)).then(|| MediaTime::from_millis(millis)),
+                arrival: Arrival::from_millis(arrival),
+                gap: match noise.bits() % 20 {
+                    0 => Gap::Discontinuity,
+                    1 => Gap::WeDropped(1 + noise.bits() % 100),
+                    _ => Gap::None,
+                },
+            },
+            track,
+            item,
+        });
+    }
+    steps
+}
+
+fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
+    let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
+    match noise.bits() % 8 {
+        0 => Fact::RandomAccess(at),
+        1 => Fact::AvSkew {
+            audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
+            basis: crate::base::SkewBasis::Multiplex,
+        },
+        2 => Fact::TimelineJump { by_secs: -1e12 },
+        3 => Fact::AnnouncedGap {
+            span: Duration::MAX,
+        },
+        4 => Fact::Input(
+            [
+                InputEvent::Receiving,
+                InputEvent::Reopened,
+                InputEvent::Ended,
+            ][noise.bits() as usize % 3]
+                .clone(),
+        ),
+        5 => Fact::Tracks(Vec::new()),
+        _ => Fact::Evidence(Evidence {
+            kind: [
+                EvidenceKind::ContinuityError,
+                EvidenceKind::Concealment,
+                EvidenceKind::PictureNumberGap,
+            ][noise.bits() as usize % 3],
+            from: (!noise.bits().is_multiple_of(4)).then_some(at),
+            count: noise.bits(),
+        }),
+    }
+}
+
+/// The kind of media an instance of this scope is fed with.
+pub fn kind_of(scope: Scope) -> Option<Kind> {
+    match scope {
+        Scope::Stream => None,
+        Scope::VideoTrack => Some(Kind::Video),
+        Scope::AudioTrack => Some(Kind::Audio),
+    }
+}
