@@ -1,0 +1,7 @@
+//! HLS against an origin that misbehaves on purpose.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod faults;
+mod play;
+mod rig;

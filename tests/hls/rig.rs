@@ -1,0 +1,375 @@
+//! A scripted origin, a recording feeder, and a stream between them.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use detectors::base::{Cause, Fact, InputEvent, Kind};
+use futures_util::StreamExt;
+use glasswatch::config::{
+    Decode, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode, Stream,
+};
+use glasswatch::ingest::convert::{Container, ConvertError, Feed};
+use glasswatch::ingest::source::hls::{self, Feeder};
+use glasswatch::ingest::source::{Retry, SourceContext, SourceEnd};
+use glasswatch::ingest::stats::{Counter, RequestResult, Stats};
+use glasswatch::ingest::{Content, Intake, OwnedUnit, Pushed};
+use tokio_util::sync::CancellationToken;
+
+/// A request as a script sees it.
+pub struct Asked {
+    /// With query.
+    pub path: String,
+    pub headers: HeaderMap,
+    /// How often this path was asked before.
+    pub before: usize,
+    /// Since the origin started.
+    pub since: Duration,
+}
+
+type Script = Box<dyn Fn(&Asked) -> Response + Send + Sync>;
+type Log = Arc<Mutex<Vec<(Instant, String)>>>;
+
+pub struct Origin {
+    pub url: String,
+    log: Log,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Shared {
+    script: Script,
+    began: Instant,
+    log: Log,
+}
+
+impl Origin {
+    pub async fn start(script: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        let log = Log::default();
+        let shared = Arc::new(Shared {
+            script: Box::new(script),
+            began: Instant::now(),
+            log: Arc::clone(&log),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = axum::Router::new().fallback(answer).with_state(shared);
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { url, log, task }
+    }
+
+    /// When paths with this part were asked for.
+    pub fn asked(&self, part: &str) -> Vec<Instant> {
+        let log = self.log.lock().unwrap();
+        log.iter()
+            .filter(|(_, path)| path.contains(part))
+            .map(|(at, _)| *at)
+            .collect()
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let path = request.uri().path_and_query().unwrap().to_string();
+    let before = {
+        let mut log = shared.log.lock().unwrap();
+        let before = log.iter().filter(|(_, asked)| *asked == path).count();
+        log.push((Instant::now(), path.clone()));
+        before
+    };
+    (shared.script)(&Asked {
+        path,
+        headers: request.headers().clone(),
+        before,
+        since: shared.began.elapsed(),
+    })
+}
+
+pub fn ok(body: impl Into<Body>) -> Response {
+    Response::new(body.into())
+}
+
+pub fn status(code: u16) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+pub fn with(mut response: Response, name: header::HeaderName, value: &str) -> Response {
+    let value = HeaderValue::from_str(value).unwrap();
+    response.headers_mut().insert(name, value);
+    response
+}
+
+pub fn redirect(to: &str) -> Response {
+    with(status(302), header::LOCATION, to)
+}
+
+/// A body that sends `first` and then nothing, for ever.
+pub fn hang(first: &[u8]) -> Response {
+    let first = Ok::<_, std::io::Error>(Bytes::copy_from_slice(first));
+    let head = futures_util::stream::iter([first]);
+    ok(Body::from_stream(
+        head.chain(futures_util::stream::pending()),
+    ))
+}
+
+/// A body without end.
+pub fn endless(piece: Vec<u8>) -> Response {
+    let piece = Bytes::from(piece);
+    let pieces = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
+    ok(Body::from_stream(pieces))
+}
+
+/// Eight packets that carry a mark, so that what arrived can be told.
+pub fn ts(mark: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    for n in 0..8 {
+        let mut packet = [mark; 188];
+        packet[0] = 0x47;
+        packet[1] = n;
+        out.extend_from_slice(&packet);
+    }
+    out
+}
+
+/// The segment that a path `/…sN.ts` names.
+pub fn segment(path: &str) -> Response {
+    let name = path.rsplit("/s").next().unwrap();
+    ok(ts(name.strip_suffix(".ts").unwrap().parse().unwrap()))
+}
+
+/// A live playlist of one-second segments `sN.ts` that grows by one each second.
+pub fn live(since: Duration, window: u64) -> String {
+    let first = since.as_secs();
+    let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+    for n in first..first + window {
+        text += &format!("#EXTINF:1,\ns{n}.ts\n");
+    }
+    text
+}
+
+/// A complete playlist with a target duration of one second.
+pub fn vod(lines: &str) -> String {
+    format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n{lines}\n#EXT-X-ENDLIST\n")
+}
+
+/// Facts with the moment they came.
+#[derive(Default)]
+pub struct Facts(Mutex<Vec<Fact>>);
+
+impl Intake for Facts {
+    fn push(&self, unit: OwnedUnit) -> Pushed {
+        if let Content::Fact(fact) = unit.content {
+            self.0.lock().unwrap().push(fact);
+        }
+        Pushed::Queued
+    }
+}
+
+impl Facts {
+    pub fn causes(&self) -> Vec<Cause> {
+        let facts = self.0.lock().unwrap();
+        facts
+            .iter()
+            .filter_map(|fact| match fact {
+                Fact::Input(InputEvent::Failed { cause }) => Some(*cause),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn has(&self, wanted: &Fact) -> bool {
+        self.0.lock().unwrap().contains(wanted)
+    }
+}
+
+#[derive(Default, Clone)]
+pub struct Recorder {
+    fed: Arc<Mutex<Vec<(usize, Feed)>>>,
+    pub inputs: Arc<Mutex<Vec<(Option<Kind>, Option<String>)>>>,
+}
+
+impl Feeder for Recorder {
+    fn add_input(&mut self, only: Option<Kind>, language: Option<String>) -> usize {
+        let mut inputs = self.inputs.lock().unwrap();
+        inputs.push((only, language));
+        inputs.len() - 1
+    }
+
+    fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError> {
+        self.fed.lock().unwrap().push((input, feed));
+        Ok(())
+    }
+
+    async fn room(&self, _bytes: usize) -> Result<(), ConvertError> {
+        Ok(())
+    }
+
+    async fn finish(self, _deadline: Duration) -> Result<(), ConvertError> {
+        Ok(())
+    }
+}
+
+/// One segment as it was fed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fed {
+    pub container: Container,
+    pub init: Option<Bytes>,
+    pub discontinuity: bool,
+    pub data: Vec<u8>,
+    pub truncated: Option<bool>,
+}
+
+impl Recorder {
+    pub fn pieces(&self, of: usize) -> Vec<Fed> {
+        let mut pieces: Vec<Fed> = Vec::new();
+        for (input, feed) in self.fed.lock().unwrap().iter() {
+            match feed.clone() {
+                _ if *input != of => {}
+                Feed::Begin {
+                    container,
+                    init,
+                    discontinuity,
+                } => pieces.push(Fed {
+                    container,
+                    init,
+                    discontinuity,
+                    data: Vec::new(),
+                    truncated: None,
+                }),
+                Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
+                Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
+            }
+        }
+        pieces
+    }
+
+    /// Marks of the whole pieces fed to the main input.
+    pub fn marks(&self) -> Vec<u8> {
+        self.pieces(0)
+            .iter()
+            .filter(|piece| piece.truncated == Some(false))
+            .map(|piece| {
+                assert_eq!(piece.data, ts(piece.data[2]));
+                piece.data[2]
+            })
+            .collect()
+    }
+}
+
+pub struct Rig {
+    pub facts: Arc<Facts>,
+    pub stats: Arc<Stats>,
+    pub recorder: Recorder,
+    pub cx: SourceContext,
+}
+
+pub fn rig(url: &str) -> Rig {
+    rig_with(url, |_| {})
+}
+
+pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
+    let mut input = Input {
+        url: Secret::new(url),
+        protocol: Protocol::Hls,
+        headers: Vec::new(),
+        rendition: Rendition::Highest,
+        program: None,
+        srt: Srt {
+            mode: SrtMode::Caller,
+            passphrase: None,
+            stream_id: None,
+            latency: Duration::ZERO,
+        },
+        jitter: Duration::ZERO,
+        interface: None,
+        allow_private: true,
+        visible_after: None,
+        page_after: None,
+        limits: Limits {
+            connect: Duration::from_millis(500),
+            idle: Duration::from_millis(500),
+            ..Limits::default()
+        },
+        decode: Decode::default(),
+        pace: Pace::Fast,
+    };
+    adjust(&mut input);
+    let facts = Arc::new(Facts::default());
+    let stats = Arc::new(Stats::default());
+    let cx = SourceContext {
+        stream: Arc::new(Stream {
+            id: "test".into(),
+            labels: Default::default(),
+            input,
+            expect: Expect {
+                video: None,
+                audio: None,
+            },
+            detectors: Vec::new(),
+            blind_after: Duration::from_secs(60),
+            evidence: false,
+        }),
+        intake: facts.clone(),
+        stats: stats.clone(),
+        cancel: CancellationToken::new(),
+    };
+    Rig {
+        facts,
+        stats,
+        recorder: Recorder::default(),
+        cx,
+    }
+}
+
+impl Rig {
+    /// Plays to the end.
+    pub async fn to_end(&self) -> SourceEnd {
+        let play = hls::play(&self.cx, self.recorder.clone());
+        tokio::time::timeout(Duration::from_secs(30), play)
+            .await
+            .expect("the source did not end")
+    }
+
+    /// Plays until the condition holds, then cancels. A source that ends before that is at fault.
+    pub async fn until(&self, what: &str, condition: impl Fn(&Rig) -> bool) {
+        let (cx, recorder) = (self.cx.clone(), self.recorder.clone());
+        let task = tokio::spawn(async move { hls::play(&cx, recorder).await });
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition(self) {
+            if task.is_finished() {
+                panic!("the source ended: {:?}", task.await);
+            }
+            let causes = self.facts.causes();
+            assert!(Instant::now() < deadline, "no {what}; told: {causes:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.cx.cancel.cancel();
+        let end = task.await.unwrap();
+        assert_eq!((end.cause, end.retry), (None, Retry::Never));
+    }
+}
+
+/// At most two requests in any second (with a little room for a busy machine).
+pub fn assert_paced(at: &[Instant]) {
+    for three in at.windows(3) {
+        let span = three[2] - three[0];
+        assert!(
+            span >= Duration::from_millis(900),
+            "three requests within {span:?}"
+        );
+    }
+}
+
+pub fn count(counters: &[Counter; 6], result: RequestResult) -> u64 {
+    counters[result as usize].get()
+}
