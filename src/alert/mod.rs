@@ -1,5 +1,8 @@
 //! From numbers to defects: pure, with time passed in.
 
+pub mod judge;
+pub mod rule;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,12 +1,38 @@
 //! One lane per stream: mailbox, strict order, detectors, rules.
+//!
+//! ```text
+//! media threads ─push─► mailbox ─► drain (one turn at a time, on the shared pool) ─► detectors ─► judge ─► outlet
+//! tick ────────────────────┘                                                          └► stills, status
+//! ```
+//!
+//! Back-pressure, from the outside in: a live push never waits, the oldest picture goes and is counted
+//! ([`mailbox`]); a lane that lags leaves out costly detectors step by step ([`shed`]); a refused transition is
+//! kept and offered again (`outbox`). Offline a push waits, and the sequence of units is the same in every run
+//! as far as [`merge`] says.
+
+pub mod mailbox;
+pub mod merge;
+pub mod pool;
+pub mod shed;
+
+mod drain;
+mod instance;
+mod outbox;
+mod picture;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use detectors::base::{Arrival, Cause, Format, Reading, Track, TrackInfo};
+use detectors::base::{Arrival, Cause, Format, Reading, Signal, Track, TrackInfo};
 
-use crate::alert::{Defect, Transition};
+use crate::alert::{Defect, Moment, Transition};
 use crate::config;
-use crate::ingest::Intake;
+use crate::evidence::Stills;
+use crate::ingest::{Content, Intake, OwnedUnit};
+
+use self::drain::Core;
+pub use self::pool::{Pool, PoolError};
+pub use self::shed::Level;
 
 /// How a lane treats time and a full mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,19 +154,129 @@ pub struct Status {
 /// Where transitions go. Called from pool threads: must not wait.
 pub trait Outlet: Send + Sync {
     /// Takes a transition; gives it back when there is no room now (the lane keeps it and tries again).
+    #[allow(
+        clippy::result_large_err,
+        reason = "the refused transition comes back to be kept; refusals are rare"
+    )]
     fn transition(&self, transition: Transition) -> Result<(), Transition>;
 }
 
-/// A running lane. Implemented by [`Lane`]; a trait only in spirit:
-/// `Lane::open(pool, stream, mode, outlet, stills) -> Arc<Lane>`, `lane.intake()`, `lane.tick(now)`,
-/// `lane.status()`, `lane.close()`.
+/// A reading as it is emitted, for a [`Tap`].
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// Detector name.
+    pub detector: &'static str,
+    /// Signal.
+    pub signal: &'static Signal,
+    /// Track, or `None` for the stream.
+    pub track: Option<Track>,
+    /// When: the unit's place and arrival.
+    pub at: Moment,
+    /// Reading.
+    pub reading: &'a Reading,
+}
+
+/// Sees every reading, on the pool's threads: must not wait.
+pub type Tap = Arc<dyn Fn(&Sample<'_>) + Send + Sync>;
+
+/// Figures of a lane's own health that [`Status`] leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Step of the shedding ladder.
+    pub level: Level,
+    /// Transitions that the outlet refused so far and that wait for another try.
+    pub held_transitions: usize,
+    /// Transitions lost for want of room.
+    pub lost_transitions: u64,
+    /// Blocks of sound that the mailbox dropped.
+    pub dropped_sound: u64,
+    /// Facts merged into a later one of their kind, or lost, because too many waited.
+    pub merged_facts: u64,
+}
+
+/// A running lane. Dropping it closes it.
 pub struct Lane {
-    intake: Arc<dyn Intake>,
+    core: Arc<Core>,
 }
 
 impl Lane {
+    /// Opens a lane: builds nothing but its state; detectors are built as tracks appear.
+    pub fn open(
+        pool: &Pool,
+        stream: Arc<config::Stream>,
+        mode: Mode,
+        outlet: Arc<dyn Outlet>,
+        stills: Option<Arc<Stills>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            core: Core::new(pool, stream, mode, outlet, stills),
+        })
+    }
+
     /// Where ingest pushes.
     pub fn intake(&self) -> Arc<dyn Intake> {
-        Arc::clone(&self.intake)
+        Arc::clone(&self.core) as Arc<dyn Intake>
+    }
+
+    /// Time passes: four times a second from the app. Live: detectors see it, so that absence is visible.
+    /// Offline ticks come from media time; here only undelivered transitions are offered again.
+    pub fn tick(&self, now: Arrival) {
+        match self.core.mode() {
+            Mode::Live => {
+                self.core.push(OwnedUnit {
+                    media: None,
+                    arrival: now,
+                    discontinuity: false,
+                    track: None,
+                    content: Content::Tick,
+                });
+            }
+            Mode::Offline => self.core.nudge(),
+        }
+    }
+
+    /// A copy of the newest published state (published at every tick, with every transition, and at the end) with
+    /// the mailbox's counters of this moment. Never waits for the detectors.
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// Figures of the lane's own health.
+    pub fn health(&self) -> Health {
+        self.core.health()
+    }
+
+    /// Lets `tap` see every reading from now on. Waits for the batch at work; call it before the input starts.
+    pub fn set_signal_tap(&self, tap: Tap) {
+        self.core.set_tap(tap);
+    }
+
+    /// Refuses units from now on; what is queued is still handled. Does not wait.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Closes, and waits until what was queued is handled; `false` when `timeout` passed first. Blocks: not for
+    /// async threads.
+    pub fn close_and_wait(&self, timeout: Duration) -> bool {
+        self.core.close();
+        self.core.mailbox().wait_end(Some(timeout))
+    }
+
+    /// Waits until nothing that could be handled is queued; `false` when `timeout` passed first. Blocks.
+    pub fn wait_idle(&self, timeout: Duration) -> bool {
+        self.core.mailbox().wait_idle(timeout)
+    }
+
+    /// Waits until the input's end ([`detectors::base::InputEvent::Ended`]) has been handled, or the lane is
+    /// closed and drained. Blocks for as long as that takes.
+    pub fn join(&self) {
+        self.core.mailbox().wait_end(None);
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.core.close();
     }
 }

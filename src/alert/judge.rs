@@ -1,0 +1,441 @@
+//! From the readings of one stream's detectors to its open defects and their transitions. Pure; both clocks
+//! and the wall time are passed in.
+//!
+//! Nothing closes by silence: a defect ends only when its signal is measured clear. What a stream that is
+//! taken out of service leaves open, the owner of the lane decides about.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detectors::base::{
+    Arrival, Cause, Limit, Reading, RuleSpec, Severity, Signal, Track, Value, Why,
+};
+use sha2::{Digest, Sha256};
+
+use super::rule::{self, Phase, Turn};
+use super::{Change, Defect, Moment, Transition};
+use crate::config;
+
+/// Name of the built-in rule that raises when a detector cannot measure for long.
+pub const BLIND: &str = "blind";
+
+/// Shortest time between two updates of one defect, by arrival.
+pub const UPDATE_EVERY: Duration = Duration::from_secs(10);
+
+/// An update is due when the value is this many times as far beyond its limit as last told.
+const WORSE_BY: f64 = 2.0;
+/// ... and at least this share of the limit beyond it.
+const WORSE_FLOOR: f64 = 0.1;
+
+/// What the ids of defects are stamped with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epoch {
+    /// Live: milliseconds since 1970 at the moment of judging.
+    Wall {
+        /// Now.
+        now_unix_ms: u64,
+    },
+    /// Offline: the media clock, so that a run is repeatable.
+    Media,
+}
+
+type Key = (usize, &'static str, Option<Track>);
+
+/// Judges one stream. State is bounded by detectors x rules x tracks.
+pub struct Judge {
+    stream: Arc<str>,
+    labels: Arc<BTreeMap<String, String>>,
+    blind_after: Duration,
+    detectors: Vec<(&'static str, Vec<RuleSpec>)>,
+    rules: BTreeMap<Key, Watch>,
+    blind: BTreeMap<(usize, Option<Track>), Blind>,
+}
+
+/// One rule on one track.
+#[derive(Default)]
+struct Watch {
+    state: rule::State,
+    book: Book,
+}
+
+/// One detector's eyesight on one track.
+#[derive(Default)]
+struct Blind {
+    dark: BTreeMap<&'static str, (Moment, Why)>,
+    book: Book,
+}
+
+/// The open defect of a rule, and what was told of it.
+#[derive(Default)]
+struct Book {
+    open: Option<Open>,
+    last_stamp: Option<u64>,
+    last_end: Option<Moment>,
+}
+
+struct Open {
+    defect: Defect,
+    says: &'static str,
+    limit: Limit,
+    told_value: f64,
+    told_cause: Cause,
+    told_at: Arrival,
+}
+
+/// A reading with its origin.
+#[derive(Debug, Clone, Copy)]
+pub struct Testimony<'a> {
+    /// Position of the detector in the stream's list.
+    pub detector: usize,
+    /// Signal.
+    pub signal: &'static Signal,
+    /// Track, or `None` for the stream.
+    pub track: Option<Track>,
+    /// Reading.
+    pub reading: &'a Reading,
+}
+
+impl Judge {
+    /// A judge of this stream, with nothing open.
+    pub fn new(stream: &config::Stream) -> Self {
+        Self {
+            stream: Arc::clone(&stream.id),
+            labels: Arc::new(stream.labels.clone()),
+            blind_after: stream.blind_after,
+            detectors: stream
+                .detectors
+                .iter()
+                .map(|d| (d.descriptor.name, d.rules.clone()))
+                .collect(),
+            rules: BTreeMap::new(),
+            blind: BTreeMap::new(),
+        }
+    }
+
+    /// Judges a reading; transitions are appended to `out`.
+    pub fn hear(
+        &mut self,
+        said: Testimony<'_>,
+        now: Moment,
+        epoch: Epoch,
+        out: &mut Vec<Transition>,
+    ) {
+        let Some((name, rules)) = self.detectors.get(said.detector) else {
+            return;
+        };
+        let name = *name;
+        let value = match said.reading.value {
+            Value::Measured(v) => Some(v),
+            Value::Unmeasurable(_) => None,
+        };
+        for spec in rules.iter().filter(|r| r.signal == said.signal.name) {
+            let watch = self
+                .rules
+                .entry((said.detector, spec.name, said.track))
+                .or_default();
+            let (state, turn) = rule::step(
+                spec,
+                said.signal.basis,
+                watch.state,
+                now,
+                value,
+                said.reading.since,
+            );
+            watch.state = state;
+            match (turn, value) {
+                (Turn::Raise { start }, Some(value)) => {
+                    let facts = Facts {
+                        stream: &self.stream,
+                        labels: &self.labels,
+                        detector: name,
+                        rule: spec.name,
+                        track: said.track,
+                        severity: spec.severity,
+                        cause: said.reading.cause.unwrap_or(spec.cause),
+                        value,
+                        limit: spec.raise,
+                        unit: said.signal.unit,
+                        says: spec.says,
+                    };
+                    out.push(watch.book.raise(&facts, start, now, epoch));
+                }
+                (Turn::Clear { end, .. }, _) => out.extend(watch.book.clear(end, now)),
+                (_, Some(value)) if spec.raise.met(value) => {
+                    let cause = said.reading.cause.unwrap_or(spec.cause);
+                    out.extend(watch.book.update(value, cause, now));
+                }
+                _ => {}
+            }
+        }
+        self.watch_sight(name, said, now, epoch, out);
+    }
+
+    /// The built-in blind rule, per detector and track: raises when any signal has been blind for long, clears
+    /// when none is. Warming up neither starts nor stops it (a detector that is paused by load warms up again
+    /// and again); reasons that the loss detector tells stop it while it has not raised.
+    fn watch_sight(
+        &mut self,
+        name: &'static str,
+        said: Testimony<'_>,
+        now: Moment,
+        epoch: Epoch,
+        out: &mut Vec<Transition>,
+    ) {
+        let key = (said.detector, said.track);
+        let signal = said.signal.name;
+        match said.reading.value {
+            Value::Unmeasurable(why) if why.is_blindness() => {
+                let blind = self.blind.entry(key).or_default();
+                blind.dark.entry(signal).or_insert((now, why)).1 = why;
+            }
+            Value::Unmeasurable(Why::WarmingUp) => {}
+            Value::Measured(_) | Value::Unmeasurable(Why::NotApplicable) => {
+                if let Some(blind) = self.blind.get_mut(&key) {
+                    blind.dark.remove(signal);
+                }
+            }
+            Value::Unmeasurable(_) => {
+                if let Some(blind) = self.blind.get_mut(&key)
+                    && blind.book.open.is_none()
+                {
+                    blind.dark.remove(signal);
+                }
+            }
+        }
+        let Some(blind) = self.blind.get_mut(&key) else {
+            return;
+        };
+        let oldest = blind.dark.values().min_by_key(|(since, _)| since.arrival);
+        match (oldest.copied(), &blind.book.open) {
+            (Some((since, why)), None) => {
+                let dark_for = now.arrival.since(since.arrival);
+                if dark_for >= self.blind_after {
+                    let facts = Facts {
+                        stream: &self.stream,
+                        labels: &self.labels,
+                        detector: name,
+                        rule: BLIND,
+                        track: said.track,
+                        severity: Severity::Warning,
+                        cause: Cause::Blind,
+                        value: dark_for.as_secs_f64(),
+                        limit: Limit::AtLeast(self.blind_after.as_secs_f64()),
+                        unit: "seconds",
+                        says: blind_says(why),
+                    };
+                    out.push(blind.book.raise(&facts, since, now, epoch));
+                }
+            }
+            (None, Some(_)) => {
+                out.extend(blind.book.clear(now, now));
+                self.blind.entry(key).and_modify(|b| b.dark.clear());
+            }
+            _ => {}
+        }
+    }
+
+    /// All open defects, by detector, rule and track.
+    pub fn open(&self) -> impl Iterator<Item = &Defect> {
+        let rules = self.rules.values().map(|w| &w.book);
+        let blind = self.blind.values().map(|b| &b.book);
+        rules
+            .chain(blind)
+            .filter_map(|book| book.open.as_ref())
+            .map(|open| &open.defect)
+    }
+
+    /// Whether any rule on this track is pending, firing or clearing.
+    pub fn troubled(&self, track: Track) -> bool {
+        self.rules
+            .iter()
+            .any(|((_, _, on), w)| *on == Some(track) && w.state.phase() != Phase::Ok)
+    }
+}
+
+/// Everything a new defect is made of, besides times.
+struct Facts<'a> {
+    stream: &'a Arc<str>,
+    labels: &'a Arc<BTreeMap<String, String>>,
+    detector: &'static str,
+    rule: &'static str,
+    track: Option<Track>,
+    severity: Severity,
+    cause: Cause,
+    value: f64,
+    limit: Limit,
+    unit: &'static str,
+    says: &'static str,
+}
+
+impl Book {
+    fn raise(&mut self, facts: &Facts<'_>, start: Moment, now: Moment, epoch: Epoch) -> Transition {
+        // An occurrence cannot begin before the previous one ended.
+        let start = match self.last_end {
+            Some(end) => Moment {
+                media: start.media.max(end.media.filter(|e| Some(*e) <= now.media)),
+                arrival: start.arrival.max(end.arrival.min(now.arrival)),
+            },
+            None => start,
+        };
+        let mut stamp = stamp_of(start, now, epoch);
+        if self.last_stamp == Some(stamp) {
+            stamp = stamp.saturating_add(1);
+        }
+        self.last_stamp = Some(stamp);
+        let fingerprint = fingerprint(facts.stream, facts.detector, facts.rule, facts.track);
+        let defect = Defect {
+            id: format!("{fingerprint}-{stamp:x}"),
+            fingerprint,
+            stream: Arc::clone(facts.stream),
+            labels: Arc::clone(facts.labels),
+            detector: facts.detector,
+            rule: facts.rule,
+            track: facts.track,
+            severity: facts.severity,
+            cause: facts.cause,
+            value: facts.value,
+            limit: facts.limit.value(),
+            unit: facts.unit,
+            says: sentence(facts.says, facts.unit, facts.value, facts.limit),
+            start,
+            end: None,
+        };
+        self.open = Some(Open {
+            defect: defect.clone(),
+            says: facts.says,
+            limit: facts.limit,
+            told_value: facts.value,
+            told_cause: facts.cause,
+            told_at: now.arrival,
+        });
+        Transition {
+            change: Change::Raise,
+            at: now,
+            defect,
+        }
+    }
+
+    fn update(&mut self, value: f64, cause: Cause, now: Moment) -> Option<Transition> {
+        let open = self.open.as_mut()?;
+        let worse = match open.limit {
+            Limit::AtLeast(_) => value > open.defect.value,
+            Limit::AtMost(_) => value < open.defect.value,
+        };
+        if worse {
+            open.defect.value = value;
+            open.defect.says = sentence(open.says, open.defect.unit, value, open.limit);
+        }
+        open.defect.cause = cause;
+        let limit = open.limit.value();
+        let beyond = (open.defect.value - limit).abs();
+        let told = (open.told_value - limit).abs();
+        let grown = beyond > (told * WORSE_BY).max(limit.abs() * WORSE_FLOOR);
+        if !(grown || cause != open.told_cause) || now.arrival.since(open.told_at) < UPDATE_EVERY {
+            return None;
+        }
+        open.told_value = open.defect.value;
+        open.told_cause = cause;
+        open.told_at = now.arrival;
+        Some(Transition {
+            change: Change::Update,
+            at: now,
+            defect: open.defect.clone(),
+        })
+    }
+
+    fn clear(&mut self, end: Moment, now: Moment) -> Option<Transition> {
+        let mut defect = self.open.take()?.defect;
+        defect.end = Some(end);
+        let lasted = match (defect.start.media, end.media) {
+            (Some(from), Some(to)) if to > from => to.since(from),
+            _ => end.arrival.since(defect.start.arrival),
+        };
+        defect.says = format!(
+            "{} Over after {}.",
+            defect.says,
+            seconds(lasted.as_secs_f64())
+        );
+        self.last_end = Some(end);
+        Some(Transition {
+            change: Change::Clear,
+            at: now,
+            defect,
+        })
+    }
+}
+
+/// Stable over occurrences, runs and instances: the first 16 hex digits of SHA-256 over stream, detector, rule
+/// and track, separated by zero bytes (none of them can hold one).
+pub fn fingerprint(stream: &str, detector: &str, rule: &str, track: Option<Track>) -> String {
+    let track = track.map(|t| t.to_string()).unwrap_or_default();
+    let digest = Sha256::digest([stream, detector, rule, &track].join("\0").as_bytes());
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Milliseconds that tell one occurrence from another.
+fn stamp_of(start: Moment, now: Moment, epoch: Epoch) -> u64 {
+    match epoch {
+        Epoch::Wall { now_unix_ms } => {
+            let ago = now.arrival.since(start.arrival).as_millis();
+            now_unix_ms.saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
+        }
+        Epoch::Media => match start.media {
+            Some(media) => u64::try_from(media.nanos() / 1_000_000).unwrap_or(0),
+            None => start.arrival.nanos() / 1_000_000,
+        },
+    }
+}
+
+/// "The picture stands still. For 2.4 s (limit 2 s)."
+fn sentence(says: &str, unit: &str, value: f64, limit: Limit) -> String {
+    let (value, limit) = (value, limit.value());
+    if unit == "seconds" {
+        return format!("{says} For {} (limit {}).", seconds(value), seconds(limit));
+    }
+    // "ratio 0..1" is a unit with its range; people need the unit only.
+    let unit = unit.split_whitespace().next().unwrap_or_default();
+    let unit = if unit == "ratio" {
+        String::new()
+    } else {
+        format!(" {unit}")
+    };
+    format!(
+        "{says} Measured {}{unit} (limit {}{unit}).",
+        number(value),
+        number(limit)
+    )
+}
+
+fn seconds(secs: f64) -> String {
+    if secs.abs() >= 60.0 {
+        let whole = secs.round() as i64;
+        return format!("{} min {} s", whole / 60, whole % 60);
+    }
+    format!("{} s", number(secs))
+}
+
+/// Three significant places at most, no trailing zeros, no exponent.
+fn number(value: f64) -> String {
+    let places = match value.abs() {
+        v if v >= 100.0 => 0,
+        v if v >= 1.0 => 1,
+        _ => 3,
+    };
+    let text = format!("{value:.places$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+fn blind_says(why: Why) -> &'static str {
+    match why {
+        Why::Shed => "Not watched: the monitor is overloaded and leaves this check out.",
+        Why::UnsupportedFormat => "Not watched: the sample format is not one this check reads.",
+        Why::NoTimestamps => "Not watched: the timestamps are missing or unusable.",
+        Why::DetectorFailed => "Not watched: this check failed and was switched off.",
+        _ => "Not watched.",
+    }
+}

@@ -1,1 +1,0 @@
-//! Stills that prove a defect, under a quota.
