@@ -1,11 +1,25 @@
 //! From container bytes to decoded units: one converter per run of a source.
 
+mod branch;
+mod fragments;
+mod packed;
+mod ts;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Kind};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
+use super::appsink::Hub;
+use super::pipeline::{self, Settings};
 use super::source::SourceContext;
+use crate::config::Protocol;
+use crate::transport::timeline::Timeline;
+
+use fragments::Fragments;
+use packed::Packed;
+use ts::Ts;
 
 /// Container of a byte input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,43 +63,270 @@ pub struct ConvertError {
     pub detail: String,
 }
 
+/// What inputs share while they are fed.
+struct Core {
+    context: SourceContext,
+    hub: Arc<Hub>,
+    timeline: Timeline,
+    settings: Settings,
+    /// Encoded data is thrown away, and counted, when decoding lags.
+    sheds: bool,
+    /// First media time of the piece of pictures that was fed last, for skew between inputs.
+    video_piece: Option<MediaTime>,
+    /// Newest media time fed.
+    fed: Option<MediaTime>,
+}
+
+struct Input {
+    only: Option<Kind>,
+    language: Option<String>,
+    demuxer: Option<Demuxer>,
+}
+
+enum Demuxer {
+    Ts(Box<Ts>),
+    Fragments(Box<Fragments>),
+    Packed(Box<Packed>),
+}
+
 /// Turns container bytes into units. Dropping it tears its pipelines down on a thread of their own.
 pub struct Converter {
-    context: SourceContext,
+    core: Core,
+    inputs: Vec<Input>,
 }
 
 impl Converter {
     /// A converter without inputs.
     pub fn new(context: &SourceContext) -> Self {
+        let input = &context.stream.input;
         Self {
-            context: context.clone(),
+            core: Core {
+                context: context.clone(),
+                hub: Hub::new(Arc::clone(&context.intake), Arc::clone(&context.stats)),
+                timeline: Timeline::default(),
+                settings: Settings {
+                    decode: input.decode,
+                    picture_pixels: input.limits.picture_pixels,
+                    paced: false,
+                },
+                sheds: matches!(
+                    input.protocol,
+                    Protocol::Udp | Protocol::Rtp | Protocol::Srt
+                ),
+                video_piece: None,
+                fed: None,
+            },
+            inputs: Vec::new(),
         }
     }
 
     /// Adds a byte input and returns its number: 0 is the main one, others are separate renditions.
     /// `only`: take just this kind of track from it. `language`: as the playlist tells.
-    pub fn add_input(&mut self, _only: Option<Kind>, _language: Option<String>) -> usize {
-        let _ = &self.context;
-        0
+    pub fn add_input(&mut self, only: Option<Kind>, language: Option<String>) -> usize {
+        self.inputs.push(Input {
+            only,
+            language,
+            demuxer: None,
+        });
+        self.inputs.len() - 1
     }
 
     /// Feeds an input. Never waits: call [`Converter::room`] between pieces to keep the backlog bounded.
-    pub fn feed(&mut self, _input: usize, _feed: Feed) -> Result<(), ConvertError> {
+    pub fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError> {
+        self.health()?;
+        let core = &mut self.core;
+        let Some(to) = self.inputs.get_mut(input) else {
+            return Err(ConvertError {
+                cause: Cause::Internal,
+                detail: format!("no input {input}"),
+            });
+        };
+        match feed {
+            Feed::Begin {
+                container,
+                init,
+                discontinuity,
+            } => {
+                let kept = matches!(
+                    (&to.demuxer, container),
+                    (Some(Demuxer::Ts(_)), Container::MpegTs)
+                        | (Some(Demuxer::Fragments(_)), Container::FragmentedMp4)
+                        | (Some(Demuxer::Packed(_)), Container::PackedAudio)
+                );
+                if !kept {
+                    if let Some(before) = &mut to.demuxer {
+                        before.end(core);
+                    }
+                    let (only, language) = (to.only, to.language.clone());
+                    to.demuxer = Some(match container {
+                        Container::MpegTs => {
+                            Demuxer::Ts(Box::new(Ts::new(core, input, only, language)))
+                        }
+                        Container::FragmentedMp4 => {
+                            Demuxer::Fragments(Box::new(Fragments::new(input, only, language)))
+                        }
+                        Container::PackedAudio => {
+                            Demuxer::Packed(Box::new(Packed::new(input, language)))
+                        }
+                    });
+                }
+                match &mut to.demuxer {
+                    Some(Demuxer::Ts(ts)) => ts.begin(core, discontinuity),
+                    Some(Demuxer::Fragments(f)) => f.begin(core, init, discontinuity)?,
+                    Some(Demuxer::Packed(p)) => p.begin(core, discontinuity),
+                    None => {}
+                }
+            }
+            Feed::Data(bytes) => match &mut to.demuxer {
+                Some(Demuxer::Ts(ts)) => ts.data(core, &bytes)?,
+                Some(Demuxer::Fragments(f)) => f.data(core, bytes)?,
+                Some(Demuxer::Packed(p)) => p.data(core, bytes)?,
+                None => {
+                    return Err(ConvertError {
+                        cause: Cause::Internal,
+                        detail: "data before the beginning of a piece".to_owned(),
+                    });
+                }
+            },
+            Feed::End { truncated } => match &mut to.demuxer {
+                Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
+                Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
+                Some(Demuxer::Packed(p)) => p.piece_end(core, truncated)?,
+                None => {}
+            },
+        }
         Ok(())
     }
 
     /// Encoded bytes fed and not yet decoded.
     pub fn backlog_bytes(&self) -> usize {
-        0
+        self.core.hub.backlog()
+    }
+
+    /// Decoded units handed on so far.
+    pub fn decoded(&self) -> u64 {
+        self.core.hub.decoded()
+    }
+
+    /// Newest media time handed on.
+    pub fn newest(&self) -> Option<MediaTime> {
+        self.core.hub.newest()
+    }
+
+    /// Newest media time fed, decoded or not.
+    pub fn fed(&self) -> Option<MediaTime> {
+        self.core.fed
+    }
+
+    /// Whether a decoded unit is being handed over right now; when a file is read this may take long.
+    pub fn handing_over(&self) -> bool {
+        self.core.hub.pushing()
+    }
+
+    /// Damage that a protocol below the container saw; it lies at the newest media time.
+    pub fn evidence(&self, kind: EvidenceKind, count: u32) {
+        let from = self.core.hub.newest();
+        let evidence = Evidence { kind, from, count };
+        self.core.hub.fact(None, from, Fact::Evidence(evidence));
     }
 
     /// Waits until at most `bytes` are waiting to be decoded, or an error ended conversion.
-    pub async fn room(&self, _bytes: usize) -> Result<(), ConvertError> {
-        Ok(())
+    pub async fn room(&self, bytes: usize) -> Result<(), ConvertError> {
+        let hub = &self.core.hub;
+        loop {
+            let moved = hub.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            self.health()?;
+            if hub.backlog() <= bytes {
+                return Ok(());
+            }
+            moved.await;
+        }
     }
 
-    /// No more input: waits until everything fed has been decoded and handed on, at most `deadline`.
-    pub async fn finish(self, _deadline: Duration) -> Result<(), ConvertError> {
+    /// No more input: waits until everything fed has been decoded and handed on, at most `deadline` without
+    /// progress.
+    pub async fn finish(mut self, deadline: Duration) -> Result<(), ConvertError> {
+        for input in &mut self.inputs {
+            if let Some(demuxer) = &mut input.demuxer {
+                demuxer.end(&mut self.core);
+            }
+        }
+        let hub = Arc::clone(&self.core.hub);
+        let mut seen = hub.decoded();
+        loop {
+            let moved = hub.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            self.health()?;
+            let open = self
+                .inputs
+                .iter()
+                .filter_map(|i| i.demuxer.as_ref())
+                .any(|d| !d.done());
+            if !open {
+                return match self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error()) {
+                    Some(error) if hub.decoded() == 0 => Err(error),
+                    _ => Ok(()),
+                };
+            }
+            let progressed = tokio::time::timeout(deadline, moved).await.is_ok()
+                || hub.decoded() != seen
+                || hub.pushing();
+            seen = hub.decoded();
+            if !progressed {
+                return Err(ConvertError {
+                    cause: Cause::Timeout,
+                    detail: "the decoder does not come to an end".to_owned(),
+                });
+            }
+        }
+    }
+
+    fn health(&self) -> Result<(), ConvertError> {
+        pipeline::init()?;
+        if self.core.hub.closed() {
+            return Err(ConvertError {
+                cause: Cause::Internal,
+                detail: "the lane is closed".to_owned(),
+            });
+        }
         Ok(())
     }
+}
+
+impl Demuxer {
+    /// No more pieces follow: hands out what is held.
+    fn end(&mut self, core: &mut Core) {
+        match self {
+            Demuxer::Ts(ts) => ts.end(core),
+            Demuxer::Fragments(f) => f.end(),
+            Demuxer::Packed(p) => p.end(),
+        }
+    }
+
+    /// Whether everything has been decoded after the end.
+    fn done(&self) -> bool {
+        match self {
+            Demuxer::Ts(ts) => ts.done(),
+            Demuxer::Fragments(f) => f.done(),
+            Demuxer::Packed(p) => p.done(),
+        }
+    }
+
+    /// What went wrong, when nothing could be decoded.
+    fn error(&self) -> Option<ConvertError> {
+        match self {
+            Demuxer::Ts(ts) => ts.error(),
+            Demuxer::Fragments(f) => f.error(),
+            Demuxer::Packed(p) => p.error(),
+        }
+    }
+}
+
+/// Key of a track on the timeline.
+fn timeline_key(input: usize, id: u32) -> u32 {
+    let input = u32::try_from(input).unwrap_or(u32::MAX);
+    input.wrapping_shl(16) ^ id
 }

@@ -3,14 +3,29 @@
 //! A source ([`source`]) brings bytes, transport analysis and GStreamer turn them into units, and every unit is
 //! pushed into an [`Intake`]. Ingest knows nothing of detectors' names, rules or alerts.
 
+mod appsink;
 pub mod clock;
 pub mod convert;
 pub mod crypt;
 pub mod fetch;
+mod libav;
+mod pipeline;
 pub mod source;
 pub mod stats;
+pub mod supervise;
+pub mod teardown;
+mod tracks;
 
-use detectors::base::{Fact, MediaTime, Range, Track};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use detectors::base::{Cause, Fact, InputEvent, MediaTime, Range, Track};
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Input, Protocol};
+use source::{SourceContext, SourceEnd};
+use supervise::{Action, Event, Policy};
 
 /// Owned counterpart of [`detectors::base::Unit`], as it travels from a media thread to a lane.
 #[derive(Debug)]
@@ -21,6 +36,8 @@ pub struct OwnedUnit {
     pub arrival: detectors::base::Arrival,
     /// Whether the stream itself was discontinuous just before.
     pub discontinuity: bool,
+    /// Encoded units that the monitor itself dropped just before, because decoding lagged.
+    pub dropped: u32,
     /// Track, for pictures, sound and track facts.
     pub track: Option<Track>,
     /// Content.
@@ -77,4 +94,108 @@ pub enum Pushed {
 pub trait Intake: Send + Sync {
     /// Takes a unit. For live input it returns at once, always; for files it may wait until there is room.
     fn push(&self, unit: OwnedUnit) -> Pushed;
+}
+
+/// How long a source may take to notice that it is cancelled.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// Default patience of inputs that push continuously.
+const VISIBLE_AFTER: Duration = Duration::from_millis(2500);
+/// See [`VISIBLE_AFTER`].
+const PAGE_AFTER: Duration = Duration::from_secs(10);
+
+/// A stream's input at work. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Running {
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Asks the input to stop and waits; tells whether it had stopped by the deadline. Its pipelines may still be
+    /// stopping on threads of their own ([`teardown::stopping`]).
+    pub async fn stop(self, deadline: Duration) -> bool {
+        self.cancel.cancel();
+        let abort = self.task.abort_handle();
+        let stopped = tokio::time::timeout(deadline, self.task).await.is_ok();
+        if !stopped {
+            abort.abort();
+        }
+        stopped
+    }
+
+    /// Waits until the input has ended for good: a file is over, or it was stopped.
+    pub async fn ended(&mut self) {
+        // A panic has been caught and told inside the task.
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Starts a stream's input, and starts it again whenever it fails. Must be called within a tokio runtime.
+///
+/// Pushes [`InputEvent::Patience`] first (an HLS source tells its own), [`InputEvent::Failed`] after each failed
+/// run and [`InputEvent::Reopened`] before the next one, and [`InputEvent::Ended`] when it is over.
+pub fn spawn(context: SourceContext) -> Running {
+    let cancel = context.cancel.clone();
+    let task = tokio::spawn(supervised(context));
+    Running { cancel, task }
+}
+
+async fn supervised(context: SourceContext) {
+    let input = &context.stream.input;
+    let id = &context.stream.id;
+    if input.protocol != Protocol::Hls {
+        context.tell(patience(input));
+    }
+    let policy = Policy::of(input.protocol);
+    let mut state = Policy::start(clock::now());
+    loop {
+        let before = context.stats.input_bytes.get();
+        let end = one_run(&context).await;
+        if let Some(cause) = end.cause {
+            tracing::info!(stream = %id, cause = cause.as_str(), detail = %end.detail, "input ended");
+            context.tell(InputEvent::Failed { cause });
+        }
+        let event = if context.cancel.is_cancelled() {
+            Event::Stop
+        } else {
+            Event::Ended {
+                retry: end.retry,
+                fruitful: context.stats.input_bytes.get() > before,
+            }
+        };
+        let (next, action) = policy.next(state, event, clock::now(), fastrand::f64());
+        let Action::Wait(wait) = action else {
+            break;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = context.cancel.cancelled() => break,
+        }
+        (state, _) = policy.next(next, Event::Waited, clock::now(), 0.0);
+        context.stats.restarts.add(1);
+        context.tell(InputEvent::Reopened);
+    }
+    context.tell(InputEvent::Ended);
+}
+
+/// Runs the source once; neither a panic nor a source that does not listen gets further than this.
+async fn one_run(context: &SourceContext) -> SourceEnd {
+    let run = AssertUnwindSafe(source::run(context.clone())).catch_unwind();
+    let overdue = async {
+        context.cancel.cancelled().await;
+        tokio::time::sleep(CANCEL_GRACE).await;
+    };
+    tokio::select! {
+        end = run => end.unwrap_or_else(|_| {
+            SourceEnd::failed(Cause::Internal, "the source panicked")
+        }),
+        () = overdue => SourceEnd::complete(),
+    }
+}
+
+fn patience(input: &Input) -> InputEvent {
+    InputEvent::Patience {
+        visible_after: input.visible_after.unwrap_or(VISIBLE_AFTER),
+        page_after: input.page_after.unwrap_or(PAGE_AFTER),
+    }
 }

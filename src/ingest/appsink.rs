@@ -1,0 +1,477 @@
+//! The end of every decoding chain: stamp, map, wrap, push, return at once.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+use gstreamer_app as gst_app;
+use gstreamer_audio as gst_audio;
+use gstreamer_video as gst_video;
+
+use detectors::base::{
+    AudioFormat, Cause, Evidence, EvidenceKind, Fact, Format, Kind, MediaTime, Range, Track,
+    VideoFormat,
+};
+use tokio::sync::Notify;
+
+use super::stats::Stats;
+use super::tracks::Tracks;
+use super::{Content, Intake, OwnedUnit, PictureBuffer, Pushed, SoundBuffer, clock};
+
+/// Marks that wait for their unit; more than this and the oldest are forgotten.
+const MAX_MARKS: usize = 64;
+
+/// Locks even after a panic elsewhere: all guarded values stay consistent between statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What all tracks of a converter share: where units go, and how far things are.
+pub(super) struct Hub {
+    intake: Arc<dyn Intake>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) tracks: Mutex<Tracks>,
+    backlog: AtomicUsize,
+    decoded: AtomicU64,
+    /// Newest decoded media time, nanoseconds; `i64::MIN` = none.
+    newest: AtomicI64,
+    /// Threads that are handing over a unit now; they may wait there when a file is read.
+    pushing: AtomicUsize,
+    closed: AtomicBool,
+    /// Told whenever something above changes.
+    pub(super) moved: Notify,
+}
+
+impl Hub {
+    pub(super) fn new(intake: Arc<dyn Intake>, stats: Arc<Stats>) -> Arc<Self> {
+        Arc::new(Self {
+            intake,
+            stats,
+            tracks: Mutex::default(),
+            backlog: AtomicUsize::new(0),
+            decoded: AtomicU64::new(0),
+            newest: AtomicI64::new(i64::MIN),
+            pushing: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            moved: Notify::new(),
+        })
+    }
+
+    pub(super) fn push(&self, unit: OwnedUnit) -> Pushed {
+        self.pushing.fetch_add(1, Ordering::Relaxed);
+        let pushed = self.intake.push(unit);
+        self.pushing.fetch_sub(1, Ordering::Relaxed);
+        if pushed == Pushed::Closed {
+            self.closed.store(true, Ordering::Relaxed);
+            self.moved.notify_waiters();
+        }
+        pushed
+    }
+
+    /// Pushes a fact; `media` defaults to the newest media time.
+    pub(super) fn fact(&self, track: Option<Track>, media: Option<MediaTime>, fact: Fact) {
+        self.push(OwnedUnit {
+            media: media.or_else(|| self.newest()),
+            arrival: clock::now(),
+            discontinuity: false,
+            dropped: 0,
+            track,
+            content: Content::Fact(fact),
+        });
+    }
+
+    /// Tells the full set of tracks.
+    pub(super) fn tell_tracks(&self) {
+        let infos = lock(&self.tracks).infos();
+        self.fact(None, None, Fact::Tracks(infos));
+    }
+
+    /// Newest decoded media time.
+    pub(super) fn newest(&self) -> Option<MediaTime> {
+        let nanos = self.newest.load(Ordering::Relaxed);
+        (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
+    }
+
+    /// Decoded units so far.
+    pub(super) fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
+    /// Whether a unit is being handed over right now.
+    pub(super) fn pushing(&self) -> bool {
+        self.pushing.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+}
+
+/// Encoded bytes that wait in one pipeline, counted in the hub's total as well.
+pub(super) struct Load {
+    hub: Arc<Hub>,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    pub(super) fn new(hub: &Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self {
+            hub: Arc::clone(hub),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.hub.backlog.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn take(&self, bytes: usize) {
+        let had = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| {
+                Some(had.saturating_sub(bytes))
+            })
+            .unwrap_or(0);
+        self.hub
+            .backlog
+            .fetch_sub(had.min(bytes), Ordering::Relaxed);
+        self.hub.moved.notify_waiters();
+    }
+
+    pub(super) fn clear(&self) {
+        self.take(usize::MAX);
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// What the next unit at or after a media time must carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The stream is discontinuous here.
+    Discontinuity,
+    /// We dropped this many encoded units before it.
+    Dropped(u32),
+}
+
+/// One track's way out of its pipeline.
+pub(super) struct Way {
+    pub(super) track: Track,
+    pub(super) hub: Arc<Hub>,
+    /// Shared with the ways that take over from this one.
+    format: Arc<Mutex<Option<Format>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Media time minus running time, nanoseconds.
+    shift: i64,
+    marks: VecDeque<(MediaTime, Mark)>,
+    /// Pictures before this are damaged only because we joined late, and are not handed on.
+    not_before: Option<MediaTime>,
+    /// What the decoder is working on.
+    feeding: Option<MediaTime>,
+    /// Blocks concealed in what the decoder is working on.
+    concealed: u32,
+}
+
+impl Way {
+    pub(super) fn new(track: Track, hub: &Arc<Hub>) -> Arc<Self> {
+        Arc::new(Self {
+            track,
+            hub: Arc::clone(hub),
+            format: Arc::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// A way for the same track through the next pipeline, with a clock of its own.
+    pub(super) fn renewed(&self) -> Arc<Self> {
+        Arc::new(Self {
+            track: self.track,
+            hub: Arc::clone(&self.hub),
+            format: Arc::clone(&self.format),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether anything has been decoded on this track.
+    pub(super) fn has_format(&self) -> bool {
+        lock(&self.format).is_some()
+    }
+
+    /// Sets media time minus running time.
+    pub(super) fn set_shift(&self, nanos: i64) {
+        lock(&self.state).shift = nanos;
+    }
+
+    pub(super) fn mark(&self, at: MediaTime, mark: Mark) {
+        let mut state = lock(&self.state);
+        if state.marks.len() >= MAX_MARKS {
+            state.marks.pop_front();
+        }
+        state.marks.push_back((at, mark));
+    }
+
+    pub(super) fn not_before(&self, at: Option<MediaTime>) {
+        lock(&self.state).not_before = at;
+    }
+
+    /// Media time of what the decoder works on.
+    pub(super) fn feeding_at(&self) -> Option<MediaTime> {
+        lock(&self.state).feeding
+    }
+
+    /// The decoder is about to get a buffer: tells what it complained about in the one before.
+    pub(super) fn feed(&self, running: Option<gst::ClockTime>) {
+        let mut state = lock(&self.state);
+        let told = std::mem::take(&mut state.concealed);
+        let from = state.feeding;
+        state.feeding = running.and_then(|t| media_time(t, state.shift));
+        drop(state);
+        self.tell_concealed(told, from);
+    }
+
+    /// A decoder's complaint on this track; `blocks` concealed.
+    pub(super) fn complain(&self, blocks: u32) {
+        self.hub.stats.decoder_complaints.add(1);
+        // Audio decoders repeat themselves about sound that is fine: counted, but no evidence.
+        if self.track.kind == Kind::Video {
+            let mut state = lock(&self.state);
+            state.concealed = state.concealed.saturating_add(blocks);
+        }
+    }
+
+    /// The pictures are larger than may be decoded, or no longer are.
+    pub(super) fn too_costly(&self, refused: bool) {
+        let problem = refused.then_some(Cause::TooCostly);
+        if lock(&self.hub.tracks).set_problem(self.track, problem) {
+            self.hub.tell_tracks();
+        }
+    }
+
+    fn tell_concealed(&self, count: u32, from: Option<MediaTime>) {
+        if count > 0 {
+            let kind = EvidenceKind::Concealment;
+            self.hub.fact(
+                Some(self.track),
+                from,
+                Fact::Evidence(Evidence { kind, from, count }),
+            );
+        }
+    }
+
+    /// Takes a decoded sample.
+    fn take(
+        &self,
+        sample: &gst::Sample,
+        shape: &mut Option<(gst::Caps, Shape)>,
+        arrival: detectors::base::Arrival,
+    ) -> Result<(), gst::FlowError> {
+        let (Some(caps), Some(buffer)) = (sample.caps_owned(), sample.buffer_owned()) else {
+            return Ok(());
+        };
+        if !shape.as_ref().is_some_and(|(known, _)| *known == caps) {
+            let read = Shape::read(&caps, self.track.kind).ok_or(gst::FlowError::NotNegotiated)?;
+            *shape = Some((caps, read));
+        }
+        let Some((_, shape)) = shape else {
+            return Ok(());
+        };
+        let running = buffer.pts().map(|pts| {
+            sample
+                .segment()
+                .and_then(|s| s.downcast_ref::<gst::ClockTime>())
+                .and_then(|s| s.to_running_time(pts))
+                .unwrap_or(pts)
+        });
+        let (media, marks) = {
+            let mut state = lock(&self.state);
+            let media = running.and_then(|t| media_time(t, state.shift));
+            if let (Some(media), Some(first)) = (media, state.not_before) {
+                if media < first {
+                    return Ok(());
+                }
+                state.not_before = None;
+            }
+            let mut marks = Vec::new();
+            while let Some((at, mark)) = state.marks.front().copied() {
+                // Timestamps may be rounded on their way.
+                if media.is_some_and(|m| m.nanos().saturating_add(1_000_000) < at.nanos()) {
+                    break;
+                }
+                state.marks.pop_front();
+                marks.push(mark);
+            }
+            (media, marks)
+        };
+        let format = shape.format();
+        let changed = {
+            let mut known = lock(&self.format);
+            let changed = (known.as_ref() != Some(&format)).then(|| format.clone());
+            *known = Some(format);
+            changed
+        };
+        if let Some(format) = changed {
+            self.hub.push(OwnedUnit {
+                media,
+                arrival,
+                discontinuity: false,
+                dropped: 0,
+                track: Some(self.track),
+                content: Content::Fact(Fact::Format(format)),
+            });
+        }
+        let Some(content) = shape.wrap(buffer) else {
+            return Ok(());
+        };
+        let pushed = self.hub.push(OwnedUnit {
+            media,
+            arrival,
+            discontinuity: marks.contains(&Mark::Discontinuity),
+            dropped: marks
+                .iter()
+                .map(|m| if let Mark::Dropped(n) = m { *n } else { 0 })
+                .fold(0, u32::saturating_add),
+            track: Some(self.track),
+            content,
+        });
+        self.hub.decoded.fetch_add(1, Ordering::Relaxed);
+        if let Some(media) = media {
+            self.hub.newest.fetch_max(media.nanos(), Ordering::Relaxed);
+        }
+        if pushed == Pushed::Closed {
+            return Err(gst::FlowError::Eos);
+        }
+        Ok(())
+    }
+}
+
+fn media_time(running: gst::ClockTime, shift: i64) -> Option<MediaTime> {
+    let running = i64::try_from(running.nseconds()).ok()?;
+    Some(MediaTime::from_nanos(running.saturating_add(shift)))
+}
+
+/// Decoded caps, read once.
+enum Shape {
+    Video {
+        info: gst_video::VideoInfo,
+        bits: u8,
+        range: Range,
+    },
+    Audio(gst_audio::AudioInfo),
+}
+
+impl Shape {
+    fn read(caps: &gst::Caps, kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Video => {
+                let info = gst_video::VideoInfo::from_caps(caps)
+                    .ok()
+                    .filter(|i| i.is_valid())?;
+                let luma = info.format_info();
+                // P010 and its kin keep their bits at the top of each word: read as 16 bits deep.
+                let bits = luma.depth()[0] + luma.shift()[0];
+                let bits = u8::try_from(bits).ok().filter(|b| (8..=16).contains(b))?;
+                let range = match info.colorimetry().range() {
+                    gst_video::VideoColorRange::Range0_255 => Range::Full,
+                    _ => Range::Limited,
+                };
+                Some(Shape::Video { info, bits, range })
+            }
+            Kind::Audio => gst_audio::AudioInfo::from_caps(caps).ok().map(Shape::Audio),
+        }
+    }
+
+    fn format(&self) -> Format {
+        match self {
+            Shape::Video { info, bits, .. } => {
+                let fps = info.fps();
+                let rate_hz = if fps.denom() > 0 {
+                    f64::from(fps.numer()) / f64::from(fps.denom())
+                } else {
+                    0.0
+                };
+                Format::Video(VideoFormat {
+                    width: info.width(),
+                    height: info.height(),
+                    rate_hz,
+                    bits: *bits,
+                    interlaced: info.interlace_mode() != gst_video::VideoInterlaceMode::Progressive,
+                })
+            }
+            Shape::Audio(info) => Format::Audio(AudioFormat {
+                rate_hz: info.rate(),
+                channels: u16::try_from(info.channels()).unwrap_or(u16::MAX),
+            }),
+        }
+    }
+
+    /// `None` for a buffer without content.
+    fn wrap(&self, buffer: gst::Buffer) -> Option<Content> {
+        match self {
+            Shape::Video { info, bits, range } => {
+                let frame = gst_video::VideoFrame::from_buffer_readable(buffer, info).ok()?;
+                Some(Content::Picture(PictureBuffer {
+                    frame,
+                    bits: *bits,
+                    range: *range,
+                }))
+            }
+            Shape::Audio(info) => {
+                // A gap holds made-up silence, not decoded sound: let the missing time show.
+                if buffer.flags().contains(gst::BufferFlags::GAP) {
+                    return None;
+                }
+                let map = buffer.map_readable().ok()?;
+                let samples = map
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect::<Vec<_>>();
+                (!samples.is_empty()).then(|| {
+                    Content::Sound(SoundBuffer {
+                        samples,
+                        channels: info.channels() as usize,
+                        rate_hz: info.rate(),
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// Callbacks of a track's appsink; `ended` is called at the end of the stream.
+pub(super) fn callbacks(
+    way: Arc<Way>,
+    ended: impl Fn() + Send + 'static,
+) -> gst_app::AppSinkCallbacks {
+    let mut shape = None;
+    let last = Arc::clone(&way);
+    gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let arrival = clock::now();
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            way.take(&sample, &mut shape, arrival)?;
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .eos(move |_| {
+            last.feed(None);
+            ended();
+        })
+        .build()
+}

@@ -1,0 +1,488 @@
+//! Fragmented MP4 input of a converter (ISO/IEC 14496-12): whole, box-checked fragments only.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis};
+
+use super::{ConvertError, Core, timeline_key};
+use crate::ingest::appsink::{Mark, Way, lock};
+use crate::ingest::pipeline::{Claim, Pipeline};
+use crate::ingest::tracks::Entry;
+
+/// Largest `moov` or other header box believed.
+const MAX_HEADER: usize = 16 << 20;
+/// Tracks read from one `moov`.
+const MAX_TRACKS: usize = 32;
+
+/// A track of the `moov` box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MoovTrack {
+    id: u32,
+    kind: Kind,
+    timescale: u32,
+    codec: String,
+    language: Option<String>,
+    problem: Option<Cause>,
+}
+
+/// One track's state.
+struct Stream {
+    way: Arc<Way>,
+    info: MoovTrack,
+    /// Newest `tfdt`.
+    newest: Option<u64>,
+    /// Whether the present pipeline knows the track's place on the media clock.
+    placed: bool,
+}
+
+/// State of a fragmented MP4 input.
+pub(super) struct Fragments {
+    input: usize,
+    only: Option<Kind>,
+    language: Option<String>,
+    init: Bytes,
+    streams: HashMap<u32, Stream>,
+    pipeline: Option<Pipeline>,
+    draining: Vec<Pipeline>,
+    held: BytesMut,
+    moof: Option<Bytes>,
+    /// The next fragment starts a new pipeline.
+    renew: bool,
+    /// No fragment of this piece seen yet, by kind.
+    fresh: [bool; 2],
+    newest: Option<MediaTime>,
+    announced: bool,
+    error: Option<ConvertError>,
+}
+
+impl Fragments {
+    pub(super) fn new(input: usize, only: Option<Kind>, language: Option<String>) -> Self {
+        Self {
+            input,
+            only,
+            language,
+            init: Bytes::new(),
+            streams: HashMap::new(),
+            pipeline: None,
+            draining: Vec::new(),
+            held: BytesMut::new(),
+            moof: None,
+            renew: true,
+            fresh: [true; 2],
+            newest: None,
+            announced: false,
+            error: None,
+        }
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        core: &mut Core,
+        init: Option<Bytes>,
+        discontinuity: bool,
+    ) -> Result<(), ConvertError> {
+        self.held.clear();
+        self.moof = None;
+        self.fresh = [true; 2];
+        if discontinuity {
+            self.renew = true;
+            core.timeline.discontinuity();
+        }
+        if let Some(init) = init {
+            self.initialise(core, init)?;
+        }
+        Ok(())
+    }
+
+    fn initialise(&mut self, core: &mut Core, init: Bytes) -> Result<(), ConvertError> {
+        if self.announced && init == self.init {
+            return Ok(());
+        }
+        let tracks = read_moov(&init).ok_or_else(|| ConvertError {
+            cause: Cause::Undecodable,
+            detail: "the initialisation segment holds no usable `moov`".to_owned(),
+        })?;
+        self.renew = true;
+        self.announced = true;
+        self.init = init;
+        let wanted = tracks
+            .into_iter()
+            .filter(|t| self.only.is_none_or(|kind| kind == t.kind))
+            .collect::<Vec<_>>();
+        let entries = wanted
+            .iter()
+            .map(|t| Entry {
+                id: t.id,
+                kind: t.kind,
+                codec: t.codec.clone(),
+                language: t.language.clone().or_else(|| self.language.clone()),
+                problem: t.problem,
+            })
+            .collect::<Vec<_>>();
+        let changed = lock(&core.hub.tracks).replace(self.input, &entries);
+        let mut before = std::mem::take(&mut self.streams);
+        for info in wanted {
+            let found = lock(&core.hub.tracks).find(self.input, info.id, info.kind);
+            let Some(track) = found else {
+                continue;
+            };
+            let old = before.remove(&info.id).filter(|o| o.way.track == track);
+            let (way, newest) = match old {
+                Some(old) => (old.way, old.newest),
+                None => (Way::new(track, &core.hub), None),
+            };
+            let stream = Stream {
+                way,
+                newest,
+                placed: false,
+                info: info.clone(),
+            };
+            self.streams.insert(info.id, stream);
+        }
+        if changed {
+            core.hub.tell_tracks();
+        }
+        Ok(())
+    }
+
+    pub(super) fn data(&mut self, core: &mut Core, bytes: Bytes) -> Result<(), ConvertError> {
+        self.held.extend_from_slice(&bytes);
+        let largest = core.context.stream.input.limits.segment_bytes;
+        while let Some((name, header, size)) = box_header(&self.held) {
+            let limit = if &name == b"mdat" {
+                largest
+            } else {
+                MAX_HEADER
+            };
+            if size < header || size > limit {
+                self.held.clear();
+                let cause = if size > limit {
+                    Cause::TooLarge
+                } else {
+                    Cause::Undecodable
+                };
+                return Err(ConvertError {
+                    cause,
+                    detail: format!("an MP4 box of {size} bytes"),
+                });
+            }
+            if self.held.len() < size {
+                break;
+            }
+            let whole = self.held.split_to(size).freeze();
+            match &name {
+                b"moov" => self.initialise(core, whole)?,
+                b"moof" => self.moof = Some(whole),
+                b"mdat" => {
+                    if let Some(moof) = self.moof.take() {
+                        self.fragment(core, &moof, &whole)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn piece_end(
+        &mut self,
+        core: &mut Core,
+        truncated: bool,
+    ) -> Result<(), ConvertError> {
+        // A box that reaches to the end of the piece says so with size 0.
+        if !truncated && self.held.starts_with(&[0, 0, 0, 0, b'm', b'd', b'a', b't']) {
+            let whole = self.held.split().freeze();
+            if let Some(moof) = self.moof.take() {
+                self.fragment(core, &moof, &whole)?;
+            }
+        }
+        if truncated || !self.held.is_empty() || self.moof.is_some() {
+            let from = self.newest;
+            let evidence = Evidence {
+                kind: EvidenceKind::Truncated,
+                from,
+                count: 1,
+            };
+            core.hub.fact(None, from, Fact::Evidence(evidence));
+        }
+        self.held.clear();
+        self.moof = None;
+        Ok(())
+    }
+
+    /// A whole fragment.
+    fn fragment(&mut self, core: &mut Core, moof: &[u8], mdat: &[u8]) -> Result<(), ConvertError> {
+        if !self.announced {
+            return Err(ConvertError {
+                cause: Cause::Undecodable,
+                detail: "a fragment without an initialisation segment".to_owned(),
+            });
+        }
+        if let Some(Err(error)) = self.pipeline.as_ref().and_then(|p| p.done.ended()) {
+            self.error = Some(error);
+            self.pipeline = None;
+            self.renew = true;
+        }
+        self.draining.retain(|p| p.done.ended().is_none());
+        let times = read_moof(moof);
+        let mut placed = Vec::new();
+        for (id, tfdt) in times {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let scale = u128::from(stream.info.timescale.max(1));
+            let ticks = u128::from(tfdt) * 90_000 / scale;
+            let nanos = i64::try_from(u128::from(tfdt) * 1_000_000_000 / scale).unwrap_or(i64::MAX);
+            let key = timeline_key(self.input, id);
+            let mapped = core.timeline.map(key, (ticks & ((1 << 33) - 1)) as u64);
+            if let Some(by_secs) = mapped.jump_secs {
+                self.renew = true;
+                let fact = Fact::TimelineJump { by_secs };
+                core.hub
+                    .fact(Some(stream.way.track), Some(mapped.media), fact);
+            }
+            // The demultiplexer and the decoders do not survive time going back.
+            self.renew |= stream.newest.is_some_and(|newest| tfdt < newest);
+            stream.newest = Some(tfdt);
+            placed.push((id, mapped.media, nanos));
+        }
+        if self.renew {
+            self.renew(core)?;
+        }
+        for (id, media, nanos) in placed {
+            self.newest = Some(media);
+            core.fed = core.fed.max(Some(media));
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            if !std::mem::replace(&mut stream.placed, true) {
+                stream.way.set_shift(media.nanos().saturating_sub(nanos));
+                stream.way.mark_renewed(media);
+            }
+            self.skew(core, id, media);
+        }
+        if let Some(pipeline) = &self.pipeline {
+            let mut whole = BytesMut::with_capacity(moof.len() + mdat.len());
+            whole.extend_from_slice(moof);
+            whole.extend_from_slice(mdat);
+            pipeline.push(whole.freeze(), None);
+        }
+        Ok(())
+    }
+
+    fn skew(&mut self, core: &mut Core, id: u32, media: MediaTime) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let kind = stream.info.kind;
+        let at = match kind {
+            Kind::Video => 0,
+            Kind::Audio => 1,
+        };
+        if !std::mem::take(&mut self.fresh[at]) {
+            return;
+        }
+        match kind {
+            Kind::Video => core.video_piece = Some(media),
+            Kind::Audio => {
+                if let Some(video) = core.video_piece {
+                    let fact = Fact::AvSkew {
+                        audio_minus_video_secs: media.secs_after(video),
+                        basis: SkewBasis::Segment,
+                    };
+                    core.hub.fact(Some(stream.way.track), Some(media), fact);
+                }
+            }
+        }
+    }
+
+    /// Ends the pipeline and starts a new one that waits for it.
+    fn renew(&mut self, core: &mut Core) -> Result<(), ConvertError> {
+        self.end();
+        self.renew = false;
+        let mut ways = HashMap::new();
+        for (id, stream) in &mut self.streams {
+            stream.way = stream.way.renewed();
+            stream.placed = false;
+            ways.insert(*id, Arc::clone(&stream.way));
+        }
+        let hub = Arc::clone(&core.hub);
+        let claim: Claim = Box::new(move |announced| {
+            let way = ways.get(&announced.id)?;
+            if announced.problem.is_some()
+                && lock(&hub.tracks).set_problem(way.track, announced.problem)
+            {
+                hub.tell_tracks();
+            }
+            Some(Arc::clone(way))
+        });
+        let after = self.draining.last().map(|p| Arc::clone(&p.done));
+        let pipeline = Pipeline::fragments(&core.hub, core.settings, after, claim)?;
+        pipeline.push(self.init.clone(), None);
+        self.pipeline = Some(pipeline);
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self) {
+        if let Some(pipeline) = self.pipeline.take() {
+            pipeline.end();
+            self.draining.push(pipeline);
+        }
+    }
+
+    pub(super) fn done(&self) -> bool {
+        self.pipeline.is_none() && self.draining.iter().all(|p| p.done.ended().is_some())
+    }
+
+    pub(super) fn error(&self) -> Option<ConvertError> {
+        let problem = |cause| {
+            let detail = "nothing in the fragments could be decoded".to_owned();
+            Some(ConvertError { cause, detail })
+        };
+        let mut causes = self.streams.values().map(|s| s.info.problem);
+        if let Some(Some(cause)) = causes.clone().find(Option::is_some)
+            && causes.all(|c| c.is_some())
+        {
+            return problem(cause);
+        }
+        let late = || self.draining.iter().find_map(|p| p.done.ended()?.err());
+        self.error
+            .clone()
+            .or_else(late)
+            .or_else(|| problem(Cause::Undecodable))
+    }
+}
+
+impl Way {
+    /// Marks a decoder restart, unless nothing was decoded before it.
+    fn mark_renewed(&self, media: MediaTime) {
+        if self.has_format() {
+            self.mark(media, Mark::Discontinuity);
+        }
+    }
+}
+
+/// Name, header length and whole length of the box at the front; `None` while too little is there, or for one
+/// that reaches to the end.
+fn box_header(data: &[u8]) -> Option<([u8; 4], usize, usize)> {
+    let mut head = data.get(..8)?;
+    let size = head.get_u32();
+    let name = [head[0], head[1], head[2], head[3]];
+    match size {
+        0 => None,
+        1 => {
+            let size = data.get(8..16)?.get_u64();
+            Some((name, 16, usize::try_from(size).unwrap_or(usize::MAX)))
+        }
+        _ => Some((name, 8, size as usize)),
+    }
+}
+
+/// Boxes inside `data`, with their payloads; stops at the first one that is not whole.
+fn boxes(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (name, header, size) = box_header(rest)?;
+        let payload = rest.get(header..size)?;
+        rest = rest.get(size..)?;
+        Some((name, payload))
+    })
+}
+
+fn child<'a>(data: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+    boxes(data).find(|(n, _)| n == name).map(|(_, b)| b)
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(data.get(at..at.checked_add(4)?)?.get_u32())
+}
+
+/// Tracks of an initialisation segment; `None` without any.
+fn read_moov(init: &[u8]) -> Option<Vec<MoovTrack>> {
+    let moov = child(init, b"moov")?;
+    let tracks = boxes(moov)
+        .filter(|(name, _)| name == b"trak")
+        .filter_map(|(_, trak)| read_trak(trak))
+        .take(MAX_TRACKS)
+        .collect::<Vec<_>>();
+    (!tracks.is_empty()).then_some(tracks)
+}
+
+fn read_trak(trak: &[u8]) -> Option<MoovTrack> {
+    let tkhd = child(trak, b"tkhd")?;
+    let id = u32_at(tkhd, if *tkhd.first()? == 1 { 20 } else { 12 })?;
+    let mdia = child(trak, b"mdia")?;
+    let mdhd = child(mdia, b"mdhd")?;
+    let at = if *mdhd.first()? == 1 { 20 } else { 12 };
+    let timescale = u32_at(mdhd, at)?;
+    let packed = mdhd
+        .get(at + if at == 20 { 12 } else { 8 }..)?
+        .get(..2)?
+        .get_u16();
+    let kind = match child(mdia, b"hdlr")?.get(8..12)? {
+        b"vide" => Kind::Video,
+        b"soun" => Kind::Audio,
+        _ => return None,
+    };
+    let stsd = child(child(child(mdia, b"minf")?, b"stbl")?, b"stsd")?;
+    let (entry, _) = boxes(stsd.get(8..)?).next()?;
+    let (codec, problem) = codec_word(&entry);
+    Some(MoovTrack {
+        id,
+        kind,
+        timescale,
+        codec,
+        language: language(packed),
+        problem,
+    })
+}
+
+/// Word for a sample entry, and why it cannot be decoded.
+fn codec_word(entry: &[u8; 4]) -> (String, Option<Cause>) {
+    let word = match entry {
+        b"avc1" | b"avc3" => "h264",
+        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => "hevc",
+        b"mp4a" => "aac",
+        b"ac-3" => "ac3",
+        b"ec-3" => "eac3",
+        b"Opus" => "opus",
+        b"fLaC" => "flac",
+        b"av01" => "av1",
+        b"vp08" => "vp8",
+        b"vp09" => "vp9",
+        b"mp4v" => "mpeg4",
+        b"encv" | b"enca" => return ("encrypted".to_owned(), Some(Cause::EncryptedNoKey)),
+        other => return (other.escape_ascii().to_string(), None),
+    };
+    (word.to_owned(), None)
+}
+
+/// ISO 639-2/T code of `mdhd`: three letters of five bits.
+fn language(packed: u16) -> Option<String> {
+    let letters = [packed >> 10, packed >> 5, packed].map(|l| (l & 31) as u8 + 0x60);
+    let text = std::str::from_utf8(&letters).ok()?;
+    let known = letters.iter().all(u8::is_ascii_lowercase) && text != "und";
+    known.then(|| text.to_owned())
+}
+
+/// Track id and base media decode time of every `traf` that tells it.
+fn read_moof(moof: &[u8]) -> Vec<(u32, u64)> {
+    let Some(inside) = child(moof, b"moof") else {
+        return Vec::new();
+    };
+    boxes(inside)
+        .filter(|(name, _)| name == b"traf")
+        .take(MAX_TRACKS)
+        .filter_map(|(_, traf)| {
+            let id = u32_at(child(traf, b"tfhd")?, 4)?;
+            let tfdt = child(traf, b"tfdt")?;
+            let time = match tfdt.first()? {
+                1 => tfdt.get(4..12)?.get_u64(),
+                _ => u64::from(u32_at(tfdt, 4)?),
+            };
+            Some((id, time))
+        })
+        .collect()
+}

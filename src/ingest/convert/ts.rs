@@ -1,0 +1,412 @@
+//! MPEG-TS input of a converter.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis, Track};
+
+use super::branch::{Branch, Coded};
+use super::{ConvertError, Core, timeline_key};
+use crate::ingest::appsink::lock;
+use crate::ingest::tracks::Entry;
+use crate::transport::continuity::{Continuity, Found};
+use crate::transport::ts::{Demux, TsEvent, TsTrack};
+
+/// Skew is told at most this often per sound track, in media time.
+const SKEW_EVERY_NANOS: i64 = 100_000_000;
+/// Evidence that waits for the time of the access unit it belongs to.
+const MAX_PENDING: usize = 16;
+/// Without a program in this many bytes the input holds nothing to decode.
+const NO_PROGRAM_BYTES: u64 = 32 << 20;
+/// Largest decoding delay believed, 90 kHz ticks.
+const MAX_DECODE_AHEAD: u64 = 10 * 90_000;
+
+/// One elementary stream.
+struct Stream {
+    track: Track,
+    branch: Branch,
+    continuity: Option<Continuity>,
+    scrambled: bool,
+    /// Time of the newest access unit.
+    newest: Option<MediaTime>,
+    pending: Vec<(EvidenceKind, u32)>,
+    told_skew: Option<MediaTime>,
+    /// Media is discontinuous before the next access unit.
+    discontinuity: bool,
+}
+
+/// State of a transport stream input.
+pub(super) struct Ts {
+    demux: Demux,
+    rest: Rest,
+}
+
+/// Everything but the demultiplexer, which lends out its events.
+struct Rest {
+    input: usize,
+    only: Option<Kind>,
+    language: Option<String>,
+    announced: Vec<TsTrack>,
+    streams: HashMap<u16, Stream>,
+    /// Branches of streams that vanished, still handing out pictures.
+    leaving: Vec<Branch>,
+    /// Decoding time of the newest picture of the first picture track.
+    video_clock: Option<MediaTime>,
+    /// A piece began, and its first picture or sound has not been seen.
+    began: bool,
+    bytes: u64,
+}
+
+impl Ts {
+    pub(super) fn new(
+        core: &Core,
+        input: usize,
+        only: Option<Kind>,
+        language: Option<String>,
+    ) -> Self {
+        Self {
+            demux: Demux::new(core.context.stream.input.program),
+            rest: Rest {
+                input,
+                only,
+                language,
+                announced: Vec::new(),
+                streams: HashMap::new(),
+                leaving: Vec::new(),
+                video_clock: None,
+                began: false,
+                bytes: 0,
+            },
+        }
+    }
+
+    pub(super) fn begin(&mut self, core: &mut Core, discontinuity: bool) {
+        if discontinuity {
+            self.flush(core);
+            core.timeline.discontinuity();
+            for stream in self.rest.streams.values_mut() {
+                stream.discontinuity = true;
+                if let Some(continuity) = &mut stream.continuity {
+                    continuity.reset();
+                }
+            }
+        }
+        self.rest.began = true;
+    }
+
+    pub(super) fn data(&mut self, core: &mut Core, bytes: &[u8]) -> Result<(), ConvertError> {
+        self.rest.bytes += bytes.len() as u64;
+        let before = self.demux.counts().packets;
+        let rest = &mut self.rest;
+        self.demux.push(bytes, &mut |event| rest.event(core, event));
+        let packets = self.demux.counts().packets.saturating_sub(before);
+        core.hub.stats.ts_packets.add(packets);
+        if self.rest.announced.is_empty() && self.rest.bytes > NO_PROGRAM_BYTES {
+            return Err(no_program());
+        }
+        Ok(())
+    }
+
+    /// A piece is complete: packets of the next one need not continue it.
+    pub(super) fn piece_end(&mut self, core: &mut Core, truncated: bool) {
+        let rest = &mut self.rest;
+        self.demux.boundary(&mut |event| rest.event(core, event));
+        if truncated {
+            let from = self.rest.video_clock;
+            let kind = EvidenceKind::Truncated;
+            let evidence = Evidence {
+                kind,
+                from,
+                count: 1,
+            };
+            core.hub.fact(None, from, Fact::Evidence(evidence));
+        }
+    }
+
+    fn flush(&mut self, core: &mut Core) {
+        let rest = &mut self.rest;
+        self.demux.finish(&mut |event| rest.event(core, event));
+    }
+
+    pub(super) fn end(&mut self, core: &mut Core) {
+        self.flush(core);
+        for stream in self.rest.streams.values_mut() {
+            stream.tell_pending(core, None);
+            stream.branch.end();
+        }
+    }
+
+    pub(super) fn done(&self) -> bool {
+        let running = self.rest.streams.values().map(|s| &s.branch);
+        running.chain(&self.rest.leaving).all(Branch::done)
+    }
+
+    pub(super) fn error(&self) -> Option<ConvertError> {
+        if self.rest.announced.is_empty() {
+            return Some(no_program());
+        }
+        if let Some(error) = self.rest.streams.values().find_map(|s| s.branch.error()) {
+            return Some(error);
+        }
+        let scrambled = self.rest.streams.values().any(|s| s.scrambled)
+            || self.rest.announced.iter().any(encrypted);
+        let cause = if scrambled {
+            Cause::EncryptedNoKey
+        } else if self.rest.announced.iter().all(|t| t.codec.is_none()) {
+            Cause::UnsupportedCodec
+        } else {
+            Cause::Undecodable
+        };
+        Some(ConvertError {
+            cause,
+            detail: "nothing in the transport stream could be decoded".to_owned(),
+        })
+    }
+}
+
+fn no_program() -> ConvertError {
+    ConvertError {
+        cause: Cause::Undecodable,
+        detail: "the transport stream announces no program with media".to_owned(),
+    }
+}
+
+fn encrypted(track: &TsTrack) -> bool {
+    track.codec.is_none() && track.name.contains("encrypted")
+}
+
+impl Rest {
+    fn event(&mut self, core: &mut Core, event: TsEvent) {
+        match event {
+            TsEvent::Tracks(tracks) => self.tracks(core, tracks),
+            TsEvent::Pes {
+                pid,
+                pts,
+                dts,
+                data,
+                random_access,
+                ..
+            } => self.pes(core, pid, pts, dts, data, random_access),
+            TsEvent::Scrambled { pid, scrambled } => {
+                if let Some(stream) = self.streams.get_mut(&pid) {
+                    stream.scrambled = scrambled;
+                    let problem = scrambled.then_some(Cause::EncryptedNoKey);
+                    if lock(&core.hub.tracks).set_problem(stream.track, problem) {
+                        core.hub.tell_tracks();
+                    }
+                }
+            }
+            TsEvent::Evidence { pid, kind, count } => self.evidence(core, pid, kind, count),
+            TsEvent::Pcr { discontinuity, .. } => {
+                if discontinuity {
+                    core.timeline.discontinuity();
+                }
+            }
+        }
+    }
+
+    fn tracks(&mut self, core: &mut Core, tracks: Vec<TsTrack>) {
+        let wanted = tracks
+            .iter()
+            .filter(|t| self.only.is_none_or(|kind| kind == t.kind));
+        let entries = wanted
+            .clone()
+            .map(|t| Entry {
+                id: u32::from(t.pid),
+                kind: t.kind,
+                codec: t
+                    .codec
+                    .map_or_else(|| t.name.clone(), |c| c.as_str().to_owned()),
+                language: t.language.clone().or_else(|| self.language.clone()),
+                problem: match t.codec {
+                    Some(_) => None,
+                    None if encrypted(t) => Some(Cause::EncryptedNoKey),
+                    None => Some(Cause::UnsupportedCodec),
+                },
+            })
+            .collect::<Vec<_>>();
+        let changed = lock(&core.hub.tracks).replace(self.input, &entries);
+        let mut before = std::mem::take(&mut self.streams);
+        for (track, codec) in wanted.filter_map(|t| t.codec.map(|c| (t, c))) {
+            let found = lock(&core.hub.tracks).find(self.input, u32::from(track.pid), track.kind);
+            let Some(number) = found else {
+                continue;
+            };
+            let kept = before
+                .remove(&track.pid)
+                .filter(|old| old.track == number)
+                .map(|mut old| {
+                    if !old.branch.is(codec, track.channels) {
+                        old.branch.change(codec, track.channels);
+                        old.continuity = Continuity::new(codec);
+                    }
+                    old
+                });
+            let stream = kept.unwrap_or_else(|| Stream {
+                track: number,
+                branch: Branch::new(core, number, codec, track.channels),
+                continuity: Continuity::new(codec),
+                scrambled: false,
+                newest: None,
+                pending: Vec::new(),
+                told_skew: None,
+                discontinuity: false,
+            });
+            self.streams.insert(track.pid, stream);
+        }
+        self.leaving.retain(|branch| !branch.done());
+        for mut gone in before.into_values() {
+            gone.branch.end();
+            self.leaving.push(gone.branch);
+        }
+        self.announced = tracks;
+        if changed {
+            core.hub.tell_tracks();
+        }
+    }
+
+    fn pes(
+        &mut self,
+        core: &mut Core,
+        pid: u16,
+        pts: Option<u64>,
+        dts: Option<u64>,
+        data: Vec<u8>,
+        random_access: bool,
+    ) {
+        let Some(stream) = self.streams.get_mut(&pid) else {
+            return;
+        };
+        let key = timeline_key(self.input, u32::from(pid));
+        let mapped = pts.map(|pts| core.timeline.map(key, pts));
+        let media = mapped.map(|m| m.media);
+        core.fed = core.fed.max(media);
+        let mut discontinuity = std::mem::take(&mut stream.discontinuity);
+        if let Some(by_secs) = mapped.and_then(|m| m.jump_secs) {
+            discontinuity = true;
+            let fact = Fact::TimelineJump { by_secs };
+            core.hub.fact(Some(stream.track), media, fact);
+        }
+        let ahead = match (pts, dts) {
+            (Some(pts), Some(dts)) => pts.wrapping_sub(dts) & ((1 << 33) - 1),
+            _ => 0,
+        };
+        let ahead = if ahead > MAX_DECODE_AHEAD { 0 } else { ahead };
+        let decode_ahead_nanos = i64::try_from(ahead * 100_000 / 9).unwrap_or(0);
+        stream.newest = media.or(stream.newest);
+        stream.tell_pending(core, media);
+        match stream.track.kind {
+            Kind::Video if stream.track.index == 0 => {
+                let decoded = media.map(|m| m.nanos() - decode_ahead_nanos);
+                self.video_clock = decoded.map(MediaTime::from_nanos).or(self.video_clock);
+                if let (true, Some(media)) = (self.began, media) {
+                    self.began = false;
+                    core.video_piece = Some(media);
+                }
+            }
+            Kind::Video => {}
+            Kind::Audio => {
+                let (beside, basis) = if self.only == Some(Kind::Audio) {
+                    // A separate rendition: only the beginnings of pieces can be compared.
+                    let first = std::mem::take(&mut self.began);
+                    (core.video_piece.filter(|_| first), SkewBasis::Segment)
+                } else {
+                    (self.video_clock, SkewBasis::Multiplex)
+                };
+                if let (Some(audio), Some(video)) = (media, beside) {
+                    stream.tell_skew(core, audio, video, basis);
+                }
+            }
+        }
+        let mut clean = random_access;
+        if let Some(continuity) = stream.continuity.as_mut().filter(|_| !stream.scrambled) {
+            let track = stream.track;
+            continuity.access_unit(&data, &mut |found| match found {
+                Found::Evidence(kind, count) => {
+                    let from = media;
+                    let evidence = Evidence { kind, from, count };
+                    core.hub.fact(Some(track), media, Fact::Evidence(evidence));
+                }
+                Found::RandomAccess => {
+                    clean = true;
+                    if let Some(media) = media {
+                        core.hub
+                            .fact(Some(track), Some(media), Fact::RandomAccess(media));
+                    }
+                }
+                Found::Size { .. } => {}
+            });
+        }
+        if !stream.scrambled && !data.is_empty() {
+            let coded = Coded {
+                bytes: Bytes::from(data),
+                media,
+                decode_ahead_nanos,
+                random_access: clean,
+                discontinuity,
+            };
+            stream.branch.push(core, coded);
+        }
+    }
+
+    fn evidence(&mut self, core: &Core, pid: Option<u16>, kind: EvidenceKind, count: u32) {
+        let stats = &core.hub.stats;
+        match kind {
+            EvidenceKind::ContinuityError => stats.ts_continuity_errors.add(u64::from(count)),
+            EvidenceKind::TransportError => stats.ts_transport_errors.add(u64::from(count)),
+            EvidenceKind::SyncLoss => stats.ts_sync_losses.add(u64::from(count)),
+            _ => {}
+        }
+        match pid {
+            None => {
+                let from = self.video_clock;
+                let evidence = Evidence { kind, from, count };
+                core.hub.fact(None, from, Fact::Evidence(evidence));
+            }
+            Some(pid) => {
+                // Other streams (tables, subtitles) are counted, but are nobody's picture or sound.
+                if let Some(stream) = self.streams.get_mut(&pid) {
+                    stream.suspect(core, kind, count);
+                }
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Damage in the access unit that is being collected: its time is told with it.
+    fn suspect(&mut self, core: &Core, kind: EvidenceKind, count: u32) {
+        if let Some((_, known)) = self.pending.iter_mut().find(|(k, _)| *k == kind) {
+            *known = known.saturating_add(count);
+            return;
+        }
+        if self.pending.len() >= MAX_PENDING {
+            self.tell_pending(core, None);
+        }
+        self.pending.push((kind, count));
+    }
+
+    fn tell_pending(&mut self, core: &Core, media: Option<MediaTime>) {
+        let from = media.or(self.newest);
+        for (kind, count) in self.pending.drain(..) {
+            let evidence = Evidence { kind, from, count };
+            core.hub
+                .fact(Some(self.track), from, Fact::Evidence(evidence));
+        }
+    }
+
+    fn tell_skew(&mut self, core: &Core, audio: MediaTime, video: MediaTime, basis: SkewBasis) {
+        let due = self.told_skew.is_none_or(|told| {
+            audio.nanos().saturating_sub(told.nanos()).unsigned_abs() >= SKEW_EVERY_NANOS as u64
+        });
+        if due {
+            self.told_skew = Some(audio);
+            let audio_minus_video_secs = audio.secs_after(video);
+            let fact = Fact::AvSkew {
+                audio_minus_video_secs,
+                basis,
+            };
+            core.hub.fact(Some(self.track), Some(audio), fact);
+        }
+    }
+}

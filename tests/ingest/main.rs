@@ -1,0 +1,5 @@
+//! Sources and converter against real media, made here with GStreamer's encoders.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
+
+mod files;
+mod rig;
