@@ -93,8 +93,13 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn detectors(name: Option<&str>, json: bool) -> anyhow::Result<u8> {
-    match listing::listing(name, json) {
-        Ok(text) => {
+    match name.map(listing::find).transpose() {
+        Ok(only) => {
+            let text = match (only, json) {
+                (only, true) => format!("{:#}\n", listing::json(only)),
+                (Some(row), false) => listing::one(row),
+                (None, false) => listing::all(),
+            };
             print!("{text}");
             Ok(0)
         }
@@ -168,7 +173,7 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
     };
     let analysis = analyze(stream, &pool, extras).await.context("cannot write the signals")?;
     let cause = analysis.end.cause.map(|c| c.as_str());
-    let cpu_secs = Process::read().cpu_secs;
+    let cpu_secs = Process::read().cpu_secs.unwrap_or_default();
     let summary = SummaryLine::of(&analysis.status, analysis.defects.len(), cpu_secs, cause);
     let mut out = std::io::stdout().lock();
     for defect in &analysis.defects {
@@ -185,7 +190,7 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
     }
     if summary.is_empty() {
         let why = cause.unwrap_or("undecodable");
-        eprintln!("glasswatch: {}: {why}: {}", args.input_name(), analysis.end.detail);
+        eprintln!("glasswatch: {why}: {}", analysis.end.detail);
         return Ok(INPUT);
     }
     let limit = args.fail_on.map(detectors::base::Severity::from);

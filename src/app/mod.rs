@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::alert::{Change, Moment, Transition};
 use crate::config::{self, Config, LoadError};
-use crate::evidence::Stills;
+use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError};
 use crate::ingest::fetch::policy;
 use crate::ingest::source::SourceContext;
@@ -147,14 +147,13 @@ impl App {
         let config = settings.apply(config)?;
         let epoch = Epoch::now();
         let stills = Stills::open(&config.instance.data_dir, config.instance.evidence_quota_bytes);
-        let finder = Arc::clone(&stills);
         let notifier = Notifier::start(notify::Settings {
             instance: config.instance.name.clone(),
             epoch,
             receivers: config.receivers.clone(),
             events: settings.events.clone(),
-            evidence: Some(Arc::new(move |stream: &str, defect: &str| finder.of_defect(stream, defect))),
-            addresses: Arc::new(policy::is_public),
+            evidence: Some(Arc::new(|defect| vec![relative_dir(defect).display().to_string()])),
+            addresses: Arc::new(|ip| policy::address_allowed(ip, false)),
         })?;
         let outlet = match observer {
             None => notifier.outlet(),
@@ -354,7 +353,15 @@ impl http::Source for Shared {
     }
 
     fn evidence(&self) -> EvidenceCounts {
-        self.stills.as_ref().map_or_else(EvidenceCounts::default, |s| s.counts())
+        let Some(stills) = &self.stills else { return EvidenceCounts::default() };
+        let counts = stills.counts();
+        EvidenceCounts {
+            folder: Some(self.config.load().instance.data_dir.clone()),
+            written: counts.written,
+            failed: counts.failed,
+            skipped: counts.dropped + counts.evicted,
+            bytes: counts.bytes,
+        }
     }
 
     fn epoch(&self) -> Epoch {

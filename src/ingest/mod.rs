@@ -140,6 +140,20 @@ pub fn spawn(context: SourceContext) -> Running {
     Running { cancel, task }
 }
 
+/// Plays an input once, without another attempt: for files and one-shot commands. Tells the same facts as
+/// [`spawn`].
+pub async fn play_once(context: &SourceContext) -> SourceEnd {
+    if context.stream.input.protocol != Protocol::Hls {
+        context.tell(patience(&context.stream.input));
+    }
+    let end = one_run(context).await;
+    if let Some(cause) = end.cause {
+        context.tell(InputEvent::Failed { cause });
+    }
+    context.tell(InputEvent::Ended);
+    end
+}
+
 async fn supervised(context: SourceContext) {
     let input = &context.stream.input;
     let id = &context.stream.id;

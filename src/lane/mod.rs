@@ -227,6 +227,7 @@ impl Lane {
                     media: None,
                     arrival: now,
                     discontinuity: false,
+                    dropped: 0,
                     track: None,
                     content: Content::Tick,
                 });

@@ -125,6 +125,8 @@ impl Received {
 pub async fn run(context: SourceContext) -> SourceEnd {
     match context.stream.input.protocol {
         Protocol::File => file::run(context).await,
+        Protocol::Hls => hls::run(&context).await,
+        Protocol::Http => http::run(&context).await,
         other => SourceEnd::fatal(
             Cause::UnsupportedFormat,
             format!("no source for {}", other.as_str()),

@@ -38,6 +38,7 @@ impl Teller {
             media: None,
             arrival: clock::now(),
             discontinuity: false,
+            dropped: 0,
             track: None,
             content: Content::Fact(fact),
         });
