@@ -66,7 +66,7 @@ impl Document {
             }])
         })?;
         let places = spans::read(text);
-        root.locate("", &places);
+        root.locate("", &places, None);
         let file: Arc<str> = file.into();
         let mut problems: Vec<Problem> = places
             .duplicates
@@ -331,14 +331,16 @@ impl<'a> Checker<'a> {
             return;
         }
         for entry in node.entries() {
-            if !known.contains(&entry.key.as_str()) {
-                self.wrong_at(
-                    entry.at,
-                    entry.node.path.clone(),
-                    format!("unknown {what} `{}`", entry.key),
-                    suggest(&entry.key, known.iter().copied()),
-                );
+            let key = entry.key.as_str();
+            if known.contains(&key) {
+                continue;
             }
+            let hint = match key {
+                "<<" => Some("YAML merge keys are not read; use `profiles:`".to_owned()),
+                _ => suggest(key, known.iter().copied()),
+            };
+            let path = entry.node.path.clone();
+            self.wrong_at(entry.at, path, format!("unknown {what} `{key}`"), hint);
         }
     }
 
@@ -639,9 +641,13 @@ impl<'a> Checker<'a> {
 
     fn http(&mut self, node: &Node) -> Http {
         let s = self.open(node, &[schema::HTTP]);
-        let token = self
-            .secret(s, "token")
-            .map(|(text, ..)| Secret::new(text.value.trim()));
+        let token = self.secret(s, "token").map(|(text, at, _)| {
+            let token = text.value.trim();
+            if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                self.wrong(at, "a token is plain ASCII without blanks", None);
+            }
+            Secret::new(token)
+        });
         let given = s.node.get("listen");
         let listen = match given {
             Some(Node {
