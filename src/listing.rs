@@ -31,8 +31,10 @@ pub fn all() -> String {
     let width = REGISTRY.iter().map(|d| d.name.len()).max().unwrap_or(0);
     let mut out = String::new();
     for d in REGISTRY {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(out, "{:width$}  {}", d.name, first_sentence(d.doc));
+        let margin = " ".repeat(width + 2);
+        let text = wrapped(first_sentence(d.doc), &margin);
+        // The first line has the name in its margin. Writing to a `String` cannot fail.
+        let _ = writeln!(out, "{:width$}  {}", d.name, text.trim_start());
     }
     out.push_str("\n`glasswatch detectors NAME` tells signals, options and rules.\n");
     out

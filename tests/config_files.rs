@@ -55,12 +55,15 @@ fn the_example_is_valid_and_does_what_it_says() {
     );
     assert_eq!(config.streams[3].expect.video, Some(0));
     assert_eq!(config.streams[3].expect.audio, Some(1));
-    let silence = |n: usize| {
+    let detector = |n: usize, name: &str| {
         let mut all = config.streams[n].detectors.iter();
-        all.find(|d| d.descriptor.name == "silence")
+        all.find(|d| d.descriptor.name == name)
     };
-    assert_eq!(silence(1).unwrap().rules[0].raise.value(), 60.0);
-    assert!(silence(2).is_none());
+    let raise = |n: usize, name: &str| detector(n, name).unwrap().rules[0].raise.value();
+    assert_eq!((raise(1, "silence"), raise(1, "freeze")), (60.0, 20.0));
+    assert!(detector(2, "silence").is_none());
+    let pictures = config.select_groups(&["pictures".to_owned()]).unwrap();
+    assert_eq!(pictures.streams[0].detectors.len(), 3);
     assert!(diff(&config, &parse(&print_effective(&config))).is_empty());
 }
 

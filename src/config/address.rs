@@ -59,11 +59,11 @@ const SRT_PARAMETERS: [&str; 4] = ["latency", "mode", "passphrase", "streamid"];
 pub fn input(text: &Text, base: &Path, hidden: bool) -> Result<Target, Wrong> {
     let word = text.value.trim();
     let Some((scheme, rest)) = word.split_once("://") else {
-        return file(&base.join(word), shown(text, hidden, None));
+        return file(&base.join(word), text, hidden);
     };
     match scheme.to_ascii_lowercase().as_str() {
         "file" if rest.starts_with('/') => match Url::parse(word).map(|u| u.to_file_path()) {
-            Ok(Ok(path)) => file(&path, shown(text, hidden, None)),
+            Ok(Ok(path)) => file(&path, text, hidden),
             _ => wrong("not a valid file URL", None),
         },
         "file" => wrong(
@@ -78,14 +78,26 @@ pub fn input(text: &Text, base: &Path, hidden: bool) -> Result<Target, Wrong> {
             format!("{} is not supported yet", later.to_uppercase()),
             "use HLS, SRT, UDP or RTP".to_owned(),
         ),
-        _ if text.substituted || hidden => wrong("unknown scheme", suggest("", SCHEMES)),
+        other if text.substituted || hidden || !is_word(other) => {
+            wrong("unknown scheme", suggest("", SCHEMES))
+        }
         other => wrong(format!("unknown scheme `{other}`"), suggest(other, SCHEMES)),
     }
 }
 
-fn file(path: &Path, shown: String) -> Result<Target, Wrong> {
+/// Short and plain enough to be a mistyped word rather than a misplaced secret.
+fn is_word(text: &str) -> bool {
+    text.len() <= 12 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+fn file(path: &Path, text: &Text, hidden: bool) -> Result<Target, Wrong> {
     let Ok(url) = Url::from_file_path(path) else {
         return wrong("not a valid file path", None);
+    };
+    // A path is shown in full, unless a part of it may be secret.
+    let shown = match hidden || text.substituted {
+        true => shown(text, hidden, None),
+        false => url.to_string(),
     };
     Ok(Target {
         url: Secret::with_shown(url, shown),
@@ -146,7 +158,9 @@ fn srt(rest: &str, text: &Text, hidden: bool) -> Result<Target, Wrong> {
             },
             // Implied by the passphrase and by live reception.
             "pbkeylen" | "transtype" => {}
-            _ if text.substituted || hidden => return wrong("unknown SRT parameter", None),
+            other if text.substituted || hidden || !is_word(other) => {
+                return wrong("unknown SRT parameter", suggest("", SRT_PARAMETERS));
+            }
             other => {
                 return wrong(
                     format!("unknown SRT parameter `{other}`"),
@@ -301,6 +315,7 @@ mod tests {
     #[test]
     fn urls_are_made_absolute() {
         assert_eq!(of("a b.ts").unwrap().url.expose(), "file:///base/a%20b.ts");
+        assert_eq!(of("a.ts").unwrap().url.shown(), "file:///base/a.ts");
         assert_eq!(of("/c.ts").unwrap().url.expose(), "file:///c.ts");
         assert_eq!(
             of("udp://@:1234").unwrap().url.expose(),
@@ -334,9 +349,15 @@ mod tests {
             ("htp://a.example/", "unknown scheme"),
             ("http://", "not a valid URL"),
             ("file://rel.ts", "must be absolute"),
-            ("srt://a.example:1?latncy=2", "unknown SRT parameter"),
+            (
+                "srt://a.example:1?latncy=2",
+                "unknown SRT parameter `latncy`",
+            ),
+            ("srt://a.example:1?s3cret", "unknown SRT parameter"),
+            ("u:s3cret@a.example://x", "unknown scheme"),
         ] {
             let message = of(text).unwrap_err().message;
+            assert!(!message.contains("s3cret"), "{message}");
             assert!(message.contains(part), "{text}: {message}");
         }
     }

@@ -13,7 +13,7 @@ use detectors::registry::{self, REGISTRY};
 use super::address;
 use super::checked::{Config, Http, Instance, Receiver, ReceiverKind, Secret, Shard, Stream};
 use super::problem::{Mark, Problem, Problems, suggest};
-use super::raw::{self, Data, Node, Text, Unresolved};
+use super::raw::{self, Data, Node, Text};
 use super::schema::{self, Key, Shape};
 use super::spans;
 
@@ -30,205 +30,6 @@ pub struct Env {
     pub vars: BTreeMap<String, String>,
     /// Contents of `*_file` files by the path as written, or why they cannot be read.
     pub files: BTreeMap<String, Result<String, String>>,
-}
-
-/// A parsed, located and substituted file, not yet checked. Holds secrets, so it cannot be printed.
-#[derive(Clone)]
-pub struct Document {
-    pub(super) root: Node,
-    pub(super) problems: Vec<Problem>,
-}
-
-impl Document {
-    /// Parses. A syntax error comes alone; everything else is kept for [`Document::check`].
-    pub fn parse(
-        text: &str,
-        file: &str,
-        vars: &BTreeMap<String, String>,
-    ) -> Result<Self, Problems> {
-        let mut root: Node = serde_yaml::from_str(text).map_err(|e| {
-            let at = e.location().map(|l| Mark {
-                line: l.line(),
-                column: l.column(),
-            });
-            let message = e.to_string();
-            // The parser ends its sentence with the place, which stands at the front here.
-            let message = match at {
-                Some(_) => message.split(" at line ").next().unwrap_or_default(),
-                None => &message,
-            };
-            Problems(vec![Problem {
-                file: file.into(),
-                at,
-                path: String::new(),
-                message: format!("not valid YAML: {message}"),
-                hint: None,
-            }])
-        })?;
-        let places = spans::read(text);
-        root.locate("", &places);
-        let file: Arc<str> = file.into();
-        let mut problems: Vec<Problem> = places
-            .duplicates
-            .iter()
-            .map(|d| Problem {
-                file: Arc::clone(&file),
-                at: Some(d.at),
-                path: d.path.clone(),
-                message: "this key is written twice".to_owned(),
-                hint: Some(format!("the first one is in line {}", d.first.line)),
-            })
-            .collect();
-        expand(&mut root, &file, vars, &mut problems);
-        Ok(Self { root, problems })
-    }
-
-    /// Paths of all `*_file` keys, as written, variables replaced.
-    pub fn files(&self) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        self.root.each_file(&mut |path| {
-            found.insert(path.to_owned());
-        });
-        found
-    }
-
-    /// Checks everything, and tells everything that is wrong.
-    pub fn check(self, env: &Env) -> Result<Config, Problems> {
-        let mut checker = Checker::new(env);
-        checker.judged = self.problems.iter().map(|p| p.path.clone()).collect();
-        checker.problems = self.problems;
-        let config = checker.top(&self.root);
-        checker.finish(config)
-    }
-}
-
-impl Config {
-    /// Parses and checks a text.
-    pub fn parse(text: &str, env: &Env) -> Result<Self, Problems> {
-        Document::parse(text, &env.file, &env.vars)?.check(env)
-    }
-}
-
-/// Replaces `${NAME}` in all values.
-fn expand(
-    root: &mut Node,
-    file: &Arc<str>,
-    vars: &BTreeMap<String, String>,
-    problems: &mut Vec<Problem>,
-) {
-    root.each_text(&mut |text, at, path| {
-        let Err(wrong) = raw::substitute(text, &|name| vars.get(name).cloned()) else {
-            return;
-        };
-        for unresolved in wrong {
-            let (message, hint) = match unresolved {
-                Unresolved::NotSet(name) => (
-                    format!("the environment variable {name} is not set"),
-                    "`$${` writes a plain `${`",
-                ),
-                Unresolved::Malformed => (
-                    "`${` begins no valid reference".to_owned(),
-                    "write `${NAME}`, or `$${` for a plain `${`",
-                ),
-            };
-            problems.push(Problem {
-                file: Arc::clone(file),
-                at,
-                path: path.to_owned(),
-                message,
-                hint: Some(hint.to_owned()),
-            });
-        }
-    });
-}
-
-/// Builds the one stream of a one-shot command: `defaults:` and the named profile of `document`, if any, with
-/// `sets` (`KEY=VALUE`, keys with dots) on top. Private addresses are allowed and files run fast unless the
-/// document or `sets` say otherwise.
-pub fn one_stream_of(
-    document: Option<Document>,
-    input: &str,
-    sets: &[(String, String)],
-    env: &Env,
-) -> Result<Arc<Stream>, Problems> {
-    let mut checker = Checker::new(env);
-    let root = match document {
-        Some(document) => {
-            // The whole file must be right, not just the part that is used here.
-            document.clone().check(env)?;
-            document.root
-        }
-        None => Node::empty(""),
-    };
-    let implied = [
-        ("allow_private", Data::Bool(true)),
-        ("pace", Data::Text("fast".into())),
-    ];
-    let mut tree = Node::empty("");
-    for (name, data) in implied {
-        tree = raw::merge(&tree, &nested(name, Node::bare(data), name));
-    }
-    let mut own = nested("url", Node::bare(Data::Text(input.into())), "INPUT");
-    own = raw::merge(
-        &nested(
-            "id",
-            Node::bare(Data::Text(id_of(input).as_str().into())),
-            "id",
-        ),
-        &own,
-    );
-    for (key, value) in sets {
-        let path = format!("--set {key}");
-        let mut node: Node = serde_yaml::from_str(value)
-            .unwrap_or_else(|_| Node::bare(Data::Text(value.as_str().into())));
-        expand(&mut node, &checker.file, &env.vars, &mut checker.problems);
-        own = raw::merge(&own, &nested(key, node, &path));
-    }
-    let stream = checker.stream(&own, &tree, &root);
-    checker.finish(stream.map(Arc::new))
-}
-
-/// `a.b.c` and a value as a tree.
-fn nested(key: &str, mut value: Node, path: &str) -> Node {
-    value.path = path.to_owned();
-    key.rsplit('.').fold(value, |node, name| Node {
-        data: Data::Map(vec![raw::Entry {
-            key: name.to_owned(),
-            at: None,
-            node,
-        }]),
-        at: None,
-        path: path.to_owned(),
-    })
-}
-
-/// A stream id from a path or URL: its last named part, or its host.
-fn id_of(input: &str) -> String {
-    let bare = input.split(['?', '#']).next().unwrap_or_default();
-    let rest = bare.split_once("://").map_or(bare, |(_, rest)| rest);
-    let last = rest.rsplit('/').find(|p| !p.is_empty()).unwrap_or_default();
-    let last = last.rsplit('@').next().unwrap_or_default();
-    let stem = match last.rsplit_once('.') {
-        Some((stem, _)) if rest.contains('/') || !bare.contains("://") => stem,
-        _ => last,
-    };
-    let mut id: String = stem
-        .to_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '_' {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
-    id = id.trim_matches(['-', '_']).chars().take(64).collect();
-    if id.is_empty() {
-        "input".to_owned()
-    } else {
-        id
-    }
 }
 
 /// Gathers problems while it reads.
@@ -254,7 +55,7 @@ impl Section<'_> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(env: &'a Env) -> Self {
+    pub(super) fn new(env: &'a Env) -> Self {
         Self {
             env,
             file: env.file.as_str().into(),
@@ -263,8 +64,14 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Takes over what was wrong before any checking; values that are part of it are not judged again.
+    pub(super) fn begin_with(&mut self, problems: Vec<Problem>) {
+        self.judged.extend(problems.iter().map(|p| p.path.clone()));
+        self.problems.extend(problems);
+    }
+
     /// The result, if nothing was wrong; else the problems in the order of the file, each once.
-    fn finish<T>(mut self, result: Option<T>) -> Result<T, Problems> {
+    pub(super) fn finish<T>(mut self, result: Option<T>) -> Result<T, Problems> {
         if let (true, Some(result)) = (self.problems.is_empty(), result) {
             return Ok(result);
         }
@@ -331,14 +138,16 @@ impl<'a> Checker<'a> {
             return;
         }
         for entry in node.entries() {
-            if !known.contains(&entry.key.as_str()) {
-                self.wrong_at(
-                    entry.at,
-                    entry.node.path.clone(),
-                    format!("unknown {what} `{}`", entry.key),
-                    suggest(&entry.key, known.iter().copied()),
-                );
+            let key = entry.key.as_str();
+            if known.contains(&key) {
+                continue;
             }
+            let hint = match key {
+                "<<" => Some("YAML merge keys are not read; use `profiles:`".to_owned()),
+                _ => suggest(key, known.iter().copied()),
+            };
+            let path = entry.node.path.clone();
+            self.wrong_at(entry.at, path, format!("unknown {what} `{key}`"), hint);
         }
     }
 
@@ -435,6 +244,10 @@ impl<'a> Checker<'a> {
                 None
             }
             Some(span) => Some(span),
+            None if matches!(node.data, Data::List(_) | Data::Map(_)) => {
+                self.kind(node, "a duration");
+                None
+            }
             None => {
                 let found = self.word(node);
                 let hint = match &node.data {
@@ -583,7 +396,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn top(&mut self, root: &Node) -> Option<Config> {
+    pub(super) fn top(&mut self, root: &Node) -> Option<Config> {
         if root.data == Data::Null {
             self.wrong(root, "the file is empty", None);
             return None;
@@ -639,9 +452,13 @@ impl<'a> Checker<'a> {
 
     fn http(&mut self, node: &Node) -> Http {
         let s = self.open(node, &[schema::HTTP]);
-        let token = self
-            .secret(s, "token")
-            .map(|(text, ..)| Secret::new(text.value.trim()));
+        let token = self.secret(s, "token").map(|(text, at, _)| {
+            let token = text.value.trim();
+            if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                self.wrong(at, "a token is plain ASCII without blanks", None);
+            }
+            Secret::new(token)
+        });
         let given = s.node.get("listen");
         let listen = match given {
             Some(Node {

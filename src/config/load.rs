@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::check::{Document, Env, one_stream_of};
+use super::check::Env;
 use super::checked::{Config, Stream};
+use super::document::{Document, one_stream_of};
 use super::problem::Problems;
 
 /// Most bytes of a configuration file.

@@ -1,11 +1,12 @@
 //! Configuration: `raw` (as written) -> `check` -> `checked` (resolved).
 //!
-//! Only [`load`] reads files and the environment; everything else is pure.
+//! Only [`mod@load`] reads files and the environment; everything else is pure.
 
 mod address;
 pub mod check;
 pub mod checked;
 pub mod diff;
+pub mod document;
 pub mod effective;
 pub mod load;
 pub mod problem;
@@ -18,9 +19,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Document, Env, one_stream_of};
+pub use check::Env;
 pub use checked::*;
 pub use diff::{Changes, diff};
+pub use document::{Document, one_stream_of};
 pub use effective::print_effective;
 pub use load::{LoadError, load, one_stream};
 pub use problem::{Mark, Problem, Problems};

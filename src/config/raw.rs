@@ -124,21 +124,21 @@ impl Node {
         }
     }
 
-    /// Fills in paths and places.
-    pub fn locate(&mut self, path: &str, spans: &Spans) {
+    /// Fills in paths and places. What has no place of its own, such as the parts of an alias, gets `outer`.
+    pub fn locate(&mut self, path: &str, spans: &Spans, outer: Option<Mark>) {
         self.path = path.to_owned();
-        self.at = spans.places.get(path).map(|p| p.value);
+        self.at = spans.places.get(path).map(|p| p.value).or(outer);
         match &mut self.data {
             Data::List(items) => {
                 for (n, item) in items.iter_mut().enumerate() {
-                    item.locate(&spans::item(path, n), spans);
+                    item.locate(&spans::item(path, n), spans, self.at);
                 }
             }
             Data::Map(entries) => {
                 for entry in entries {
                     let full = spans::child(path, &entry.key);
-                    entry.at = spans.places.get(&full).map(|p| p.key);
-                    entry.node.locate(&full, spans);
+                    entry.at = spans.places.get(&full).map(|p| p.key).or(self.at);
+                    entry.node.locate(&full, spans, self.at);
                 }
             }
             _ => {}

@@ -130,12 +130,16 @@ fn value(spans: &mut Spans, open: &mut [Open], mark: Mark) -> Option<String> {
     Some(path)
 }
 
-/// Path of a key in a mapping.
+/// Path of a key in a mapping. Unusual keys are quoted, so that no two places share a path.
 pub fn child(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let quoted = match !key.is_empty() && key.bytes().all(plain) {
+        true => key.to_owned(),
+        false => format!("{key:?}"),
+    };
+    match path {
+        "" => quoted,
+        path => format!("{path}.{quoted}"),
     }
 }
 
@@ -181,6 +185,13 @@ mod tests {
             .map(|d| (d.path.as_str(), d.at.line, d.first.line))
             .collect();
         assert_eq!(found, [("b.c", 2, 2), ("a", 3, 1)]);
+    }
+
+    #[test]
+    fn keys_with_dots_are_not_taken_for_paths() {
+        let spans = read("a: {b: 1}\n'a.b': 2\n");
+        assert!(spans.duplicates.is_empty());
+        assert_eq!(at(&spans, "\"a.b\""), (2, 8));
     }
 
     #[test]

@@ -135,6 +135,13 @@ streams:
 }
 
 #[test]
+fn byte_order_marks_and_carriage_returns_do_no_harm() {
+    let text = format!("\u{feff}{}", ONE.replace('\n', "\r\n"));
+    assert_eq!(parse(&text).streams, parse(ONE).streams);
+    assert!(problems(&format!("{text}foo: 1\r\n")).starts_with("config.yaml:4:1: foo: unknown"));
+}
+
+#[test]
 fn substituted_values_take_the_type_that_is_wanted() {
     let config = parse(&ONE.replace("id: a", "id: a, program: '${PORT}'"));
     assert_eq!(config.streams[0].input.program, Some(7));
@@ -336,6 +343,13 @@ fn one_shot_mistakes_name_the_argument() {
          --set program: must be a number, not `x`\n\
          INPUT: RTSP is not supported yet; use HLS, SRT, UDP or RTP"
     );
+    let told = |sets: &[(&str, &str)]| one("/x.ts", sets, None).unwrap_err().to_string();
+    assert_eq!(
+        told(&[("srt", "{latency: [1], mode: '${NO}'}")]),
+        "--set srt.mode: the environment variable NO is not set; `$${` writes a plain `${`\n\
+         --set srt.latency: must be a duration, not a list"
+    );
+    assert!(told(&[("a..b", "1"), ("", "2")]).contains("--set a..b: unknown key `a`"));
 }
 
 #[test]
