@@ -11,6 +11,22 @@ pub fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether a start code stands first (any zeros before it count as part of it).
+pub fn begins(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().take_while(|&&b| b == 0).count();
+    zeros >= 2 && bytes.get(zeros) == Some(&1)
+}
+
+/// The beginning of a start code at the very end of bytes.
+pub fn cut_start(bytes: &[u8]) -> &[u8] {
+    let begin = [&[0u8, 0, 1][..], &[0, 0], &[0]];
+    let cut = begin
+        .iter()
+        .find(|b| bytes.ends_with(b))
+        .map_or(0, |b| b.len());
+    bytes.get(bytes.len() - cut..).unwrap_or_default()
+}
+
 /// Place behind the next start code.
 fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;

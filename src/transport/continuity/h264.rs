@@ -129,14 +129,16 @@ impl H264 {
         self.before = None;
     }
 
-    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) {
+    /// Takes one unit; `false` when its header seems cut, and the unit may be given again with more bytes.
+    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) -> bool {
         let Some((&header, body)) = unit.split_first() else {
-            return;
+            return false;
         };
         if header & 0x80 != 0 {
             found(Found::Evidence(EvidenceKind::BrokenSlice, 1));
-            return;
+            return true;
         }
+        let mut whole = true;
         let kind = header & 0x1F;
         let mut scratch = std::mem::take(&mut self.scratch);
         let limit = if kind <= 5 { SLICE_BYTES } else { SET_BYTES };
@@ -149,10 +151,11 @@ impl H264 {
                 match self.slice(&scratch, kind, reference) {
                     Some(slice) => self.slice_found(slice, kind, found),
                     // Sets not seen yet, or a header that is cut off with its packet.
-                    None => {}
+                    None => whole = false,
                 }
             }
             6 => {
+                whole = false;
                 self.fresh = true;
                 for (kind, content) in sei(&scratch) {
                     if kind == 6
@@ -166,7 +169,9 @@ impl H264 {
             7 => {
                 self.fresh = true;
                 self.sps_here = true;
-                if let Some((id, sps)) = sps(&scratch)
+                let sps = sps(&scratch);
+                whole = sps.is_some();
+                if let Some((id, sps)) = sps
                     && let Some(slot) = self.sps.get_mut(id)
                     && slot.as_ref() != Some(&sps)
                 {
@@ -176,7 +181,9 @@ impl H264 {
             }
             8 => {
                 self.fresh = true;
-                if let Some((id, pps)) = pps(&scratch)
+                let pps = pps(&scratch);
+                whole = pps.is_some();
+                if let Some((id, pps)) = pps
                     && let Some(slot) = self.pps.get_mut(id)
                 {
                     *slot = Some(pps);
@@ -188,6 +195,7 @@ impl H264 {
             _ => {}
         }
         self.scratch = scratch;
+        whole
     }
 
     fn sets(&self, pps: u32) -> Option<(&Sps, &Pps)> {

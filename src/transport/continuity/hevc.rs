@@ -117,18 +117,20 @@ impl Hevc {
         self.recovering = None;
     }
 
-    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) {
+    /// Takes one unit; `false` when its header seems cut, and the unit may be given again with more bytes.
+    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) -> bool {
         let Some((&[a, b], body)) = unit.split_first_chunk::<2>() else {
-            return;
+            return false;
         };
         if a & 0x80 != 0 || b & 7 == 0 {
             found(Found::Evidence(EvidenceKind::BrokenSlice, 1));
-            return;
+            return true;
         }
+        let mut whole = true;
         let (kind, layer, temporal) = (a >> 1 & 0x3F, (a & 1) << 5 | b >> 3, (b & 7) - 1);
         // Other layers are enhancements that are not decoded.
         if layer != 0 {
-            return;
+            return true;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let limit = if kind < 32 { SLICE_BYTES } else { SET_BYTES };
@@ -136,20 +138,23 @@ impl Hevc {
             unescape(body, limit, &mut scratch);
         }
         match kind {
-            0..=9 | 16..=21 => {
-                if let Some(slice) = self.slice(&scratch, kind) {
-                    self.slice_found(slice, kind, temporal, found);
-                }
-            }
+            0..=9 | 16..=21 => match self.slice(&scratch, kind) {
+                Some(slice) => self.slice_found(slice, kind, temporal, found),
+                None => whole = false,
+            },
             33 => {
-                if let Some((id, sps)) = sps(&scratch)
+                let sps = sps(&scratch);
+                whole = sps.is_some();
+                if let Some((id, sps)) = sps
                     && let Some(slot) = self.sps.get_mut(id)
                 {
                     *slot = Some(sps);
                 }
             }
             34 => {
-                if let Some((id, pps)) = pps(&scratch)
+                let pps = pps(&scratch);
+                whole = pps.is_some();
+                if let Some((id, pps)) = pps
                     && let Some(slot) = self.pps.get_mut(id)
                 {
                     *slot = Some(pps);
@@ -160,6 +165,7 @@ impl Hevc {
                 self.begins = true;
             }
             39 => {
+                whole = false;
                 for (kind, content) in sei(&scratch) {
                     if kind == 6 {
                         self.recovery = Bits::new(content).se();
@@ -169,6 +175,7 @@ impl Hevc {
             _ => {}
         }
         self.scratch = scratch;
+        whole
     }
 
     fn slice(&self, bytes: &[u8], kind: u8) -> Option<Slice> {

@@ -12,6 +12,9 @@ use detectors::base::EvidenceKind;
 
 use super::Codec;
 
+/// Longest unit whose header may have been cut by the end of the bytes.
+const CUT_HEADER: usize = 1024;
+
 /// Something found in an access unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -40,6 +43,8 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Continuity {
     parser: Parser,
+    /// End of the bytes so far: a header or start code that was cut.
+    tail: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -58,23 +63,44 @@ impl Continuity {
             Codec::Mpeg2 => Parser::Mpeg2(Box::default()),
             _ => return None,
         };
-        Some(Self { parser })
+        Some(Self {
+            parser,
+            tail: Vec::new(),
+        })
     }
 
-    /// Reads the headers of one access unit in byte-stream format. Several, or a part of one, will do too;
-    /// bytes before the first start code are passed over.
+    /// Reads the headers of one access unit in byte-stream format. Several, or a part of one, will do too: a
+    /// header may be cut between two calls.
     pub fn access_unit(&mut self, bytes: &[u8], found: &mut dyn FnMut(Found)) {
-        for unit in bits::units(bytes) {
-            match &mut self.parser {
+        let mut tail = std::mem::take(&mut self.tail);
+        if tail.is_empty() || bits::begins(bytes) {
+            self.read(bytes, found);
+        } else {
+            tail.extend_from_slice(bytes);
+            self.read(&tail, found);
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], found: &mut dyn FnMut(Found)) {
+        let mut units = bits::units(bytes).peekable();
+        while let Some(unit) = units.next() {
+            let whole = match &mut self.parser {
                 Parser::H264(p) => p.unit(unit, found),
                 Parser::Hevc(p) => p.unit(unit, found),
                 Parser::Mpeg2(p) => p.unit(unit, found),
+            };
+            if units.peek().is_none() && !whole && unit.len() < CUT_HEADER {
+                self.tail.extend_from_slice(&[0, 0, 1]);
+                self.tail.extend_from_slice(unit);
+                return;
             }
         }
+        self.tail.extend_from_slice(bits::cut_start(bytes));
     }
 
     /// Forgets what came before (discontinuity, reconnect); parameter sets stay.
     pub fn reset(&mut self) {
+        self.tail.clear();
         match &mut self.parser {
             Parser::H264(p) => p.reset(),
             Parser::Hevc(p) => p.reset(),

@@ -73,10 +73,13 @@ impl Mpeg2 {
         self.group = None;
     }
 
-    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) {
+    /// Takes one unit; `false` when its header seems cut, and the unit may be given again with more bytes.
+    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) -> bool {
         let Some((&code, body)) = unit.split_first() else {
-            return;
+            return false;
         };
+        // Of slices the start code says it all; of headers this much is read.
+        let whole = matches!(code, 0x01..=0xAF) || body.len() >= 6;
         let mut b = Bits::new(body);
         match code {
             0x00 => {
@@ -125,6 +128,7 @@ impl Mpeg2 {
             }
             _ => {}
         }
+        whole
     }
 
     fn extension(&mut self, b: &mut Bits<'_>) -> Option<()> {
