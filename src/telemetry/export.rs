@@ -111,10 +111,13 @@ enum Series {
     },
 }
 
+/// Series of one family by label values.
+type Table = BTreeMap<Vec<String>, Series>;
+
 /// Series by family and label values; writing the same series twice keeps the later one.
 #[derive(Default)]
 struct Page {
-    series: BTreeMap<&'static str, (Option<&'static Family>, BTreeMap<Vec<String>, Series>)>,
+    tables: BTreeMap<&'static str, (&'static Family, Table)>,
 }
 
 impl Page {
@@ -138,17 +141,15 @@ impl Page {
 
     fn insert(&mut self, family: &'static Family, labels: &[&str], series: Series) {
         debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
-        let (known, all) = self.series.entry(family.name).or_default();
-        *known = Some(family);
-        all.insert(labels.iter().map(|l| clean(l)).collect(), series);
+        let fresh = || (family, Table::new());
+        let (_, table) = self.tables.entry(family.name).or_insert_with(fresh);
+        table.insert(labels.iter().map(|l| clean(l)).collect(), series);
     }
 
     fn families(self) -> Vec<MetricFamily> {
-        let with_family = |(family, series): (Option<&'static Family>, _)| Some((family?, series));
-        self.series
+        self.tables
             .into_values()
-            .filter_map(with_family)
-            .map(|(family, series): (_, BTreeMap<Vec<String>, Series>)| {
+            .map(|(family, table)| {
                 let mut out = MetricFamily::default();
                 out.set_name(family.name.to_owned());
                 out.set_help(family.help.to_owned());
@@ -158,7 +159,7 @@ impl Page {
                     Kind::Histogram => MetricType::HISTOGRAM,
                 });
                 let metric = |(labels, series)| metric(family, labels, &series);
-                out.set_metric(series.into_iter().map(metric).collect());
+                out.set_metric(table.into_iter().map(metric).collect());
                 out
             })
             .collect()
