@@ -609,3 +609,43 @@ async fn stills_are_served_and_nothing_else() {
         assert_ne!(answer.body, "secret", "{path}");
     }
 }
+
+/// The command by which containers check health, from the image and from the task definition, with our port.
+fn health_commands(port: u16) -> Vec<Vec<String>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let image = std::fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let line = image
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("CMD [\"bash"))
+        .unwrap();
+    let image: Vec<String> = serde_json::from_str(&format!("[\"bash{line}")).unwrap();
+    let task = std::fs::read_to_string(root.join("ecs/task-definition.json")).unwrap();
+    let task: Json = serde_json::from_str(&task).unwrap();
+    let task = &task["containerDefinitions"][0]["healthCheck"]["command"];
+    let task: Vec<String> = serde_json::from_value(task.clone()).unwrap();
+    let ours = |words: &[String]| {
+        let put = |w: &String| w.replace("9464", &port.to_string());
+        words.iter().map(put).collect::<Vec<_>>()
+    };
+    vec![ours(&image), ours(&task[1..])]
+}
+
+#[tokio::test]
+async fn the_containers_health_check_works() {
+    let server = serve(&fake(None), Some("letmein")).await;
+    let run = |words: Vec<String>| {
+        tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).stderr(Stdio::null());
+            command.status().unwrap().success()
+        })
+    };
+    let port = server.address().port();
+    for words in health_commands(port) {
+        assert!(run(words.clone()).await.unwrap(), "{words:?}");
+    }
+    server.stop(Duration::from_secs(10)).await;
+    for words in health_commands(port) {
+        assert!(!run(words).await.unwrap());
+    }
+}

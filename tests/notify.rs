@@ -353,3 +353,48 @@ async fn receivers_change_without_losing_the_others() {
     assert!(at_a.try_recv().is_err());
     assert_eq!(notifier.stats().receivers[0].delivered, 2);
 }
+
+/// Collects log lines of the current thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_logged_without_its_url() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _here = tracing::subscriber::set_default(subscriber);
+    // Bound and closed again: nobody listens there.
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = closed.local_addr().unwrap();
+    drop(closed);
+    let (refusing, mut requests) = hook(|_| StatusCode::FORBIDDEN.into_response()).await;
+    let receivers = vec![receiver("gone", gone), receiver("refusing", refusing)];
+    let notifier = Notifier::start(settings(receivers)).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    next(&mut requests).await;
+    assert_eq!(notifier.close(Duration::from_secs(2)).await, 1);
+    assert!(notifier.stats().receivers[0].retried >= 1);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let ours: Vec<_> = log.lines().filter(|l| l.contains("glasswatch::")).collect();
+    let tells = |words: [&str; 2]| ours.iter().any(|l| words.iter().all(|w| l.contains(w)));
+    assert!(tells(["receiver=gone", "connect"]), "{log}");
+    assert!(tells(["receiver=refusing", "status 403"]), "{log}");
+    assert!(tells(["receiver=gone", "left=1"]), "{log}");
+    // Not by us, and not by what we build on, at any level.
+    assert!(!log.contains("s3cret") && !log.contains("/hook"), "{log}");
+}

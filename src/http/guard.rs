@@ -48,7 +48,12 @@ impl Token {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
+            .map(|(_, token)| token.trim())
+            // An empty token admits nobody, even when one is configured.
+            .filter(|token| !token.is_empty());
+        let Some(given) = given else {
+            return false;
+        };
         let given: [u8; 32] = Sha256::digest(given.as_bytes()).into();
         // Every byte is looked at: the time tells nothing.
         expected.iter().zip(given).fold(0, |d, (a, b)| d | (a ^ b)) == 0
@@ -208,6 +213,12 @@ mod tests {
         }
         assert!(!token.admits(None));
         assert!(Token::new(None).admits(None));
-        assert!(!Token::new(Some(&Secret::new(""))).admits(Some(&HeaderValue::from_static("x y"))));
+        let empty = Token::new(Some(&Secret::new("")));
+        for text in ["x y", "Bearer ", "Bearer x"] {
+            assert!(
+                !empty.admits(Some(&HeaderValue::from_static(text))),
+                "{text}"
+            );
+        }
     }
 }

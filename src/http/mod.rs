@@ -194,12 +194,14 @@ async fn ready(State(source): Shared) -> Response {
 }
 
 async fn metrics(State(source): Shared) -> Response {
-    match export::render(&snapshot(&*source)) {
-        Ok(text) => {
+    // A page of many streams takes milliseconds: not on a thread that others share.
+    let page = tokio::task::spawn_blocking(move || export::render(&snapshot(&*source)));
+    match page.await {
+        Ok(Ok(text)) => {
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             ([(CONTENT_TYPE, kind)], text).into_response()
         }
-        Err(_) => problem(
+        _ => problem(
             StatusCode::INTERNAL_SERVER_ERROR,
             "metrics cannot be written",
         ),

@@ -239,13 +239,18 @@ impl Composer {
 
 /// Strips control and direction-changing characters, and cuts to [`TEXT_BYTES`] at a character boundary.
 pub fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(TEXT_BYTES));
+    clean_to(text, TEXT_BYTES)
+}
+
+/// As [`clean`], with another bound.
+pub fn clean_to(text: &str, bytes: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(bytes));
     for c in text.chars() {
         let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
         if c.is_control() || turns {
             continue;
         }
-        if out.len() + c.len_utf8() > TEXT_BYTES {
+        if out.len() + c.len_utf8() > bytes {
             break;
         }
         out.push(c);

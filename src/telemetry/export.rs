@@ -1,10 +1,10 @@
 //! Builds the Prometheus text exposition from a snapshot, at scrape time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use detectors::base::{Arrival, Kind as TrackKind, Severity, Value, Why};
+use detectors::base::{Arrival, Kind as TrackKind, Severity, Value};
 use prometheus::TextEncoder;
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -95,8 +95,8 @@ pub fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
         stream(&mut page, snapshot, status);
         input(&mut page, status, stats);
         signals(&mut page, status);
-        defects(&mut page, snapshot, status);
     }
+    defects(&mut page, snapshot);
     notifications(&mut page, snapshot);
     TextEncoder::new().encode_to_string(&page.families())
 }
@@ -111,10 +111,13 @@ enum Series {
     },
 }
 
+/// Series of one family by label values.
+type Table = BTreeMap<Vec<String>, Series>;
+
 /// Series by family and label values; writing the same series twice keeps the later one.
 #[derive(Default)]
 struct Page {
-    series: BTreeMap<&'static str, (Option<&'static Family>, BTreeMap<Vec<String>, Series>)>,
+    tables: BTreeMap<&'static str, (&'static Family, Table)>,
 }
 
 impl Page {
@@ -138,17 +141,15 @@ impl Page {
 
     fn insert(&mut self, family: &'static Family, labels: &[&str], series: Series) {
         debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
-        let (known, all) = self.series.entry(family.name).or_default();
-        *known = Some(family);
-        all.insert(labels.iter().map(|l| clean(l)).collect(), series);
+        let fresh = || (family, Table::new());
+        let (_, table) = self.tables.entry(family.name).or_insert_with(fresh);
+        table.insert(labels.iter().map(|l| clean(l)).collect(), series);
     }
 
     fn families(self) -> Vec<MetricFamily> {
-        let with_family = |(family, series): (Option<&'static Family>, _)| Some((family?, series));
-        self.series
+        self.tables
             .into_values()
-            .filter_map(with_family)
-            .map(|(family, series): (_, BTreeMap<Vec<String>, Series>)| {
+            .map(|(family, table)| {
                 let mut out = MetricFamily::default();
                 out.set_name(family.name.to_owned());
                 out.set_help(family.help.to_owned());
@@ -158,7 +159,7 @@ impl Page {
                     Kind::Histogram => MetricType::HISTOGRAM,
                 });
                 let metric = |(labels, series)| metric(family, labels, &series);
-                out.set_metric(series.into_iter().map(metric).collect());
+                out.set_metric(table.into_iter().map(metric).collect());
                 out
             })
             .collect()
@@ -341,16 +342,9 @@ fn input(page: &mut Page, status: &Status, stats: &Stats) {
 fn signals(page: &mut Page, status: &Status) {
     let id = &*status.stream.id;
     let mut blind: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for d in &status.detectors {
-        for why in Why::ALL {
-            // Known in advance only where it happens: 8 reasons for each detector would be mostly zeros.
-            let unmeasurable = |l: &&crate::lane::Latest| {
-                l.detector == d.detector && l.reading.value == Value::Unmeasurable(*why)
-            };
-            let n = status.latest.iter().filter(unmeasurable).count() as u64;
-            if n > 0 {
-                blind.insert((d.detector, why.as_str()), n);
-            }
+    for latest in &status.latest {
+        if let Value::Unmeasurable(why) = latest.reading.value {
+            *blind.entry((latest.detector, why.as_str())).or_default() += 1;
         }
     }
     for ((detector, why), n) in blind {
@@ -375,39 +369,41 @@ fn signals(page: &mut Page, status: &Status) {
     }
 }
 
-fn defects(page: &mut Page, snapshot: &Snapshot, status: &Status) {
-    let id = &*status.stream.id;
-    for detector in &status.stream.detectors {
-        for rule in &detector.rules {
-            let labels = [id, detector.descriptor.name, rule.name];
-            let severity = rule.severity.as_str();
-            page.count(
-                &names::DEFECTS,
-                &[labels[0], labels[1], labels[2], severity],
-                0,
-            );
-            page.count(&names::DEFECT_ACTIVE, &labels, 0);
-            page.count(&names::DEFECT_ACTIVE_SECONDS, &labels, 0);
+/// Zeros for every enabled rule, then what really fired, on streams that are still watched.
+fn defects(page: &mut Page, snapshot: &Snapshot) {
+    for (status, _) in &snapshot.streams {
+        let id = &*status.stream.id;
+        for detector in &status.stream.detectors {
+            for rule in &detector.rules {
+                let (detector, severity) = (detector.descriptor.name, rule.severity.as_str());
+                let labels = [id, detector, rule.name];
+                page.count(&names::DEFECTS, &[id, detector, rule.name, severity], 0);
+                page.count(&names::DEFECT_ACTIVE, &labels, 0);
+                page.count(&names::DEFECT_ACTIVE_SECONDS, &labels, 0);
+            }
         }
     }
+    let watched: HashSet<&str> = snapshot
+        .streams
+        .iter()
+        .map(|(s, _)| &*s.stream.id)
+        .collect();
     for ((stream, detector, rule), tally) in &snapshot.tallies {
-        if **stream != *id {
+        let labels = [&**stream, detector, rule];
+        if !watched.contains(labels[0]) {
             continue;
         }
         for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
             let raised = tally.raised(severity);
             if raised > 0 {
-                let labels = [id, detector, rule, severity.as_str()];
+                let [stream, detector, rule] = labels;
+                let labels = [stream, detector, rule, severity.as_str()];
                 page.count(&names::DEFECTS, &labels, raised);
             }
         }
         let active = tally.active(snapshot.now).as_secs_f64();
-        page.count(
-            &names::DEFECT_ACTIVE,
-            &[id, detector, rule],
-            tally.open.into(),
-        );
-        page.put(&names::DEFECT_ACTIVE_SECONDS, &[id, detector, rule], active);
+        page.count(&names::DEFECT_ACTIVE, &labels, tally.open.into());
+        page.put(&names::DEFECT_ACTIVE_SECONDS, &labels, active);
     }
 }
 

@@ -23,13 +23,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, registry};
 
 use crate::ingest::clock;
-use crate::notify::event::{clean, rfc3339_millis};
+use crate::notify::event::{TEXT_BYTES, clean, clean_to, rfc3339_millis};
 
 /// Lines of one kind (call site and stream) a minute.
 pub const LINES_PER_MINUTE: u32 = 10;
 
 /// Kinds that are told apart; beyond, the table starts over.
 const KINDS: usize = 4096;
+
+/// Longest message; other fields are cut as texts in events are.
+const MESSAGE_BYTES: usize = 1024;
 
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
@@ -118,7 +121,11 @@ impl Visit for Fields {
         self.put(field, clean(value).into());
     }
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, clean(&format!("{value:?}")).into());
+        let bytes = match field.name() {
+            "message" => MESSAGE_BYTES,
+            _ => TEXT_BYTES,
+        };
+        self.put(field, clean_to(&format!("{value:?}"), bytes).into());
     }
 }
 

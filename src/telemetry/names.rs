@@ -125,6 +125,30 @@ pub fn find(name: &str) -> Option<&'static Family> {
     })
 }
 
+/// The table as a Markdown page (`docs/metrics.md`).
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Metrics\n\nEverything `/metrics` can show. Written from `src/telemetry/names.rs`.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let kind = match family.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+        let row = [
+            &format!("`{}`", family.name),
+            kind,
+            &labels.join(", "),
+            family.help,
+        ];
+        out.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -162,6 +186,15 @@ mod tests {
             ["receiver"]
         );
         assert!(find("glasswatch_ready_bucket").is_none());
+    }
+
+    #[test]
+    fn the_reference_page_is_up_to_date() {
+        let page = include_str!("../../docs/metrics.md");
+        for (is, should) in page.lines().zip(reference().lines()) {
+            assert_eq!(is, should);
+        }
+        assert_eq!(page, reference());
     }
 
     #[test]
