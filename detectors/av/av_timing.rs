@@ -2,7 +2,7 @@
 //!
 //! Three clocks are kept. The *sample clock* compares decoded samples / rate with the audio timestamps: a step is
 //! a gap or an overlap, a slope is drift. The *picture clock* compares picture times with their recent cadence.
-//! The *skew* is where audio lies beside video in the multiplex ([`Fact::AvSkew`]), by median, because
+//! The *skew* is where audio lies beside video in the multiplex ([`Fact::AvSkew`]), as a distribution, because
 //! interleaving jitters by tens of milliseconds.
 //!
 //! A shift between sound and picture needs two witnesses: a step of the sample or picture clock, and a lasting
@@ -42,6 +42,9 @@ const STEP_AGREE_SECS: f64 = 0.01;
 const SHIFT_MIN_SECS: f64 = 0.04;
 /// A jump of raw timestamps beyond this is another timeline.
 const JUMP_MIN_SECS: f64 = 2.0;
+/// Log likelihood ratio at which it is decided whether the skew followed a clock step (a sequential test after
+/// Wald, with errors of about e^-12 if skews were independent; they are not quite).
+const DECIDE_AT: f64 = 12.0;
 /// A skew step confirms a clock step when they differ by no more than this share, within bounds.
 const CONFIRM_SHARE: f64 = 0.35;
 const CONFIRM_SECS: (f64, f64) = (0.03, 0.15);
@@ -50,9 +53,10 @@ const CONFIRM_WITHIN_SECS: f64 = 10.0;
 /// A skew step without a clock step is accepted as another interleaving after this long: longer than facts run
 /// ahead of decoded sound (one segment).
 const INTERLEAVE_AFTER_SECS: f64 = 20.0;
-/// Skews kept to learn from (those of a burst may all bear one time), and the most that a median is taken of.
-const SKEWS: usize = 256;
-const SKEWS_NOW: usize = 64;
+/// Skews kept: a segment's worth may run ahead of decoded sound.
+const SKEWS: usize = 1024;
+/// A baseline follows skews no faster than by this share each.
+const FOLLOW: f64 = 2e-4;
 /// Points of the drift fit, one a second, and the least that gives a slope.
 const FIT_POINTS: usize = 300;
 const FIT_MIN_SECS: f64 = 40.0;
@@ -453,14 +457,34 @@ fn unannounced(secs: f64, announced: &mut f64) -> f64 {
     (secs - std::mem::take(announced)).max(0.0)
 }
 
+/// A clock step that may be a shift.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    step: Step,
+    /// Skews from here on belong to what follows the step.
+    from: MediaTime,
+}
+
+/// Distribution of the skew: interleaving jitters, by 60 ms (standard deviation) where audio PES are long.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    mean: f64,
+    variance: f64,
+    count: f64,
+    /// Short-term mean.
+    present: f64,
+}
+
 /// Where audio lies beside video, by one way of reading it.
 #[derive(Debug)]
 struct Skew {
     basis: SkewBasis,
-    newest: VecDeque<(MediaTime, f64)>,
+    facts: VecDeque<(MediaTime, f64)>,
+    /// How many facts, from the front, have been taken into the level.
+    taken: usize,
     /// Learned at the start; then moved by confirmed steps, and slowly.
-    level: Option<f64>,
-    /// The newest skews have been off the level since.
+    level: Option<Level>,
+    /// The short-term mean has been off the level since.
     off_since: Option<MediaTime>,
 }
 
@@ -468,90 +492,127 @@ impl Skew {
     fn new(basis: SkewBasis) -> Self {
         Self {
             basis,
-            newest: VecDeque::new(),
+            facts: VecDeque::new(),
+            taken: 0,
             level: None,
             off_since: None,
         }
     }
 
-    /// Readings that must agree: segments are read exactly, a multiplex jitters.
-    fn quorum(&self) -> usize {
+    /// Least number of readings that decide, smallest standard deviation, gain of the short-term mean:
+    /// segments are read nearly exactly, a multiplex jitters.
+    fn nature(&self) -> (usize, f64, f64) {
         match self.basis {
-            SkewBasis::Multiplex => 5,
-            SkewBasis::Segment => 2,
+            SkewBasis::Multiplex => (5, 0.02, 0.1),
+            SkewBasis::Segment => (2, 0.012, 0.5),
         }
     }
 
     fn add(&mut self, at: MediaTime, secs: f64) {
-        if self.newest.len() == SKEWS {
-            self.newest.pop_front();
+        if self.facts.len() == SKEWS {
+            self.facts.pop_front();
+            self.taken = self.taken.saturating_sub(1);
         }
-        self.newest.push_back((at, secs));
-        match self.level {
-            None if self.learned() => {
-                let mut all: Vec<f64> = self.newest.iter().map(|s| s.1).collect();
-                self.level = Some(median(&mut all));
-            }
-            None => {}
-            Some(level) => {
-                // Interleaving may wander by 2 ms a second.
-                let off = self.now(level) - level;
-                let most = match self.basis {
-                    SkewBasis::Multiplex => 4e-5,
-                    SkewBasis::Segment => 1e-3,
-                };
-                self.level = Some(level + off.clamp(-most, most));
-                self.off_since = (off.abs() > SHIFT_MIN_SECS).then(|| self.off_since.unwrap_or(at));
-            }
+        self.facts.push_back((at, secs));
+        if self.level.is_none() && self.enough() {
+            self.level = Some(self.learn());
+            self.taken = self.facts.len();
         }
     }
 
-    fn learned(&self) -> bool {
-        let count = self.newest.len();
-        let span = match (self.newest.front(), self.newest.back()) {
+    fn enough(&self) -> bool {
+        let count = self.facts.len();
+        let span = match (self.facts.front(), self.facts.back()) {
             (Some(first), Some(last)) => last.0.secs_after(first.0).abs(),
             _ => 0.0,
         };
         match self.basis {
-            SkewBasis::Multiplex => (count >= 20 && span >= 3.0) || count == SKEWS,
+            // Facts of a burst may all bear one time.
+            SkewBasis::Multiplex => (count >= 16 && span >= 3.0) || count >= 256,
             SkewBasis::Segment => count >= 2,
         }
     }
 
-    /// Present skew: the median of the last second; of segments, the one of two that is nearer to the level.
-    fn now(&self, level: f64) -> f64 {
-        let Some(newest) = self.newest.back() else {
-            return level;
-        };
-        let mut last: Vec<f64> = match self.basis {
-            SkewBasis::Multiplex => self
-                .newest
-                .iter()
-                .rev()
-                .take(SKEWS_NOW)
-                .enumerate()
-                .take_while(|(i, s)| *i < self.quorum() || newest.0.secs_after(s.0).abs() <= 1.0)
-                .map(|(_, s)| s.1)
-                .collect(),
-            SkewBasis::Segment => {
-                let two = self.newest.iter().rev().take(2).map(|s| s.1);
-                let nearer = |a: &f64, b: &f64| (a - level).abs().total_cmp(&(b - level).abs());
-                return two.min_by(nearer).unwrap_or(level);
-            }
-        };
-        median(&mut last)
+    /// Mean and variance without outliers: the start of a multiplex is often uneven.
+    fn learn(&self) -> Level {
+        let mut all: Vec<f64> = self.facts.iter().map(|f| f.1).collect();
+        let middle = median(&mut all);
+        let mut off: Vec<f64> = all.iter().map(|x| (x - middle).abs()).collect();
+        let most = 4.5 * median(&mut off) + 0.1;
+        all.retain(|x| (x - middle).abs() <= most);
+        let count = all.len().max(1) as f64;
+        let mean = all.iter().sum::<f64>() / count;
+        let variance = all.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
+        Level {
+            mean,
+            variance,
+            count,
+            present: mean,
+        }
     }
 
-    /// Whether the skew has moved by about `secs`, lastingly.
-    fn moved_by(&self, secs: f64) -> bool {
-        let Some(level) = self.level else {
-            return false;
-        };
-        let quorum = self.quorum();
-        let lean = |s: &&(MediaTime, f64)| (s.1 - level) / secs > 0.5;
-        let leaning = self.newest.iter().rev().take(quorum).filter(lean).count();
-        // One of five may be an outlier.
-        leaning + quorum / 5 >= quorum && agree(self.now(level) - level, secs)
+    fn deviation(&self, level: Level) -> f64 {
+        level.variance.sqrt().max(self.nature().1)
+    }
+
+    /// Takes in what decoded sound has passed; `calm`: no clock step waits to be judged.
+    fn follow(&mut self, heard: MediaTime, calm: bool) {
+        let gain = self.nature().2;
+        while let (Some(level), Some((at, secs))) = (self.level, self.facts.get(self.taken)) {
+            if heard.secs_after(*at) < 0.5 {
+                break;
+            }
+            let mut next = level;
+            next.present += (secs - level.present) * gain;
+            let off = secs - level.mean;
+            let usual = off.abs() < 4.0 * self.deviation(level);
+            if calm && usual && self.off_since.is_none() {
+                next.count += 1.0;
+                let gain = f64::max(1.0 / next.count, FOLLOW);
+                next.mean += off * gain;
+                next.variance += (off * off - level.variance) * gain;
+            }
+            let is_off = (next.present - next.mean).abs() > SHIFT_MIN_SECS;
+            self.off_since = is_off.then(|| self.off_since.unwrap_or(*at));
+            self.level = Some(next);
+            self.taken += 1;
+        }
+    }
+
+    /// Whether the skew has followed a clock step; `None` = cannot tell yet.
+    fn followed(&self, candidate: &Candidate) -> Option<bool> {
+        let level = self.level?;
+        let (quorum, ..) = self.nature();
+        let deviation = self.deviation(level);
+        let step = candidate.step.secs;
+        let most = step.abs() + 4.0 * deviation;
+        let (mut ratio, mut sum, mut count) = (0.0, 0.0, 0usize);
+        for (_, secs) in self.facts.iter().filter(|f| f.0 >= candidate.from) {
+            let off = (secs - level.mean).clamp(-most, most);
+            ratio += step * (off - step / 2.0) / (deviation * deviation);
+            sum += off;
+            count += 1;
+            if count < quorum {
+                continue;
+            }
+            if ratio <= -DECIDE_AT {
+                return Some(false);
+            }
+            if ratio >= DECIDE_AT && agree(sum / count as f64, step) {
+                return Some(true);
+            }
+        }
+        None
+    }
+
+    /// Moves the level for good.
+    fn settle(&mut self, mean: f64) {
+        if let Some(level) = &mut self.level {
+            level.mean = mean;
+            level.present = mean;
+            level.count = level.count.min(50.0);
+        }
+        self.off_since = None;
     }
 }
 
@@ -570,7 +631,7 @@ struct AudioTrack {
     multiplex: Skew,
     segment: Skew,
     /// Clock steps that wait for the skew to follow; positive = audio later.
-    candidates: VecDeque<Step>,
+    candidates: VecDeque<Candidate>,
     early_secs: f64,
     early_since: Option<MediaTime>,
     first: Option<MediaTime>,
@@ -628,7 +689,7 @@ impl AudioTrack {
         };
         let step = clock.observe(at, sound.frames() as u64);
         if let Some(secs) = aside {
-            self.wonder(Step { at, secs });
+            self.wonder(Step { at, secs }, Kind::Audio);
         }
         if let Some(step) = step {
             if step.secs < 0.0 {
@@ -638,19 +699,28 @@ impl AudioTrack {
                 let secs = unannounced(step.secs, &mut self.announced_secs);
                 self.gaps.push(Step { secs, ..step });
             }
-            self.wonder(step);
+            self.wonder(step, Kind::Audio);
         }
         self.decide();
     }
 
     /// Keeps a clock step until the skew has told whether it is a shift.
-    fn wonder(&mut self, step: Step) {
-        if (SHIFT_MIN_SECS..=SHIFT_MAX_SECS).contains(&step.secs.abs()) {
-            if self.candidates.len() == 8 {
-                self.candidates.pop_front();
-            }
-            self.candidates.push_back(step);
+    fn wonder(&mut self, step: Step, of: Kind) {
+        if !(SHIFT_MIN_SECS..=SHIFT_MAX_SECS).contains(&step.secs.abs()) {
+            return;
         }
+        if self.candidates.len() == 8 {
+            self.candidates.pop_front();
+        }
+        // Sound before a step back, and sound sent ahead of its pictures, bears times from after the step.
+        let mut secs = f64::max(0.0, -step.secs);
+        if let (Kind::Video, Some(level)) = (of, self.witness().and_then(|w| w.level)) {
+            secs = step.secs.abs() + level.mean.max(0.0);
+        }
+        let from = step
+            .at
+            .plus(Duration::from_secs_f64(secs.min(SHIFT_MAX_SECS)));
+        self.candidates.push_back(Candidate { step, from });
     }
 
     fn skew(&mut self, at: Option<MediaTime>, secs: f64, basis: SkewBasis) {
@@ -670,46 +740,51 @@ impl AudioTrack {
     }
 
     fn decide(&mut self) {
-        if let Some(now) = self.newest {
-            let fresh = |s: &Step| now.secs_after(s.at).abs() < CONFIRM_WITHIN_SECS;
-            self.candidates.retain(fresh);
-        }
-        let sum = self.candidates.iter().map(|s| s.secs).sum::<f64>();
-        let mut steps: Vec<Step> = self.candidates.iter().rev().copied().collect();
-        if let (Some(first), true) = (self.candidates.front(), steps.len() > 1) {
-            steps.push(Step {
-                secs: sum,
-                ..*first
-            });
-        }
+        let Some(now) = self.newest else {
+            return;
+        };
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.retain(|c| now.secs_after(c.from) < CONFIRM_WITHIN_SECS);
         let early = self.early_secs;
         let Some(witness) = self.witness() else {
             return;
         };
-        let found = steps
-            .into_iter()
-            .filter(|s| s.secs.abs() >= SHIFT_MIN_SECS)
-            .find(|s| witness.moved_by(s.secs));
-        if let Some(step) = found {
-            witness.level = witness.level.map(|l| l + step.secs);
-            witness.off_since = None;
-            self.candidates.clear();
+        let mut found = None;
+        candidates.retain(|c| match witness.followed(c) {
+            Some(true) => {
+                found = Some(c.step);
+                false
+            }
+            Some(false) => false,
+            None => true,
+        });
+        if let (Some(step), Some(level)) = (found, witness.level) {
+            witness.settle(level.mean + step.secs);
+            // Others were judged against the old level.
+            candidates.clear();
             self.shift_to(early - step.secs, step.at);
-            return;
+        } else {
+            witness.follow(now, candidates.is_empty());
+            self.candidates = candidates;
+            self.accept_interleaving(now);
         }
-        let newest = witness.newest.back().map(|s| s.0);
-        let (Some(level), Some(since), Some(newest)) = (witness.level, witness.off_since, newest)
-        else {
+    }
+
+    fn accept_interleaving(&mut self, now: MediaTime) {
+        let early = self.early_secs;
+        let Some(witness) = self.witness() else {
             return;
         };
-        if newest.secs_after(since).abs() >= INTERLEAVE_AFTER_SECS {
-            let present = witness.now(level);
-            witness.level = Some(present);
-            witness.off_since = None;
-            // Back by as much as was shifted: the step back was hidden, by our own loss perhaps.
-            if early != 0.0 && agree(present - level, early) {
-                self.shift_to(0.0, since);
-            }
+        let (Some(level), Some(since)) = (witness.level, witness.off_since) else {
+            return;
+        };
+        if now.secs_after(since) < INTERLEAVE_AFTER_SECS {
+            return;
+        }
+        witness.settle(level.present);
+        // Back by as much as was shifted: the step back was hidden, by our own loss perhaps.
+        if early != 0.0 && agree(level.present - level.mean, early) {
+            self.shift_to(0.0, since);
         }
     }
 
@@ -730,7 +805,7 @@ impl AudioTrack {
             _ => 0.0,
         };
         let learned = self.multiplex.level.is_some() || self.segment.level.is_some();
-        let silent = self.multiplex.newest.is_empty() && self.segment.newest.is_empty();
+        let silent = self.multiplex.facts.is_empty() && self.segment.facts.is_empty();
         match video {
             Some(Why::WarmingUp) if waited > NO_SKEW_AFTER_SECS => {
                 Reading::unmeasurable(Why::NotApplicable)
@@ -802,7 +877,7 @@ impl AvTiming {
             // Pictures later is sound earlier.
             let secs = -step.secs;
             for track in self.audio.values_mut() {
-                track.wonder(Step { secs, ..step });
+                track.wonder(Step { secs, ..step }, Kind::Video);
                 track.decide();
             }
         }
@@ -876,10 +951,10 @@ impl AvTiming {
             let (Some(track), Some(at)) = (track, at.or(audio.newest)) else {
                 continue;
             };
-            match track.kind {
-                Kind::Audio if track == *id => audio.wonder(Step { at, secs: by_secs }),
-                Kind::Video if track.index == 0 => audio.wonder(Step { at, secs: -by_secs }),
-                _ => {}
+            let (own, beside) = (track == *id, track == Track::video(0));
+            if own || beside {
+                let secs = if own { by_secs } else { -by_secs };
+                audio.wonder(Step { at, secs }, track.kind);
             }
             audio.decide();
         }

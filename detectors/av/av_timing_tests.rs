@@ -119,7 +119,7 @@ impl Sim {
                     audio_minus_video_secs: secs,
                     basis: self.basis,
                 };
-                let rare = self.basis == SkewBasis::Segment && self.frames % 94 != 0;
+                let rare = self.basis == SkewBasis::Segment && !self.frames.is_multiple_of(94);
                 if !rare {
                     self.unit(Some(A), Some(ahead), Gap::None, Media::Fact(&fact));
                 }
