@@ -101,10 +101,20 @@ pub static DETECTOR: Descriptor = Descriptor {
 const GRACE_SECS: f64 = 0.35;
 /// Forgiven seconds of disturbance per second of stillness: keyframes twice a second at 25 Hz stay below.
 const FORGIVEN: f64 = 0.15;
-/// How old a run may be when its anchor is taken anew: because the picture crept away, or because one step
-/// changed it (the first keyframe after motion).
-const CREEP_SECS: f64 = 1.3;
-const STEP_SECS: f64 = 3.0;
+/// How old a run may be when its anchor is taken anew for the first time (the first keyframe after motion) and
+/// for the second.
+const FIRST_RENEWAL_SECS: f64 = 3.0;
+const SECOND_RENEWAL_SECS: f64 = 1.3;
+/// Later, keyframes may still redraw this share of the tiles for good, this often.
+const FEW_RATIO: f64 = 0.02;
+const FEW_SECS: f64 = 0.9;
+/// A step to beyond this many times the limit is a cut, not a keyframe.
+const FAR: f32 = 3.0;
+/// Creep: the distance to the anchor grows by this many codes in the last part of a second, picture by picture. The
+/// sharpening of a coarse first picture has slowed down by this age; exposure, dusk and slow zooms have not.
+const CREEP_CODES: f32 = 1.3;
+const CREEP_SPAN_SECS: f64 = 0.7;
+const CREEP_AGE_SECS: f64 = 1.4;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
 const HOLE_SECS: f64 = 1.0;
 /// Grain: half of the tiles change by this much, on half of the pictures. An encoded still shows 0.
@@ -139,9 +149,12 @@ struct Run {
     since: MediaTime,
     last_still: MediaTime,
     unrest_secs: f64,
-    renewals: u8,
+    renewals: u32,
+    renewed: MediaTime,
     /// Tiles that moved in still pictures of this run: an overlay, or a few strays.
     touched: BTreeSet<usize>,
+    /// Recent distances to the anchor, codes.
+    distances: VecDeque<(MediaTime, f32)>,
 }
 
 /// What is remembered of a picture.
@@ -200,15 +213,15 @@ impl Freeze {
         }
 
         let median = change.quantile(0.5);
-        let allowed = 1 + tiles.all().len() / 4000;
         let slack = self.moved_codes + median.min(2.0);
-        let moved = (tiles.all().iter())
-            .filter(|t| t.change.is_some_and(|c| c > self.limit(slack, t)))
-            .count();
+        let moved: Vec<usize> = (tiles.all().iter().enumerate())
+            .filter(|(_, t)| t.change.is_some_and(|c| c > self.limit(slack, t)))
+            .map(|(i, _)| i)
+            .collect();
         let past = Past {
             at: now,
             median,
-            moved: moved as f64 / tiles.all().len().max(1) as f64,
+            moved: moved.len() as f64 / tiles.all().len().max(1) as f64,
         };
         let abrupt = self.dies_abruptly(past);
         // After pictures that we dropped, the difference says nothing about one picture's worth of motion.
@@ -216,7 +229,7 @@ impl Freeze {
             self.remember(past);
         }
 
-        self.follow(now, elapsed, picture, (moved > allowed, abrupt, allowed));
+        self.follow(now, elapsed, picture, &moved, abrupt);
         let grain = self.grain();
         if let Some(run) = &self.run {
             let live = grain && !run.anchor_is_abrupt();
@@ -237,7 +250,8 @@ impl Freeze {
         now: MediaTime,
         elapsed: f64,
         picture: &Picture<'_>,
-        (moving, abrupt, allowed): (bool, bool, usize),
+        moved: &[usize],
+        abrupt: bool,
     ) {
         let half = picture.half();
         let begin = || Anchor {
@@ -255,7 +269,9 @@ impl Freeze {
             self.run = Some(Run::new(begin()));
             return;
         }
-        let median = Spread::of(self.differences.iter().copied()).quantile(0.5);
+        let spread = Spread::of(self.differences.iter().copied());
+        run.note_distance(now, spread.quantile(0.99));
+        let median = spread.quantile(0.5);
         let slack = self.moved_codes + median.min(2.0);
         // Tiles that moved and are not known to: their index, and by how many times the limit.
         let fresh: Vec<(usize, f32)> = (tiles.all().iter().zip(&self.differences).enumerate())
@@ -266,9 +282,18 @@ impl Freeze {
             columns: tiles.columns(),
             rows: tiles.all().len().div_ceil(tiles.columns().max(1)),
         };
-        let all = || run.touched.iter().copied().chain(fresh.iter().map(|f| f.0));
-        let calm = fresh.len() <= allowed && run.touched.len() + fresh.len() <= 4 * allowed;
-        if fresh.is_empty() || calm || shape.is_overlay(all(), self.overlay_area_ratio) {
+        // A handful of strays is forgiven, but not one after the other: that is something small that wanders.
+        let allowed = 1 + tiles.all().len() / 4000;
+        let suspects = run.touched.iter().copied().chain(fresh.iter().map(|f| f.0));
+        let overlay = shape.overlay(suspects, self.overlay_area_ratio);
+        let new = fresh.iter().filter(|f| !overlay.contains(f.0)).count();
+        let old = run
+            .touched
+            .iter()
+            .filter(|t| !overlay.contains(**t))
+            .count();
+        let holds = fresh.is_empty() || (new <= allowed && new + old <= 4 * allowed);
+        if holds && !run.creeps(now) {
             run.touched.extend(fresh.iter().map(|f| f.0));
             run.last_still = now;
             run.unrest_secs = (run.unrest_secs - FORGIVEN * elapsed).max(0.0);
@@ -277,7 +302,12 @@ impl Freeze {
             return;
         }
 
-        let far = fresh.iter().filter(|f| f.1 > 2.0).count() > allowed;
+        let far = fresh
+            .iter()
+            .filter(|f| f.1 > FAR && !overlay.contains(f.0))
+            .count()
+            > allowed;
+        let moving = moved.iter().filter(|m| !overlay.contains(**m)).count() > allowed;
         run.unrest_secs += elapsed;
         match &mut self.next {
             Some(next) if moving => {
@@ -287,20 +317,21 @@ impl Freeze {
             Some(_) => {}
             None => self.next = Some(begin()),
         }
-        if run.unrest_secs <= GRACE_SECS {
+        if run.unrest_secs <= GRACE_SECS && !holds {
             self.run = Some(run);
             return;
         }
         let next = self.next.take().unwrap_or_else(begin);
         let age = next.at.secs_after(run.since);
         let settled = now.secs_after(next.at) >= 0.7 * GRACE_SECS;
-        let young = age
-            <= if run.renewals == 0 {
-                STEP_SECS
-            } else {
-                CREEP_SECS
-            };
-        if settled && young && !far && run.renewals < 2 {
+        let young = match run.renewals {
+            0 => age <= FIRST_RENEWAL_SECS,
+            1 => age <= SECOND_RENEWAL_SECS,
+            _ => false,
+        };
+        let few = new as f64 <= FEW_RATIO * tiles.all().len() as f64
+            && next.at.secs_after(run.renewed) >= FEW_SECS;
+        if settled && !far && (young || few) {
             run.renew(next, now);
             self.run = Some(run);
         } else {
@@ -350,10 +381,12 @@ impl Run {
         Self {
             since: anchor.at,
             last_still: anchor.at,
+            renewed: anchor.at,
             anchor,
             unrest_secs: 0.0,
             renewals: 0,
             touched: BTreeSet::new(),
+            distances: VecDeque::new(),
         }
     }
 
@@ -363,7 +396,28 @@ impl Run {
         self.last_still = now;
         self.unrest_secs = 0.0;
         self.renewals += 1;
+        self.renewed = now;
         self.touched.clear();
+        self.distances.clear();
+    }
+
+    fn note_distance(&mut self, now: MediaTime, codes: f32) {
+        self.distances.push_back((now, codes));
+        while self.distances.len() > MEMORY_PICTURES
+            || (self.distances.front()).is_some_and(|d| now.secs_after(d.0) > CREEP_SPAN_SECS)
+        {
+            self.distances.pop_front();
+        }
+    }
+
+    /// Whether the picture moves away from the anchor steadily, not in one step.
+    fn creeps(&self, now: MediaTime) -> bool {
+        let steps = (self.distances.iter())
+            .zip(self.distances.iter().skip(1))
+            .map(|(a, b)| b.1 - a.1);
+        let growth: f32 = steps.clone().sum();
+        let largest = steps.fold(0.0, f32::max);
+        now.secs_after(self.since) >= CREEP_AGE_SECS && growth - largest >= CREEP_CODES
     }
 
     fn anchor_is_abrupt(&self) -> bool {
@@ -378,9 +432,9 @@ struct Shape {
 }
 
 impl Shape {
-    /// Whether the tiles fill at most four small boxes, or a thin band, near the upper or lower edge: where
-    /// clocks, scores and tickers stand. A mouth or a far player moves elsewhere, or wanders.
-    fn is_overlay(&self, tiles: impl Iterator<Item = usize>, area_ratio: f64) -> bool {
+    /// The small boxes, or thin bands, near the upper or lower edge into which these tiles fall: where clocks,
+    /// scores and tickers stand. A mouth or a far player moves elsewhere, or wanders.
+    fn overlay(&self, tiles: impl Iterator<Item = usize>, area_ratio: f64) -> Overlay {
         let mut boxes: Vec<[usize; 4]> = Vec::new();
         for tile in tiles {
             let (x, y) = (tile % self.columns.max(1), tile / self.columns.max(1));
@@ -391,22 +445,40 @@ impl Shape {
                     let [x0, y0, x1, y1] = boxes[i];
                     boxes[i] = [x0.min(x), y0.min(y), x1.max(x), y1.max(y)];
                 }
-                None if boxes.len() < 4 => boxes.push([x, y, x, y]),
-                None => return false,
+                None if boxes.len() < 8 => boxes.push([x, y, x, y]),
+                None => {}
             }
         }
         let margin = self.rows.div_ceil(4);
-        let (mut area, mut tall) = (0, 0);
-        for [x0, y0, x1, y1] in boxes {
-            if y1 >= margin && y0 + margin < self.rows {
-                return false;
-            }
-            area += (x1 - x0 + 1) * (y1 - y0 + 1);
-            tall = tall.max(y1 - y0 + 1);
-        }
+        boxes.retain(|&[_, y0, _, y1]| y1 < margin || y0 + margin >= self.rows);
+        let area: usize = (boxes.iter())
+            .map(|[x0, y0, x1, y1]| (x1 - x0 + 1) * (y1 - y0 + 1))
+            .sum();
         let share = area as f64 / (self.columns * self.rows).max(1) as f64;
-        let band = tall as f64 <= 0.1 * self.rows as f64;
-        share <= area_ratio || (band && share <= 4.0 * area_ratio)
+        let thin = |b: &[usize; 4]| (b[3] - b[1] + 1) as f64 <= 0.1 * self.rows as f64;
+        let small = share <= area_ratio
+            || (share <= 4.0 * area_ratio && boxes.len() <= 2 && boxes.iter().all(thin));
+        if !small {
+            boxes.clear();
+        }
+        Overlay {
+            columns: self.columns.max(1),
+            boxes,
+        }
+    }
+}
+
+/// Where something is allowed to run on top of a still picture, in tiles.
+struct Overlay {
+    columns: usize,
+    boxes: Vec<[usize; 4]>,
+}
+
+impl Overlay {
+    fn contains(&self, tile: usize) -> bool {
+        let (x, y) = (tile % self.columns, tile / self.columns);
+        let inside = |b: &[usize; 4]| (b[0]..=b[2]).contains(&x) && (b[1]..=b[3]).contains(&y);
+        self.boxes.iter().any(inside)
     }
 }
 
