@@ -439,3 +439,8 @@ fn blind_says(why: Why) -> &'static str {
         _ => "Not watched.",
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -202,3 +202,8 @@ fn span(basis: Basis, from: Moment, to: Moment) -> Duration {
         },
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "rule_tests.rs"]
+mod tests;

@@ -15,3 +15,7 @@ mod store;
 pub use keeper::{Keeper, Suspicion};
 pub use render::{MAX_WIDTH, RenderError, jpeg, render};
 pub use store::{Counts, StillSet, Stills, relative_dir};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

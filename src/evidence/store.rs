@@ -17,7 +17,7 @@ use crate::alert::Defect;
 use crate::ingest::PictureBuffer;
 
 /// Sets waiting for the writer, at most. They hold decoder buffers that their lanes mostly hold anyway.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// Directory below the data directory.
 const ROOT: &str = "evidence";
 
@@ -133,6 +133,18 @@ impl Stills {
             orders,
             tally,
         })
+    }
+
+    /// A store whose writer never comes; with what would reach it.
+    #[cfg(test)]
+    pub(super) fn unattended() -> (Arc<Self>, impl Sized) {
+        let (orders, inbox) = sync_channel(QUEUE);
+        let stills = Self {
+            data_dir: PathBuf::new(),
+            orders,
+            tally: Arc::default(),
+        };
+        (Arc::new(stills), inbox)
     }
 
     /// Hands a set to the writer; never waits.

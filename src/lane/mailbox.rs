@@ -552,3 +552,8 @@ pub(super) fn sound_span(sound: &SoundBuffer) -> Duration {
     let frames = sound.samples.len() / sound.channels.max(1);
     Duration::from_secs_f64(frames as f64 / f64::from(sound.rate_hz.max(1)))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "mailbox_tests.rs"]
+mod tests;

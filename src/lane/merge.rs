@@ -9,6 +9,7 @@
 //! The end of the input and a re-opening are barriers: everything pushed before comes out first.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use detectors::base::{Fact, InputEvent, MediaTime, Track};
 
@@ -233,7 +234,10 @@ impl Merge {
 
 impl Line {
     fn full(&self) -> bool {
-        self.units.len() >= MAX_UNITS
+        let ends = self.units.front().zip(self.units.back());
+        let span = ends.and_then(|(first, last)| Some(last.media?.since(first.media?)));
+        span.is_some_and(|s| s >= Duration::from_nanos(MAX_NANOS))
+            || self.units.len() >= MAX_UNITS
             || self.nanos >= MAX_NANOS
             || (self.bytes >= MAX_BYTES && self.pictures >= MIN_PICTURES)
     }
@@ -278,3 +282,8 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "merge_tests.rs"]
+mod tests;

@@ -19,6 +19,12 @@ mod drain;
 mod instance;
 mod outbox;
 mod picture;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+pub(crate) mod testing;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +34,7 @@ use detectors::base::{Arrival, Cause, Format, Reading, Signal, Track, TrackInfo}
 use crate::alert::{Defect, Moment, Transition};
 use crate::config;
 use crate::evidence::Stills;
-use crate::ingest::{Content, Intake, OwnedUnit};
+use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
 
 use self::drain::Core;
 pub use self::pool::{Pool, PoolError};
@@ -223,7 +229,7 @@ impl Lane {
     pub fn tick(&self, now: Arrival) {
         match self.core.mode() {
             Mode::Live => {
-                self.core.push(OwnedUnit {
+                let pushed = self.core.push(OwnedUnit {
                     media: None,
                     arrival: now,
                     discontinuity: false,
@@ -231,6 +237,9 @@ impl Lane {
                     track: None,
                     content: Content::Tick,
                 });
+                if pushed == Pushed::Closed {
+                    self.core.nudge();
+                }
             }
             Mode::Offline => self.core.nudge(),
         }
