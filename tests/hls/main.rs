@@ -1,7 +1,8 @@
-//! HLS against an origin that misbehaves on purpose.
+//! HLS and progressive HTTP against an origin that misbehaves on purpose.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod faults;
+mod http;
 mod play;
 mod rig;

@@ -556,18 +556,22 @@ fn judge(error: &reqwest::Error, url: &Url) -> FetchError {
     };
     let mut link: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(inner) = link {
-        let wrapped = inner
-            .downcast_ref::<io::Error>()
-            .and_then(|e| e.get_ref())
-            .is_some_and(|e| e.is::<rustls::Error>());
+        let io = inner.downcast_ref::<io::Error>();
         if inner.is::<Forbidden>() {
             cause = Cause::AddressRefused;
         } else if inner.is::<Unresolved>() {
             cause = Cause::DnsFailed;
-        } else if wrapped || inner.is::<rustls::Error>() {
+        } else if inner.is::<rustls::Error>()
+            // A peer that hangs up on the handshake; a TCP connection never fails to open like that.
+            || (error.is_connect() && io.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof))
+        {
             cause = Cause::TlsFailed;
         }
-        link = inner.source();
+        // An I/O error hides what it wraps from `source`.
+        link = match io.and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
     }
     let what = match cause {
         Cause::AddressRefused => "resolves to no address that may be reached",

@@ -19,7 +19,7 @@ use crate::transport::playlist::follow::{Cursor, News, Passed, Step, Window};
 use crate::transport::playlist::{Encryption, Init, Media, Playlist, Segment};
 
 /// In a complete playlist nothing will get better: after this many failed segments in a row it is given up.
-const COMPLETE_FAILURES_MAX: u32 = 5;
+const COMPLETE_FAILURES_MAX: u32 = 3;
 
 /// A segment may take this many target durations to arrive, and at least [`SEGMENT_TOTAL_MIN`].
 const SEGMENT_TOTAL_TARGETS: u32 = 3;
@@ -300,7 +300,9 @@ impl Reader<'_> {
         }
         let first_try = Instant::now();
         let mut piece = Piece::new(discontinuity);
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             let (error, lasting) = match self.attempt(task, &mut piece).await {
                 Ok(()) => {
                     self.backoff.worked();
@@ -312,7 +314,7 @@ impl Reader<'_> {
                 Err(Trouble::Lasting(error)) => (error, true),
             };
             self.session.rest(&mut self.backoff, &error).await;
-            if lasting || moved_on(task, first_try, latest) {
+            if lasting || moved_on(task, first_try, attempts, latest) {
                 return self.give_up(task, piece, error).await;
             }
         }
@@ -476,13 +478,13 @@ impl Reader<'_> {
 }
 
 /// Whether a segment that fails is no longer worth another attempt: it left the playlist, or it has failed for a
-/// target duration and there are newer ones.
-fn moved_on(task: &Task<'_>, first_try: Instant, latest: &Latest) -> bool {
+/// target duration and at least twice, and there are newer ones.
+fn moved_on(task: &Task<'_>, first_try: Instant, attempts: u32, latest: &Latest) -> bool {
     let latest = latest.borrow();
     let Some(now) = latest.as_ref() else {
         return false;
     };
     let gone = now.epoch != task.loaded.epoch || task.sequence < now.media.sequence;
     let newer = now.media.ended || now.media.end() > task.sequence.saturating_add(1);
-    gone || (newer && first_try.elapsed() >= now.media.target)
+    gone || (newer && attempts >= 2 && first_try.elapsed() >= now.media.target)
 }

@@ -22,7 +22,7 @@ use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
 use crate::transport::playlist::{Master, Media, Playlist};
 use input::{Input, Stop};
 
-pub(super) use piece::{box_size, container};
+pub(super) use piece::{HEAD_BYTES, box_size, container, layout};
 
 /// Encoded bytes that may wait for decoding before more is fed: bounds memory, far above what one picture needs.
 pub(super) const BACKLOG_BYTES: usize = 4 << 20;
@@ -31,7 +31,7 @@ pub(super) const BACKLOG_BYTES: usize = 4 << 20;
 const FEEDS: usize = 2;
 
 /// Longest wait for the decoding of what was fed, at the end.
-const FINISH: Duration = Duration::from_secs(30);
+pub(super) const FINISH: Duration = Duration::from_secs(30);
 
 /// Target duration that is assumed until a playlist tells one.
 const TARGET_ASSUMED: Duration = Duration::from_secs(6);
@@ -161,7 +161,7 @@ async fn read<F: Feeder>(cx: &SourceContext, mut feeder: F) -> SourceEnd {
     }
 }
 
-fn failed(cause: Cause, retry: Retry, detail: String) -> SourceEnd {
+pub(super) fn failed(cause: Cause, retry: Retry, detail: String) -> SourceEnd {
     SourceEnd {
         cause: Some(cause),
         retry,

@@ -6,7 +6,7 @@ use crate::ingest::convert::{Container, Feed};
 use crate::ingest::crypt::SegmentDecryptor;
 
 /// Enough to see three TS packets in a row.
-const HEAD_BYTES: usize = 3 * 188;
+pub(in crate::ingest::source) const HEAD_BYTES: usize = 3 * 188;
 
 /// Nothing in the bytes is a container that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,15 +194,15 @@ pub(in crate::ingest::source) fn container(head: &[u8]) -> Option<Container> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Layout {
+pub(in crate::ingest::source) struct Layout {
     /// End of a `moov` that comes before the first fragment, or 0.
-    init_end: usize,
+    pub init_end: usize,
     /// End of the last whole `mdat` (or of the initialisation section).
-    end: usize,
+    pub end: usize,
 }
 
 /// Finds the whole fragments among top-level boxes (ISO/IEC 14496-12, 4.2).
-fn layout(bytes: &[u8]) -> Layout {
+pub(in crate::ingest::source) fn layout(bytes: &[u8]) -> Layout {
     let mut found = Layout {
         init_end: 0,
         end: 0,
