@@ -2,6 +2,7 @@
 
 mod branch;
 mod fragments;
+mod opus;
 mod packed;
 mod ts;
 
@@ -221,6 +222,19 @@ impl Converter {
     /// Whether a decoded unit is being handed over right now; when a file is read this may take long.
     pub fn handing_over(&self) -> bool {
         self.core.hub.pushing()
+    }
+
+    /// Why nothing is decoded, as far as it can be told.
+    pub fn complaint(&self) -> ConvertError {
+        let told = self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error());
+        told.unwrap_or_else(|| ConvertError {
+            cause: Cause::Undecodable,
+            detail: "nothing could be decoded".to_owned(),
+        })
+    }
+
+    pub(super) fn hub(&self) -> Arc<Hub> {
+        Arc::clone(&self.core.hub)
     }
 
     /// Damage that a protocol below the container saw; it lies at the newest media time.

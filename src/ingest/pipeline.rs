@@ -3,6 +3,7 @@
 //! Every chain is wired by hand and runs on one thread: the `appsrc` task (or, for files, the demuxer's), with a
 //! single-threaded decoder and no queue.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use tokio::sync::mpsc;
 
 use detectors::base::{Cause, Kind, MediaTime};
 
@@ -22,6 +24,9 @@ use crate::transport::Codec;
 
 /// Buffers carry media time plus this, so that media times before zero fit GStreamer's unsigned clock.
 const HEADROOM_NANOS: i64 = 3_600_000_000_000;
+
+/// SRT messages (of up to 1316 bytes) that may wait: about 3 s at 14 Mb/s.
+const SRT_BUFFERS: usize = 4096;
 
 /// How long a pipeline waits for the one before it to be drained.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -151,8 +156,12 @@ fn elementary(codec: Codec, channels: Option<u8>) -> (Chain, gst::Caps) {
         ),
         Codec::Ac3 => (AC3, gst::Caps::new_empty_simple("audio/x-ac3")),
         Codec::Eac3 => (EAC3, gst::Caps::new_empty_simple("audio/x-eac3")),
+        // Packets come framed: a parser would look for what is not there.
         Codec::Opus => (
-            OPUS,
+            Chain {
+                parse: None,
+                ..OPUS
+            },
             gst::Caps::builder("audio/x-opus")
                 .field("channel-mapping-family", 0)
                 .field("channels", i32::from(channels.unwrap_or(2)))
@@ -303,7 +312,11 @@ impl Pipeline {
                 gst::MessageView::Eos(_) => told.end(Ok(())),
                 gst::MessageView::Error(error) => {
                     let cause = cause_of(&error.error());
-                    let detail = libav::without_urls(&error.error().to_string());
+                    let debug = error.debug();
+                    let reason = debug.as_ref().and_then(|d| d.lines().last());
+                    let message = error.error().to_string();
+                    let detail = format!("{message} {}", reason.unwrap_or_default());
+                    let detail = libav::without_urls(&detail);
                     tracing::debug!(%detail, "pipeline error");
                     told.end(Err(ConvertError { cause, detail }));
                     if let Some(load) = held.upgrade() {
@@ -440,6 +453,69 @@ impl Pipeline {
         this.play()
     }
 
+    /// Bytes from an SRT peer; the channel closes when the connection ends or fails.
+    pub(super) fn srt(
+        hub: &Arc<Hub>,
+        place: &SrtPlace<'_>,
+    ) -> Result<(Self, mpsc::Receiver<Bytes>), ConvertError> {
+        let this = Self::empty(hub)?;
+        let source = make("srtsrc")?;
+        let listener = place.srt.mode == config::SrtMode::Listener;
+        source.set_property("uri", format!("srt://{}", place.address));
+        let latency = i32::try_from(place.srt.latency.as_millis()).unwrap_or(i32::MAX);
+        source.set_property("latency", latency);
+        for (property, value) in [
+            ("mode", if listener { "listener" } else { "caller" }),
+            // Reconnecting, with a limit and a cause, is the supervisor's.
+            ("auto-reconnect", "false"),
+            ("keep-listening", "false"),
+            ("poll-timeout", "1000"),
+        ] {
+            set(&source, property, value);
+        }
+        for (property, secret) in [
+            ("passphrase", &place.srt.passphrase),
+            ("streamid", &place.srt.stream_id),
+        ] {
+            if let Some(secret) = secret {
+                source.set_property(property, secret.expose());
+            }
+        }
+        let (sender, receiver) = mpsc::channel(SRT_BUFFERS);
+        let stats = Arc::clone(&hub.stats);
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let (at_end, done) = (Arc::clone(&sender), Arc::clone(&this.done));
+        let sink = gst_app::AppSink::builder()
+            .sync(false)
+            .async_(false)
+            .max_buffers(1)
+            .enable_last_sample(false)
+            .wait_on_eos(false)
+            .callbacks(
+                gst_app::AppSinkCallbacks::builder()
+                    .new_sample(move |sink| {
+                        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                        let map = sample.buffer().and_then(|b| b.map_readable().ok());
+                        if let (Some(map), Some(sender)) = (map, lock(&sender).as_ref())
+                            && sender.try_send(Bytes::copy_from_slice(&map)).is_err()
+                        {
+                            stats.shed_bytes.add(map.len() as u64);
+                        }
+                        Ok(gst::FlowSuccess::Ok)
+                    })
+                    .eos(move |_| {
+                        done.end(Ok(()));
+                        lock(&at_end).take();
+                    })
+                    .build(),
+            )
+            .build();
+        this.add(&source)?;
+        this.add(sink.upcast_ref())?;
+        source.link(&sink).map_err(|_| internal("SRT not linked"))?;
+        Ok((this.play()?, receiver))
+    }
+
     /// Wires every pad the demuxer has or will have; an unlinked one would end the source.
     fn claim_pads(&self, demuxer: &gst::Element, settings: Settings, claim: Claim) {
         let pipeline = self.pipeline.downgrade();
@@ -508,6 +584,14 @@ impl Pipeline {
             None => self.done.end(Ok(())),
         }
     }
+}
+
+/// Where SRT bytes come from.
+pub(super) struct SrtPlace<'a> {
+    /// Peer, or own place of a listener.
+    pub(super) address: SocketAddr,
+    /// Options.
+    pub(super) srt: &'a config::Srt,
 }
 
 /// Time of a buffer.

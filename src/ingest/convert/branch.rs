@@ -75,6 +75,10 @@ impl Branch {
         self.codec == codec && self.channels == channels
     }
 
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// From here on the stream is coded otherwise.
     pub(super) fn change(&mut self, codec: Codec, channels: Option<u8>) {
         self.end();

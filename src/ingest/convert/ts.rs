@@ -1,14 +1,16 @@
 //! MPEG-TS input of a converter.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis, Track};
 
 use super::branch::{Branch, Coded};
-use super::{ConvertError, Core, timeline_key};
+use super::{ConvertError, Core, opus, timeline_key};
 use crate::ingest::appsink::lock;
 use crate::ingest::tracks::Entry;
+use crate::transport::Codec;
 use crate::transport::continuity::{Continuity, Found};
 use crate::transport::ts::{Demux, TsEvent, TsTrack};
 
@@ -337,16 +339,32 @@ impl Rest {
                 Found::Size { .. } => {}
             });
         }
-        if !stream.scrambled && !data.is_empty() {
-            let coded = Coded {
-                bytes: Bytes::from(data),
-                media,
-                decode_ahead_nanos,
-                random_access: clean,
-                discontinuity,
-            };
-            stream.branch.push(core, coded);
+        if stream.scrambled || data.is_empty() {
+            return;
         }
+        let bytes = Bytes::from(data);
+        if stream.branch.codec() == Codec::Opus {
+            for unit in opus::units(&bytes) {
+                let after = Duration::from_nanos(unit.after_nanos.unsigned_abs());
+                let coded = Coded {
+                    bytes: bytes.slice(unit.bytes),
+                    media: media.map(|m| m.plus(after)),
+                    decode_ahead_nanos: 0,
+                    random_access: true,
+                    discontinuity: std::mem::take(&mut discontinuity),
+                };
+                stream.branch.push(core, coded);
+            }
+            return;
+        }
+        let coded = Coded {
+            bytes,
+            media,
+            decode_ahead_nanos,
+            random_access: clean,
+            discontinuity,
+        };
+        stream.branch.push(core, coded);
     }
 
     fn evidence(&mut self, core: &Core, pid: Option<u16>, kind: EvidenceKind, count: u32) {

@@ -4,13 +4,18 @@ mod file;
 pub mod hls;
 pub mod http;
 mod tell;
+mod rtp;
+mod srt;
+mod udp;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use detectors::base::{Arrival, Cause, Fact, InputEvent};
 use tokio_util::sync::CancellationToken;
 
+use super::convert::{ConvertError, Converter};
 use super::stats::Stats;
 use super::{Content, Intake, OwnedUnit, clock};
 use crate::config::{self, Protocol};
@@ -121,15 +126,126 @@ impl Received {
     }
 }
 
+/// Bytes arrive and nothing is decoded for this long: the run has failed.
+const DECODE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Notices that bytes arrive but nothing comes out of them.
+#[derive(Default)]
+pub(super) struct Decoding {
+    seen: u64,
+    since: Option<Arrival>,
+}
+
+impl Decoding {
+    /// Call whenever bytes have been fed.
+    pub(super) fn check(&mut self, converter: &Converter) -> Result<(), SourceEnd> {
+        let (now, decoded) = (clock::now(), converter.decoded());
+        let since = *self.since.get_or_insert(now);
+        if decoded != self.seen {
+            self.seen = decoded;
+            self.since = Some(now);
+        } else if now.since(since) >= DECODE_WITHIN {
+            return Err(converter.complaint().into());
+        }
+        Ok(())
+    }
+}
+
+impl From<ConvertError> for SourceEnd {
+    fn from(error: ConvertError) -> Self {
+        SourceEnd::failed(error.cause, error.detail)
+    }
+}
+
+/// Looks a peer's name up and applies the address policy. The address found is the one that must be called:
+/// looking up again could give another one.
+pub(super) async fn resolve(
+    host: &str,
+    port: u16,
+    allow_private: bool,
+) -> Result<SocketAddr, SourceEnd> {
+    let mut found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|_| SourceEnd::failed(Cause::DnsFailed, "the name does not resolve"))?
+        .peekable();
+    if found.peek().is_none() {
+        return Err(SourceEnd::failed(
+            Cause::DnsFailed,
+            "the name has no address",
+        ));
+    }
+    found
+        .find(|a| allow_private || public(a.ip()))
+        .ok_or_else(|| {
+            let detail = "the address is private, and `allow_private` is not set";
+            SourceEnd::failed(Cause::AddressRefused, detail)
+        })
+}
+
+/// Whether an address may be called without `allow_private`.
+fn public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
+                || ip.is_multicast()
+                || shared)
+        }
+        IpAddr::V6(ip) => match ip.to_ipv4() {
+            Some(inner) => public(IpAddr::V4(inner)),
+            None => {
+                !(ip.is_unique_local()
+                    || ip.is_unicast_link_local()
+                    || ip.is_unspecified()
+                    || ip.is_loopback()
+                    || ip.is_multicast())
+            }
+        },
+    }
+}
+
 /// Reads a stream until it ends, fails, or is cancelled.
 pub async fn run(context: SourceContext) -> SourceEnd {
     match context.stream.input.protocol {
         Protocol::File => file::run(context).await,
         Protocol::Hls => hls::run(&context).await,
         Protocol::Http => http::run(&context).await,
-        other => SourceEnd::fatal(
-            Cause::UnsupportedFormat,
-            format!("no source for {}", other.as_str()),
-        ),
+        Protocol::Udp | Protocol::Rtp => udp::run(context).await,
+        Protocol::Srt => srt::run(context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_may_be_called_freely() {
+        for ip in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+        ]
+        .into_iter()
+        .chain([
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "::",
+            "ff02::1",
+        ]) {
+            assert!(!public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8"] {
+            assert!(public(ip.parse().unwrap()), "{ip}");
+        }
     }
 }
