@@ -928,10 +928,20 @@ impl AvTiming {
         }
     }
 
-    fn announce(&mut self, infos: &[TrackInfo]) {
+    fn announce(&mut self, infos: &[TrackInfo], out: &mut Sink<'_>) {
         let has = |kind: Kind| infos.iter().any(|i| i.track.kind == kind);
         self.announced = Some((has(Kind::Video), has(Kind::Audio)));
         let listed = |track: &Track| infos.iter().any(|i| i.track == *track);
+        // What was told of a track that is withdrawn must not stand for ever.
+        let gone = Reading::unmeasurable(Why::NotApplicable);
+        for id in self.video.keys().filter(|id| !listed(id)) {
+            out.put_on(*id, VIDEO_GAP, gone.clone());
+        }
+        for id in self.audio.keys().filter(|id| !listed(id)) {
+            for signal in OF_AUDIO {
+                out.put_on(*id, signal, gone.clone());
+            }
+        }
         self.video.retain(|track, _| listed(track));
         self.audio.retain(|track, _| listed(track));
         for info in infos.iter().filter(|i| i.track.kind == Kind::Audio) {
@@ -960,7 +970,7 @@ impl AvTiming {
         }
     }
 
-    fn fact(&mut self, fact: &Fact, unit: &Unit<'_>) {
+    fn fact(&mut self, fact: &Fact, unit: &Unit<'_>, out: &mut Sink<'_>) {
         match fact {
             Fact::Input(InputEvent::Patience { visible_after, .. }) => {
                 self.absent_after = *visible_after;
@@ -969,7 +979,7 @@ impl AvTiming {
                 self.video.clear();
                 self.audio.values_mut().for_each(AudioTrack::relearn);
             }
-            Fact::Tracks(infos) => self.announce(infos),
+            Fact::Tracks(infos) => self.announce(infos, out),
             Fact::AvSkew {
                 audio_minus_video_secs,
                 basis,
@@ -1005,7 +1015,7 @@ impl Detector for AvTiming {
         match (unit.media, unit.track) {
             (Media::Video(_), Some(id)) => self.picture(id, unit, out),
             (Media::Audio(sound), Some(id)) => self.hear(id, sound, unit, out),
-            (Media::Fact(fact), _) => self.fact(fact, unit),
+            (Media::Fact(fact), _) => self.fact(fact, unit, out),
             (Media::Tick, _) => self.tick(unit.at.arrival, out),
             _ => {}
         }
