@@ -13,9 +13,17 @@
 //!
 //! Blind by nature to whatever was shifted before the timestamps were made.
 
+mod clocks;
+mod skew;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use self::clocks::{
+    DRIFT_MAX_PPM, GAP_MAX_SECS, PictureClock, Recent, SHIFT_MIN_SECS, SampleClock, Step,
+    unannounced,
+};
+use self::skew::{Candidate, Skew, agree};
 use crate::base::{
     Arrival, Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Kind, Limit, Media,
     MediaTime, Needs, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, SkewBasis, Sound,
@@ -24,45 +32,15 @@ use crate::base::{
 
 /// Largest shift told, seconds.
 const SHIFT_MAX_SECS: f64 = 60.0;
-/// Largest sum of gaps told, seconds.
-const GAP_MAX_SECS: f64 = 3600.0;
-/// Largest drift told; more is not a clock.
-const DRIFT_MAX_PPM: f64 = 10_000.0;
-/// Gaps and overlaps are summed over this window.
-const RECENT: Duration = Duration::from_secs(10);
 /// Signals are told this often, on the media clock.
 const TELL_EVERY_SECS: f64 = 0.25;
-/// Smallest step of the sample clock: below the shortest audio frame (20 ms Opus), above the jitter of
-/// timestamps in milliseconds.
-const STEP_MIN_SECS: f64 = 0.015;
-/// A step is one when this many blocks in a row agree, within this.
-const STEP_BLOCKS: u32 = 3;
-const STEP_AGREE_SECS: f64 = 0.01;
-/// Smallest shift looked for: detectability begins at 45 ms.
-const SHIFT_MIN_SECS: f64 = 0.04;
 /// A jump of raw timestamps beyond this is another timeline.
 const JUMP_MIN_SECS: f64 = 2.0;
-/// Log likelihood ratio at which it is decided whether the skew followed a clock step (a sequential test after
-/// Wald, with errors of about e^-12 if skews were independent; they are not quite).
-const DECIDE_AT: f64 = 12.0;
-/// A skew step confirms a clock step when they differ by no more than this share, within bounds.
-const CONFIRM_SHARE: f64 = 0.35;
-const CONFIRM_SECS: (f64, f64) = (0.03, 0.15);
 /// How long a clock step waits to be confirmed.
 const CONFIRM_WITHIN_SECS: f64 = 10.0;
 /// A skew step without a clock step is accepted as another interleaving after this long: longer than facts run
 /// ahead of decoded sound (one segment).
 const INTERLEAVE_AFTER_SECS: f64 = 20.0;
-/// Skews kept: a segment's worth may run ahead of decoded sound.
-const SKEWS: usize = 1024;
-/// A baseline follows skews no faster than by this share each.
-const FOLLOW: f64 = 2e-4;
-/// Points of the drift fit, one a second, and the least that gives a slope.
-const FIT_POINTS: usize = 300;
-const FIT_MIN_SECS: f64 = 40.0;
-/// Picture intervals kept, and the least that make a cadence.
-const INTERVALS: usize = 32;
-const INTERVALS_MIN: usize = 8;
 /// Media may stay away this long before nothing can be said, unless the source tells its patience.
 const ABSENT_AFTER: Duration = Duration::from_secs(10);
 /// Without any skew for this long there will be none: not every container tells.
@@ -235,391 +213,6 @@ pub static DETECTOR: Descriptor = Descriptor {
     options: &[],
     build: |_| Box::new(AvTiming::default()),
 };
-
-/// A step of a clock: media later by `secs` than what came before it foretold.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    at: MediaTime,
-    secs: f64,
-}
-
-/// Steps of the last 10 s.
-#[derive(Debug, Default)]
-struct Recent(VecDeque<Step>);
-
-impl Recent {
-    fn push(&mut self, step: Step) {
-        if self.0.len() == 256 {
-            self.0.pop_front();
-        }
-        self.0.push_back(step);
-    }
-
-    fn sum(&mut self, now: MediaTime) -> (f64, Option<MediaTime>) {
-        let span = RECENT.as_secs_f64();
-        self.0.retain(|s| now.secs_after(s.at).abs() < span);
-        let sum = self.0.iter().map(|s| s.secs).sum::<f64>();
-        (sum.min(GAP_MAX_SECS), self.0.front().map(|s| s.at))
-    }
-
-    fn reading(&mut self, now: MediaTime) -> Reading {
-        let (sum, since) = self.sum(now);
-        Reading::measured(sum).since(since)
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
-}
-
-/// Least-squares slope through one point a second.
-#[derive(Debug, Default)]
-struct Fit {
-    points: VecDeque<(f64, f64)>,
-    /// Second in hand: number, sum of errors, count.
-    second: Option<(f64, f64, u32)>,
-    slope: Option<f64>,
-}
-
-impl Fit {
-    fn add(&mut self, t: f64, error: f64) {
-        let number = t.floor();
-        match &mut self.second {
-            Some((n, sum, count)) if *n == number => {
-                *sum += error;
-                *count += 1;
-                return;
-            }
-            Some((n, sum, count)) => {
-                if self.points.len() == FIT_POINTS {
-                    self.points.pop_front();
-                }
-                self.points.push_back((*n, *sum / f64::from(*count)));
-            }
-            None => {}
-        }
-        self.second = Some((number, error, 1));
-        self.slope = self.solve();
-    }
-
-    fn solve(&self) -> Option<f64> {
-        let span = self.points.back()?.0 - self.points.front()?.0;
-        let n = self.points.len() as f64;
-        if span < FIT_MIN_SECS || n < FIT_MIN_SECS * 0.75 {
-            return None;
-        }
-        let (st, se) = self
-            .points
-            .iter()
-            .fold((0.0, 0.0), |a, p| (a.0 + p.0, a.1 + p.1));
-        let (mt, me) = (st / n, se / n);
-        let (tt, te) = self.points.iter().fold((0.0, 0.0), |a, (t, e)| {
-            (a.0 + (t - mt) * (t - mt), a.1 + (t - mt) * (e - me))
-        });
-        (tt > 0.0).then(|| te / tt)
-    }
-}
-
-/// Decoded samples against audio timestamps.
-#[derive(Debug)]
-struct SampleClock {
-    rate_hz: u32,
-    /// Start of the drift fit.
-    origin: MediaTime,
-    /// Samples are counted from here, so that rounded timestamps never add up.
-    anchor: MediaTime,
-    samples: u64,
-    /// Usual timestamp minus count, seconds; follows slowly.
-    level: f64,
-    /// Error of the same kind that steps and anchors have put aside; not drift.
-    aside: f64,
-    /// A deviation that may become a step: where it began, its error, blocks.
-    suspect: Option<(MediaTime, f64, u32)>,
-    fit: Fit,
-}
-
-impl SampleClock {
-    fn new(at: MediaTime, rate_hz: u32) -> Self {
-        Self {
-            rate_hz,
-            origin: at,
-            anchor: at,
-            samples: 0,
-            level: 0.0,
-            aside: 0.0,
-            suspect: None,
-            fit: Fit::default(),
-        }
-    }
-
-    /// Timestamp minus sample count.
-    fn error(&self, at: MediaTime) -> f64 {
-        at.secs_after(self.anchor) - self.samples as f64 / f64::from(self.rate_hz)
-    }
-
-    /// Starts counting at `at`; tells by how much that lies off what was expected.
-    fn anchor(&mut self, at: MediaTime) -> f64 {
-        let step = self.error(at) - self.level;
-        self.aside -= self.level;
-        self.anchor = at;
-        self.samples = 0;
-        self.level = 0.0;
-        self.suspect = None;
-        step
-    }
-
-    fn observe(&mut self, at: MediaTime, frames: u64) -> Option<Step> {
-        let error = self.error(at);
-        self.samples += frames;
-        let off = error - self.level;
-        if off.abs() < STEP_MIN_SECS {
-            self.suspect = None;
-            self.level += off * 0.05;
-            let t = at.secs_after(self.origin);
-            self.fit.add(t, error - self.aside);
-            return None;
-        }
-        let (since, first, blocks) = match self.suspect {
-            Some((since, first, blocks)) if (error - first).abs() < STEP_AGREE_SECS => {
-                (since, first, blocks + 1)
-            }
-            _ => (at, error, 1),
-        };
-        if blocks < STEP_BLOCKS {
-            self.suspect = Some((since, first, blocks));
-            return None;
-        }
-        self.suspect = None;
-        self.level += off;
-        self.aside += off;
-        Some(Step {
-            at: since,
-            secs: off,
-        })
-    }
-
-    /// Positive = more samples than timestamps tell.
-    fn drift_ppm(&self) -> Option<f64> {
-        let ppm = self.fit.slope? * -1e6;
-        Some(ppm.clamp(-DRIFT_MAX_PPM, DRIFT_MAX_PPM))
-    }
-}
-
-/// Picture times against their cadence.
-#[derive(Debug, Default)]
-struct PictureClock {
-    last: Option<MediaTime>,
-    seen: Option<Arrival>,
-    told: Option<MediaTime>,
-    intervals: VecDeque<f64>,
-    gaps: Recent,
-    announced_secs: f64,
-}
-
-impl PictureClock {
-    /// A possible step; long ones are kept as gaps.
-    fn observe(&mut self, at: MediaTime, gap: Gap) -> Option<Step> {
-        let last = self.last.replace(at)?;
-        let interval = at.secs_after(last);
-        let mut sorted: Vec<f64> = self.intervals.iter().copied().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let usual = sorted.get(sorted.len() / 2).copied();
-        // A tenth may be outliers: a second gap is still one, a variable rate is none.
-        let long = sorted.get(sorted.len() * 9 / 10).copied();
-        let ours = matches!(gap, Gap::WeDropped(_));
-        if interval > 0.0 && !ours {
-            if self.intervals.len() == INTERVALS {
-                self.intervals.pop_front();
-            }
-            self.intervals.push_back(interval.min(5.0));
-        }
-        let (Some(usual), Some(long)) = (usual, long) else {
-            return None;
-        };
-        if ours || sorted.len() < INTERVALS_MIN {
-            return None;
-        }
-        let secs = interval - usual;
-        if gap == Gap::None && interval > f64::max(0.5, 3.0 * long) {
-            let missing = unannounced(secs, &mut self.announced_secs);
-            self.gaps.push(Step { at, secs: missing });
-        }
-        (secs.abs() >= SHIFT_MIN_SECS).then_some(Step { at, secs })
-    }
-}
-
-/// What remains of a gap after what was announced.
-fn unannounced(secs: f64, announced: &mut f64) -> f64 {
-    (secs - std::mem::take(announced)).max(0.0)
-}
-
-/// A clock step that may be a shift.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    step: Step,
-    /// Skews from here on belong to what follows the step.
-    from: MediaTime,
-}
-
-/// Distribution of the skew: interleaving jitters, by 60 ms (standard deviation) where audio PES are long.
-#[derive(Debug, Clone, Copy)]
-struct Level {
-    mean: f64,
-    variance: f64,
-    count: f64,
-    /// Short-term mean.
-    present: f64,
-}
-
-/// Where audio lies beside video, by one way of reading it.
-#[derive(Debug)]
-struct Skew {
-    basis: SkewBasis,
-    facts: VecDeque<(MediaTime, f64)>,
-    /// How many facts, from the front, have been taken into the level.
-    taken: usize,
-    /// Learned at the start; then moved by confirmed steps, and slowly.
-    level: Option<Level>,
-    /// The short-term mean has been off the level since.
-    off_since: Option<MediaTime>,
-}
-
-impl Skew {
-    fn new(basis: SkewBasis) -> Self {
-        Self {
-            basis,
-            facts: VecDeque::new(),
-            taken: 0,
-            level: None,
-            off_since: None,
-        }
-    }
-
-    /// Least number of readings that decide, smallest standard deviation, gain of the short-term mean:
-    /// segments are read nearly exactly, a multiplex jitters.
-    fn nature(&self) -> (usize, f64, f64) {
-        match self.basis {
-            SkewBasis::Multiplex => (5, 0.02, 0.1),
-            SkewBasis::Segment => (2, 0.012, 0.5),
-        }
-    }
-
-    fn add(&mut self, at: MediaTime, secs: f64) {
-        if self.facts.len() == SKEWS {
-            self.facts.pop_front();
-            self.taken = self.taken.saturating_sub(1);
-        }
-        self.facts.push_back((at, secs));
-        if self.level.is_none() && self.enough() {
-            self.level = Some(self.learn());
-            self.taken = self.facts.len();
-        }
-    }
-
-    fn enough(&self) -> bool {
-        let count = self.facts.len();
-        let span = match (self.facts.front(), self.facts.back()) {
-            (Some(first), Some(last)) => last.0.secs_after(first.0).abs(),
-            _ => 0.0,
-        };
-        match self.basis {
-            // Facts of a burst may all bear one time.
-            SkewBasis::Multiplex => (count >= 16 && span >= 3.0) || count >= 256,
-            SkewBasis::Segment => count >= 2,
-        }
-    }
-
-    /// Mean and variance without outliers: the start of a multiplex is often uneven.
-    fn learn(&self) -> Level {
-        let mut all: Vec<f64> = self.facts.iter().map(|f| f.1).collect();
-        let middle = median(&mut all);
-        let mut off: Vec<f64> = all.iter().map(|x| (x - middle).abs()).collect();
-        let most = 4.5 * median(&mut off) + 0.1;
-        all.retain(|x| (x - middle).abs() <= most);
-        let count = all.len().max(1) as f64;
-        let mean = all.iter().sum::<f64>() / count;
-        let variance = all.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count;
-        Level {
-            mean,
-            variance,
-            count,
-            present: mean,
-        }
-    }
-
-    fn deviation(&self, level: Level) -> f64 {
-        level.variance.sqrt().max(self.nature().1)
-    }
-
-    /// Takes in what decoded sound has passed; `calm`: no clock step waits to be judged.
-    fn follow(&mut self, heard: MediaTime, calm: bool) {
-        let gain = self.nature().2;
-        while let (Some(level), Some((at, secs))) = (self.level, self.facts.get(self.taken)) {
-            if heard.secs_after(*at) < 0.5 {
-                break;
-            }
-            let mut next = level;
-            next.present += (secs - level.present) * gain;
-            let off = secs - level.mean;
-            let usual = off.abs() < 4.0 * self.deviation(level);
-            if calm && usual && self.off_since.is_none() {
-                next.count += 1.0;
-                let gain = f64::max(1.0 / next.count, FOLLOW);
-                next.mean += off * gain;
-                next.variance += (off * off - level.variance) * gain;
-            }
-            let is_off = (next.present - next.mean).abs() > SHIFT_MIN_SECS;
-            self.off_since = is_off.then(|| self.off_since.unwrap_or(*at));
-            self.level = Some(next);
-            self.taken += 1;
-        }
-    }
-
-    /// Whether the skew has followed a clock step; `None` = cannot tell yet.
-    fn followed(&self, candidate: &Candidate) -> Option<bool> {
-        let level = self.level?;
-        let (quorum, ..) = self.nature();
-        let deviation = self.deviation(level);
-        let step = candidate.step.secs;
-        let most = step.abs() + 4.0 * deviation;
-        let (mut ratio, mut sum, mut count) = (0.0, 0.0, 0usize);
-        for (_, secs) in self.facts.iter().filter(|f| f.0 >= candidate.from) {
-            let off = (secs - level.mean).clamp(-most, most);
-            ratio += step * (off - step / 2.0) / (deviation * deviation);
-            sum += off;
-            count += 1;
-            if count < quorum {
-                continue;
-            }
-            if ratio <= -DECIDE_AT {
-                return Some(false);
-            }
-            if ratio >= DECIDE_AT && agree(sum / count as f64, step) {
-                return Some(true);
-            }
-        }
-        None
-    }
-
-    /// Moves the level for good.
-    fn settle(&mut self, mean: f64) {
-        if let Some(level) = &mut self.level {
-            level.mean = mean;
-            level.present = mean;
-            level.count = level.count.min(50.0);
-        }
-        self.off_since = None;
-    }
-}
-
-fn agree(skew: f64, clock: f64) -> bool {
-    let slack = (CONFIRM_SHARE * clock.abs()).clamp(CONFIRM_SECS.0, CONFIRM_SECS.1);
-    (skew - clock).abs() <= slack
-}
 
 /// One audio track.
 #[derive(Debug)]
@@ -928,10 +521,20 @@ impl AvTiming {
         }
     }
 
-    fn announce(&mut self, infos: &[TrackInfo]) {
+    fn announce(&mut self, infos: &[TrackInfo], out: &mut Sink<'_>) {
         let has = |kind: Kind| infos.iter().any(|i| i.track.kind == kind);
         self.announced = Some((has(Kind::Video), has(Kind::Audio)));
         let listed = |track: &Track| infos.iter().any(|i| i.track == *track);
+        // What was told of a track that is withdrawn must not stand for ever.
+        let gone = Reading::unmeasurable(Why::NotApplicable);
+        for id in self.video.keys().filter(|id| !listed(id)) {
+            out.put_on(*id, VIDEO_GAP, gone.clone());
+        }
+        for id in self.audio.keys().filter(|id| !listed(id)) {
+            for signal in OF_AUDIO {
+                out.put_on(*id, signal, gone.clone());
+            }
+        }
         self.video.retain(|track, _| listed(track));
         self.audio.retain(|track, _| listed(track));
         for info in infos.iter().filter(|i| i.track.kind == Kind::Audio) {
@@ -960,7 +563,7 @@ impl AvTiming {
         }
     }
 
-    fn fact(&mut self, fact: &Fact, unit: &Unit<'_>) {
+    fn fact(&mut self, fact: &Fact, unit: &Unit<'_>, out: &mut Sink<'_>) {
         match fact {
             Fact::Input(InputEvent::Patience { visible_after, .. }) => {
                 self.absent_after = *visible_after;
@@ -969,7 +572,7 @@ impl AvTiming {
                 self.video.clear();
                 self.audio.values_mut().for_each(AudioTrack::relearn);
             }
-            Fact::Tracks(infos) => self.announce(infos),
+            Fact::Tracks(infos) => self.announce(infos, out),
             Fact::AvSkew {
                 audio_minus_video_secs,
                 basis,
@@ -1005,7 +608,7 @@ impl Detector for AvTiming {
         match (unit.media, unit.track) {
             (Media::Video(_), Some(id)) => self.picture(id, unit, out),
             (Media::Audio(sound), Some(id)) => self.hear(id, sound, unit, out),
-            (Media::Fact(fact), _) => self.fact(fact, unit),
+            (Media::Fact(fact), _) => self.fact(fact, unit, out),
             (Media::Tick, _) => self.tick(unit.at.arrival, out),
             _ => {}
         }
@@ -1017,6 +620,5 @@ impl Detector for AvTiming {
 }
 
 #[cfg(test)]
-#[path = "av_timing_tests.rs"]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

@@ -10,6 +10,15 @@ const RATE: u32 = 48_000;
 /// What a decoded unit or a skew looks like at nominal second `t`; `None` = lost.
 type Map = fn(f64) -> Option<f64>;
 
+/// Skew of a multiplex with audio PES of 0.17 s and B pictures: so uneven that it must be judged by statistics.
+fn uneven(t: f64) -> f64 {
+    const MS: [i32; 25] = [
+        -240, -229, -219, -168, -357, -347, -256, -245, -195, -224, -173, -243, -232, -221, -171,
+        -160, -349, -259, -208, -237, -227, -336, -245, -235, -224,
+    ];
+    f64::from(MS[(t * 5.86) as usize % MS.len()]) / 1e3
+}
+
 /// A stream of 25 pictures a second and AAC frames, in the order of a multiplex.
 struct Sim {
     detector: Box<dyn Detector>,
@@ -28,6 +37,8 @@ struct Sim {
     latency: f64,
     gap: Gap,
     basis: SkewBasis,
+    /// Sound blocks between two facts about the skew.
+    every: u64,
 }
 
 fn same(t: f64) -> Option<f64> {
@@ -55,6 +66,7 @@ impl Sim {
             latency: 0.3,
             gap: Gap::None,
             basis: SkewBasis::Multiplex,
+            every: 1,
         }
     }
 
@@ -119,8 +131,7 @@ impl Sim {
                     audio_minus_video_secs: secs,
                     basis: self.basis,
                 };
-                let rare = self.basis == SkewBasis::Segment && !self.frames.is_multiple_of(94);
-                if !rare {
+                if self.frames.is_multiple_of(self.every) {
                     self.unit(Some(A), Some(ahead), Gap::None, Media::Fact(&fact));
                 }
             }
@@ -274,6 +285,26 @@ fn lost_sound_is_a_gap_and_no_shift() {
 }
 
 #[test]
+fn an_uneven_multiplex_hides_no_shift_and_makes_none() {
+    let mut sim = Sim::new();
+    sim.every = 8;
+    sim.skew = |t| Some(uneven(t) - if t >= 30.0 { 0.2 } else { 0.0 });
+    sim.audio = |t| Some(if t >= 30.0 { t - 0.2 } else { t });
+    sim.run(40.0);
+    near(sim.value("audio_early_secs"), 0.2, 0.002);
+    let found = sim.met("audio_early_secs", Limit::AtLeast(0.045)).unwrap();
+    assert!((30.0..32.5).contains(&found), "found at {found}");
+    let mut sim = Sim::new();
+    sim.every = 8;
+    sim.skew = |t| Some(uneven(t));
+    // Sound is lost every 7 s.
+    sim.audio = |t| (t < 10.0 || t % 7.0 > 0.15).then_some(t);
+    sim.run(300.0);
+    assert_eq!(sim.worst("audio_early_secs"), 0.0);
+    near(sim.worst("audio_gap_secs"), 0.3, 0.05);
+}
+
+#[test]
 fn another_interleaving_is_no_shift() {
     let mut sim = Sim::new();
     sim.skew = |t| Some(jitter(t) + if t >= 10.0 { 0.25 } else { 0.0 });
@@ -340,6 +371,7 @@ fn holes_in_pictures_are_gaps_but_a_variable_rate_is_none() {
 fn segments_that_begin_apart_are_a_shift() {
     let mut sim = Sim::new();
     sim.basis = SkewBasis::Segment;
+    sim.every = 94;
     sim.latency = 4.0;
     sim.audio = |t| Some(if t >= 20.0 { t - 0.2 } else { t });
     // Segments are cut at pictures, sound begins with the next whole frame.
@@ -363,6 +395,19 @@ fn one_kind_alone_has_nothing_to_compare_with() {
     sim.unit(None, None, Gap::None, Media::Tick);
     let early = sim.last("audio_early_secs").value;
     assert_eq!(early, Value::Unmeasurable(Why::NotApplicable));
+}
+
+#[test]
+fn a_withdrawn_track_is_not_judged_any_more() {
+    let mut sim = Sim::new();
+    sim.announce(&[V, A]);
+    sim.run(5.0);
+    sim.announce(&[V]);
+    for name in ["audio_early_secs", "audio_gap_secs", "drift_ppm"] {
+        let value = sim.last(name).value;
+        assert_eq!(value, Value::Unmeasurable(Why::NotApplicable), "{name}");
+    }
+    assert_eq!(sim.value("video_gap_secs"), 0.0);
 }
 
 #[test]
