@@ -85,7 +85,7 @@ families! {
 
     SIGNAL_VALUE = Gauge "glasswatch_signal_value" ["stream", "detector", "signal", "track"] "Newest value of every signal that can be measured now; the unit is the suffix of the signal's name.";
     SIGNAL_UNMEASURABLE = Gauge "glasswatch_signals_unmeasurable" ["stream", "detector", "reason"] "Signals of a detector that cannot be measured now, by reason.";
-    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track"] "A/V offset: positive when audio is early, negative when it is late.";
+    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track"] "A/V offset by timestamps against the stream's own beginning: positive when audio is early, negative when it is late.";
     AUDIO_LEVEL = Gauge "glasswatch_audio_level_dbfs" ["stream", "track"] "Level of the loudest channel, dB of full scale.";
     VIDEO_STILL = Gauge "glasswatch_video_still_seconds" ["stream", "track"] "How long the picture has been standing still.";
 
