@@ -141,7 +141,7 @@ pub struct Event {
     pub end: Option<When>,
     /// When this was decided.
     pub at: When,
-    /// Stills, relative to the evidence folder.
+    /// Stills, relative to the data folder (`evidence/…`); served at `/api/v1/` and this path.
     pub evidence: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ impl Event {
     }
 }
 
-/// Finds the stills of a defect: paths relative to the evidence folder.
+/// Finds the stills of a defect: paths relative to the data folder (`evidence/…`).
 pub type EvidenceLookup = Arc<dyn Fn(&Defect) -> Vec<String> + Send + Sync>;
 
 /// Makes events of transitions.

@@ -103,7 +103,8 @@ families! {
     OUTBOX_PENDING = Gauge "glasswatch_outbox_pending" ["receiver"] "Alert events that wait for a receiver.";
     OUTBOX_OLDEST = Gauge "glasswatch_outbox_oldest_timestamp_seconds" ["receiver"] "When the oldest waiting alert event was decided, Unix seconds; absent when none waits.";
     EVENTS_WRITTEN = Counter "glasswatch_events_written_total" ["result"] "Lines of the events file: written, failed, dropped.";
-    EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Stills: written, failed, skipped (over quota or rate).";
+    EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Sets of stills: written, failed, dropped (the writer was behind).";
+    EVIDENCE_EVICTED = Counter "glasswatch_evidence_evicted_total" [] "Sets of stills removed to stay within the quota.";
     EVIDENCE_BYTES = Gauge "glasswatch_evidence_bytes" [] "Evidence on disk.";
 }
 
