@@ -314,7 +314,9 @@ async fn event_lines_equal_what_receivers_get() {
     let (address, mut requests) = hook(|_| ok()).await;
     let notifier = Notifier::start(Settings {
         events: Some(EventsTo::File(path.clone())),
-        evidence: Some(Arc::new(|d| vec![format!("{}/first.jpg", d.stream)])),
+        evidence: Some(Arc::new(|d| {
+            vec![format!("evidence/{}/first_bad.jpg", d.stream)]
+        })),
         ..settings(vec![receiver("ops", address)])
     })
     .unwrap();
@@ -323,7 +325,7 @@ async fn event_lines_equal_what_receivers_get() {
     let text = std::fs::read_to_string(&path).unwrap();
     let line: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(line, next(&mut requests).await.1);
-    assert_eq!(line["evidence"][0], "news1/first.jpg");
+    assert_eq!(line["evidence"][0], "evidence/news1/first_bad.jpg");
 }
 
 #[tokio::test]
@@ -354,7 +356,7 @@ async fn receivers_change_without_losing_the_others() {
     assert_eq!(notifier.stats().receivers[0].delivered, 2);
 }
 
-/// Collects log lines of the current thread.
+/// Collects the log lines of this process, those of the other tests too.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -372,12 +374,12 @@ impl std::io::Write for Log {
 async fn what_fails_is_logged_without_its_url() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
+    // For the whole process: a subscriber of one thread misses call sites that another test reached first.
+    tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
-        .finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+        .init();
     // Bound and closed again: nobody listens there.
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = closed.local_addr().unwrap();

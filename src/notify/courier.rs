@@ -1,6 +1,6 @@
 //! Brings events to one receiver: a queue, a few sends at a time, retries. Receivers never wait for each other.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,8 +65,8 @@ struct Shared {
     config: Receiver,
     webhook: Webhook,
     queue: Mutex<Queue>,
-    /// Open defects that this receiver was told of.
-    told: Mutex<HashSet<String>>,
+    /// Open defects that this receiver was told of, and their streams.
+    told: Mutex<HashMap<String, Arc<str>>>,
     counts: Counts,
     wake: Notify,
     closing: AtomicBool,
@@ -134,6 +134,11 @@ impl Courier {
         self.shared.wake.notify_one();
     }
 
+    /// Forgets which defects of a stream were told; what waits is still delivered.
+    pub fn forget(&self, stream: &str) {
+        lock(&self.shared.told).retain(|_, of| &**of != stream);
+    }
+
     /// A copy of the counters.
     pub fn stats(&self) -> CourierStats {
         let counts = &self.shared.counts;
@@ -186,14 +191,14 @@ impl Shared {
         let enough = event.severity >= self.config.min_severity;
         let mut told = lock(&self.told);
         match event.kind {
-            EventType::Clear => told.remove(&event.defect_id).then(|| Arc::clone(event)),
+            EventType::Clear => told.remove(&event.defect_id).map(|_| Arc::clone(event)),
             EventType::Raise => enough.then(|| {
-                told.insert(event.defect_id.clone());
+                told.insert(event.defect_id.clone(), Arc::clone(&event.stream));
                 Arc::clone(event)
             }),
-            EventType::Update if told.contains(&event.defect_id) => Some(Arc::clone(event)),
+            EventType::Update if told.contains_key(&event.defect_id) => Some(Arc::clone(event)),
             EventType::Update => enough.then(|| {
-                told.insert(event.defect_id.clone());
+                told.insert(event.defect_id.clone(), Arc::clone(&event.stream));
                 Arc::new(Event {
                     kind: EventType::Raise,
                     ..Event::clone(event)
@@ -338,5 +343,57 @@ fn settle(shared: &Shared, health: &mut Health, ticket: &Ticket, outcome: Outcom
                 "an alert event could not be delivered and is tried again"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::event::{Composer, Epoch, tests::transition};
+    use super::super::webhook::any_address;
+    use super::*;
+    use crate::alert::Change;
+    use crate::config::Secret;
+    use detectors::base::Severity;
+
+    #[tokio::test]
+    async fn a_full_queue_is_counted_and_pairs_stay_whole() {
+        // Takes connections into its backlog and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Receiver {
+            name: "ops".into(),
+            kind: ReceiverKind::Webhook {
+                url: Secret::new(format!("http://{}/", silent.local_addr().unwrap())),
+                key: None,
+                timeout: Duration::from_secs(5),
+            },
+            min_severity: Severity::Info,
+            allow_private: true,
+        };
+        let courier = Courier::with_capacity(&config, any_address(), 3).unwrap();
+        let composer = Composer::new(Epoch::now(), "i", None);
+        let push = |change, fingerprint: &str| {
+            let event = composer.compose(&transition(change, fingerprint, Severity::Critical));
+            courier.push(&Arc::new(event), clock::now());
+        };
+        push(Change::Raise, "a");
+        push(Change::Update, "a");
+        push(Change::Raise, "b");
+        push(Change::Clear, "a");
+        assert_eq!((courier.stats().pending, courier.stats().dropped), (3, 1));
+        push(Change::Raise, "c");
+        assert_eq!((courier.stats().pending, courier.stats().dropped), (3, 2));
+        push(Change::Clear, "never raised");
+        assert_eq!(
+            courier.stats().dropped,
+            2,
+            "a clear without its raise is no event"
+        );
+        courier.forget("news1");
+        push(Change::Clear, "b");
+        assert_eq!(courier.stats().dropped, 2, "forgotten");
+        assert!(courier.stats().oldest.is_some());
+        assert_eq!(courier.close(Duration::ZERO).await, 3);
     }
 }

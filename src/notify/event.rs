@@ -141,7 +141,7 @@ pub struct Event {
     pub end: Option<When>,
     /// When this was decided.
     pub at: When,
-    /// Stills, relative to the evidence folder.
+    /// Stills, relative to the data folder (`evidence/…`); served at `/api/v1/` and this path.
     pub evidence: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ impl Event {
     }
 }
 
-/// Finds the stills of a defect: paths relative to the evidence folder.
+/// Finds the stills of a defect: paths relative to the data folder (`evidence/…`).
 pub type EvidenceLookup = Arc<dyn Fn(&Defect) -> Vec<String> + Send + Sync>;
 
 /// Makes events of transitions.
@@ -316,16 +316,20 @@ fn secs_words(span: Duration) -> String {
     }
 }
 
-/// The sign of an A/V offset in words, so that nobody has to know the convention.
+/// The judged signal's value in words, where its sign has a meaning that nobody should have to know.
 fn offset_words(defect: &Defect) -> String {
     let signal = detectors::registry::find(defect.detector)
         .and_then(|d| d.rules.iter().find(|r| r.name == defect.rule))
-        .map(|r| r.signal);
-    if signal != Some("audio_early_secs") || !defect.value.is_finite() {
+        .map_or("", |r| r.signal);
+    offset_of(signal, defect.value)
+}
+
+fn offset_of(signal: &str, value: f64) -> String {
+    if signal != "audio_early_secs" || !value.is_finite() {
         return String::new();
     }
-    let side = if defect.value >= 0.0 { "early" } else { "late" };
-    format!(" (audio {:.0} ms {side})", defect.value.abs() * 1000.0)
+    let side = if value >= 0.0 { "early" } else { "late" };
+    format!(" (audio {:.0} ms {side})", value.abs() * 1000.0)
 }
 
 /// Lower-cases the first letter, unless the first word is an abbreviation ("A/V", "TS").
@@ -426,6 +430,9 @@ pub(crate) mod tests {
             parts("It stands still. For 2.4 s (limit 2 s). Over after 9 s."),
             ("It stands still.", "")
         );
+        assert_eq!(offset_of("audio_early_secs", -0.08), " (audio 80 ms late)");
+        assert_eq!(offset_of("audio_early_secs", 0.2), " (audio 200 ms early)");
+        assert_eq!(offset_of("still_secs", 0.2), "");
         assert_eq!(lower_first("A/V offset"), "A/V offset");
         assert_eq!(lower_first(""), "");
         assert_eq!(secs_words(Duration::from_secs(3725)), "62 min 5 s");

@@ -189,6 +189,15 @@ impl Notifier {
         Ok(())
     }
 
+    /// Forgets a stream that is no longer watched: its open defects, tallies and metrics go. Call it when the
+    /// stream's lane has handed over its last transitions, so that what was raised has been cleared.
+    pub fn forget(&self, stream: &str) {
+        self.shared.ledger.forget(stream);
+        for courier in self.shared.couriers().iter() {
+            courier.forget(stream);
+        }
+    }
+
     /// Opens the events file again (log rotation).
     pub fn reopen_events(&self) {
         if let Some(jsonl) = &self.shared.jsonl {

@@ -55,14 +55,16 @@ impl Engine {
 /// Evidence on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EvidenceCounts {
-    /// Where stills are; `None` when none are kept.
+    /// Where stills are (`<data_dir>/evidence`); `None` when none are kept.
     pub folder: Option<PathBuf>,
-    /// Stills written.
+    /// Sets of stills written.
     pub written: u64,
-    /// Stills that could not be written.
+    /// Sets that could not be written.
     pub failed: u64,
-    /// Stills left out for quota or rate.
-    pub skipped: u64,
+    /// Sets left out because the writer was behind.
+    pub dropped: u64,
+    /// Sets removed to stay within the quota.
+    pub evicted: u64,
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -235,7 +237,8 @@ fn process(page: &mut Page, snapshot: &Snapshot) {
     if evidence.folder.is_some() {
         page.count(&names::EVIDENCE_WRITES, &["written"], evidence.written);
         page.count(&names::EVIDENCE_WRITES, &["failed"], evidence.failed);
-        page.count(&names::EVIDENCE_WRITES, &["skipped"], evidence.skipped);
+        page.count(&names::EVIDENCE_WRITES, &["dropped"], evidence.dropped);
+        page.count(&names::EVIDENCE_EVICTED, &[], evidence.evicted);
         page.count(&names::EVIDENCE_BYTES, &[], evidence.bytes);
     }
 }

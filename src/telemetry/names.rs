@@ -85,7 +85,7 @@ families! {
 
     SIGNAL_VALUE = Gauge "glasswatch_signal_value" ["stream", "detector", "signal", "track"] "Newest value of every signal that can be measured now; the unit is the suffix of the signal's name.";
     SIGNAL_UNMEASURABLE = Gauge "glasswatch_signals_unmeasurable" ["stream", "detector", "reason"] "Signals of a detector that cannot be measured now, by reason.";
-    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track"] "A/V offset: positive when audio is early, negative when it is late.";
+    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track"] "A/V offset by timestamps against the stream's own beginning: positive when audio is early, negative when it is late.";
     AUDIO_LEVEL = Gauge "glasswatch_audio_level_dbfs" ["stream", "track"] "Level of the loudest channel, dB of full scale.";
     VIDEO_STILL = Gauge "glasswatch_video_still_seconds" ["stream", "track"] "How long the picture has been standing still.";
 
@@ -103,7 +103,8 @@ families! {
     OUTBOX_PENDING = Gauge "glasswatch_outbox_pending" ["receiver"] "Alert events that wait for a receiver.";
     OUTBOX_OLDEST = Gauge "glasswatch_outbox_oldest_timestamp_seconds" ["receiver"] "When the oldest waiting alert event was decided, Unix seconds; absent when none waits.";
     EVENTS_WRITTEN = Counter "glasswatch_events_written_total" ["result"] "Lines of the events file: written, failed, dropped.";
-    EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Stills: written, failed, skipped (over quota or rate).";
+    EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Sets of stills: written, failed, dropped (the writer was behind).";
+    EVIDENCE_EVICTED = Counter "glasswatch_evidence_evicted_total" [] "Sets of stills removed to stay within the quota.";
     EVIDENCE_BYTES = Gauge "glasswatch_evidence_bytes" [] "Evidence on disk.";
 }
 
