@@ -23,12 +23,11 @@ fn at(media_ms: impl Into<Option<i64>>, arrival_ms: u64) -> Moment {
     }
 }
 
-/// Runs rows of (media ms, arrival ms, value, since ms) and writes down what was decided.
-fn run(
-    spec: &RuleSpec,
-    basis: Basis,
-    rows: &[(Option<i64>, u64, Option<f64>, Option<i64>)],
-) -> Vec<(usize, Turn)> {
+/// Media ms, arrival ms, value, since ms.
+type Row = (Option<i64>, u64, Option<f64>, Option<i64>);
+
+/// Runs rows and writes down what was decided.
+fn run(spec: &RuleSpec, basis: Basis, rows: &[Row]) -> Vec<(usize, Turn)> {
     let mut state = State::default();
     let mut told = Vec::new();
     for (row, (media, arrival, value, since)) in rows.iter().enumerate() {
@@ -44,7 +43,7 @@ fn run(
 }
 
 /// Rows where media and arrival time are the same.
-fn same(rows: &[(i64, Option<f64>)]) -> Vec<(Option<i64>, u64, Option<f64>, Option<i64>)> {
+fn same(rows: &[(i64, Option<f64>)]) -> Vec<Row> {
     rows.iter()
         .map(|(ms, value)| (Some(*ms), *ms as u64, *value, None))
         .collect()

@@ -106,10 +106,13 @@ fn components(picture: &PictureBuffer) -> Result<Vec<Component<'_>>, RenderError
             let plane = frame
                 .plane_data(frame.comp_plane(at))
                 .map_err(|_| RenderError::Short)?;
+            // GStreamer 1.22 gives the Cr of P010 and its kin as one byte behind Cb; it is one sample.
+            let mut offset = frame.comp_poffset(at) as usize;
+            if depth > 8 {
+                offset = offset.next_multiple_of(2);
+            }
             Ok(Component {
-                data: plane
-                    .get(frame.comp_poffset(at) as usize..)
-                    .ok_or(RenderError::Short)?,
+                data: plane.get(offset..).ok_or(RenderError::Short)?,
                 stride: usize::try_from(frame.comp_stride(at)).unwrap_or(0),
                 step,
                 width: frame.comp_width(at) as usize,

@@ -314,6 +314,29 @@ impl Writer {
         if size > self.quota_bytes {
             return Err(WriteError::OverQuota);
         }
+        let dir = self.data_dir.join(relative_dir(&job.defect));
+        // The same defect of an earlier run of a file is replaced: its room counts as free.
+        if let Some(at) = self.sets.iter().position(|(known, _)| *known == dir)
+            && let Some((_, old)) = self.sets.remove(at)
+        {
+            self.tally.bytes.fetch_sub(old, Ordering::Relaxed);
+        }
+        let written = self.make_room_and_put(&dir, size, &files);
+        // Whatever is there now, new or old.
+        let there = size_of(&dir);
+        if there > 0 {
+            self.sets.push_back((dir, there));
+            self.tally.bytes.fetch_add(there, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn make_room_and_put(
+        &mut self,
+        dir: &Path,
+        size: u64,
+        files: &[(&str, Vec<u8>)],
+    ) -> Result<(), WriteError> {
         self.make_room(size);
         if self
             .tally
@@ -324,25 +347,15 @@ impl Writer {
         {
             return Err(WriteError::OverQuota);
         }
-        let dir = self.data_dir.join(relative_dir(&job.defect));
         let aside = match (dir.parent(), dir.file_name().and_then(|n| n.to_str())) {
             (Some(parent), Some(name)) => parent.join(format!(".{name}.tmp")),
             _ => return Err(WriteError::Disk(io::ErrorKind::InvalidInput.into())),
         };
-        let written = put(&aside, &dir, &files);
+        let written = put(&aside, dir, files);
         if written.is_err() {
             let _ = fs::remove_dir_all(&aside);
         }
-        written?;
-        // The same defect of an earlier run of a file is replaced.
-        if let Some(at) = self.sets.iter().position(|(known, _)| *known == dir)
-            && let Some((_, old)) = self.sets.remove(at)
-        {
-            self.tally.bytes.fetch_sub(old, Ordering::Relaxed);
-        }
-        self.sets.push_back((dir, size));
-        self.tally.bytes.fetch_add(size, Ordering::Relaxed);
-        Ok(())
+        Ok(written?)
     }
 
     fn cannot_draw(&self, error: RenderError) {

@@ -27,8 +27,11 @@ pub const MAX_SOUND_BLOCKS: usize = 1024;
 pub const MAX_FACTS: usize = 1024;
 /// Ticks waiting, at most.
 const MAX_TICKS: usize = 16;
-/// Offline: how long a full track waits for the others before it goes on without them.
+/// Offline: how long a full track waits for the others before it goes on without them. Halved each time it
+/// was in vain, so that a file whose tracks lie far apart costs seconds in all, not per picture.
 const STALL: Duration = Duration::from_secs(2);
+/// ... but no shorter than this.
+const MIN_STALL: Duration = Duration::from_millis(20);
 
 /// A unit as it leaves the mailbox.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ struct Inner {
     ended: bool,
     newest: Arrival,
     taken: u64,
+    stall: Duration,
 }
 
 #[derive(Debug)]
@@ -111,6 +115,7 @@ impl Mailbox {
                 ended: false,
                 newest: Arrival::default(),
                 taken: 0,
+                stall: STALL,
             }),
             changed: Condvar::new(),
         }
@@ -152,7 +157,7 @@ impl Mailbox {
         mut inner: MutexGuard<'a, Inner>,
         unit: &OwnedUnit,
     ) -> MutexGuard<'a, Inner> {
-        let mut patience = (inner.taken, Instant::now() + STALL);
+        let mut patience = (inner.taken, Instant::now() + inner.stall);
         loop {
             let full = match &inner.queue {
                 Queue::Offline(merge) => !inner.closed && merge.must_wait(unit),
@@ -163,17 +168,18 @@ impl Mailbox {
             }
             let now = Instant::now();
             if inner.taken != patience.0 {
-                patience = (inner.taken, now + STALL);
+                patience = (inner.taken, now + inner.stall);
             } else if now >= patience.1 {
                 if inner.queue.ready() {
                     // Not the tracks, the detectors take their time.
-                    patience.1 = now + STALL;
+                    patience.1 = now + inner.stall;
                 } else {
                     // The other tracks stay away: go on without them, until they return. The push that
                     // follows wakes the drain.
                     if let Queue::Offline(merge) = &mut inner.queue {
                         merge.give_up_waiting();
                     }
+                    inner.stall = (inner.stall / 2).max(MIN_STALL);
                     return inner;
                 }
             }

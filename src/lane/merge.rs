@@ -17,7 +17,7 @@ use super::mailbox::{MAX_FACTS, absorb, picture_bytes, same_kind, sound_span};
 use crate::ingest::{Content, OwnedUnit};
 
 /// Bytes of pictures of one track, at most ...
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 128 << 20;
 /// ... but this many have room, however large, ...
 const MIN_PICTURES: usize = 4;
 /// ... and no more than this many units, however small.

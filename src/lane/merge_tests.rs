@@ -161,7 +161,7 @@ fn pictures_are_bounded_by_their_bytes() {
         merge.push(large(n * 40));
         n += 1;
     }
-    assert_eq!(n, 6, "13 MB each, 64 MiB at most");
+    assert_eq!(n, 11, "13 MB each, 128 MiB at most");
     let mut small = Merge::default();
     small.push(announce(&BOTH));
     let mut n = 0;

@@ -25,6 +25,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;

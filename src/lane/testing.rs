@@ -255,7 +255,15 @@ pub fn picture_of(
             frame.comp_width(component) as usize,
             frame.comp_height(component) as usize,
         );
-        let data = frame.comp_data_mut(component).unwrap();
+        // The offset of Cr in P010 and its kin is wrong by one byte in GStreamer 1.22.
+        let offset = frame.comp_poffset(component) as usize;
+        let offset = if deep {
+            offset.next_multiple_of(2)
+        } else {
+            offset
+        };
+        let plane = frame.comp_plane(component);
+        let data = &mut frame.plane_data_mut(plane).unwrap()[offset..];
         for row in 0..rows {
             if !deep && step == 1 {
                 data[row * stride..row * stride + columns].fill(code as u8);

@@ -1,5 +1,7 @@
 //! The worker alone: no pool, no threads, no clocks.
 
+use std::sync::Mutex;
+
 use detectors::base::{Cost, Evidence, EvidenceKind, RuleSpec, Scope, VideoFormat};
 
 use super::*;

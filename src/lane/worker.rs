@@ -1,0 +1,761 @@
+//! What one lane knows and does with a unit: detectors, judge, outlet, stills, books. No threads, no locks; the
+//! only clock is the wall clock behind the ids of live defects and the meter of detectors' work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use detectors::base::{
+    Arrival, Carry, Cause, Exhibit, Fact, Format, Gap, InputEvent, Kind, Media, MediaTime, Picture,
+    Reading, Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
+};
+
+use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
+use super::mailbox::{Item, Mailbox, Taken};
+use super::outbox::Outbox;
+use super::picture::luma;
+use super::shed::{Ladder, Level, Load};
+use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, TrackStatus};
+use crate::alert::judge::{Epoch, Judge, Testimony};
+use crate::alert::{Change, Defect, Moment};
+use crate::config;
+use crate::evidence::{Keeper, Stills, Suspicion};
+use crate::ingest::{Content, OwnedUnit};
+
+/// Tracks of one kind that are watched, at most.
+pub(super) const MAX_TRACKS: u8 = 16;
+/// Offline: a tick for this much media.
+const TICK: Duration = Duration::from_millis(250);
+/// Offline: ticks made up for one jump forward, at most (a minute).
+const MAX_TICKS_AT_ONCE: u32 = 240;
+/// A longer step of the media clock counts as this much watched time.
+const MAX_STEP_SECS: f64 = 10.0;
+
+/// What is published of a worker.
+pub(super) struct Board {
+    pub(super) status: Status,
+    pub(super) level: Level,
+    pub(super) held: usize,
+    pub(super) lost: u64,
+}
+
+type Key = (usize, &'static str, Option<Track>);
+
+/// Everything that only the drain touches.
+pub(super) struct Worker {
+    stream: Arc<config::Stream>,
+    mode: Mode,
+    outbox: Outbox,
+    judge: Judge,
+    keeper: Option<Keeper>,
+    pub(super) tap: Option<Tap>,
+    instances: Vec<Instance>,
+    tallies: Vec<Tally>,
+    tracks: BTreeMap<Track, TrackState>,
+    carries: BTreeMap<Track, Carry>,
+    latest: BTreeMap<Key, Latest>,
+    ladder: Ladder,
+    clock: MediaClock,
+    media_secs: f64,
+    ended: bool,
+    /// Something is worth publishing.
+    news: bool,
+    /// Scratch, kept for its memory.
+    said: Vec<Said>,
+    turns: Vec<crate::alert::Transition>,
+}
+
+struct TrackState {
+    info: TrackInfo,
+    announced: bool,
+    format: Option<Format>,
+    decoded: u64,
+    last: Option<Arrival>,
+    /// Has delivered since the input was (re-)opened.
+    delivering: bool,
+}
+
+impl TrackState {
+    fn unannounced(track: Track) -> Self {
+        Self {
+            info: TrackInfo {
+                track,
+                codec: String::new(),
+                language: None,
+                problem: None,
+            },
+            announced: false,
+            format: None,
+            decoded: 0,
+            last: None,
+            delivering: false,
+        }
+    }
+}
+
+/// Newest media time, and offline the arrival that is derived from it.
+#[derive(Default)]
+struct MediaClock {
+    newest: Option<MediaTime>,
+    origin: Option<MediaTime>,
+    arrival: Arrival,
+    next_tick: Arrival,
+}
+
+impl Worker {
+    pub(super) fn new(
+        stream: Arc<config::Stream>,
+        mode: Mode,
+        outlet: Arc<dyn Outlet>,
+        stills: Option<Arc<Stills>>,
+    ) -> Self {
+        let keeper = stills.filter(|_| stream.evidence).map(Keeper::new);
+        let mut worker = Self {
+            judge: Judge::new(&stream),
+            outbox: Outbox::new(outlet),
+            keeper,
+            tap: None,
+            instances: Vec::new(),
+            tallies: vec![Tally::default(); stream.detectors.len()],
+            tracks: BTreeMap::new(),
+            carries: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            ladder: Ladder::default(),
+            clock: MediaClock::default(),
+            media_secs: 0.0,
+            ended: false,
+            news: false,
+            said: Vec::new(),
+            turns: Vec::new(),
+            stream,
+            mode,
+        };
+        worker.build(None);
+        worker
+    }
+
+    pub(super) fn batch(&mut self, items: Vec<Item>, taken: Taken) {
+        self.outbox.retry();
+        for item in items {
+            match self.mode {
+                Mode::Live => {
+                    let now = taken.newest.max(item.unit.arrival);
+                    self.ladder.step(Load {
+                        now,
+                        lag: now.since(item.unit.arrival),
+                        fill: taken.fill,
+                    });
+                    self.handle(item);
+                }
+                Mode::Offline => self.handle_offline(item),
+            }
+        }
+    }
+
+    /// Offline, arrival and ticks follow the media clock.
+    fn handle_offline(&mut self, mut item: Item) {
+        let is_media = matches!(item.unit.content, Content::Picture(_) | Content::Sound(_));
+        if let (true, Some(media)) = (is_media, item.unit.media) {
+            let origin = *self.clock.origin.get_or_insert_with(|| {
+                self.clock.next_tick = self.clock.arrival.plus(TICK);
+                // Arrival goes on where it stands when the input was re-opened.
+                let so_far = Duration::from_nanos(self.clock.arrival.nanos());
+                media.minus(so_far)
+            });
+            let target = Arrival::default().plus(media.since(origin));
+            let mut ticks = 0;
+            while self.clock.next_tick <= target && ticks < MAX_TICKS_AT_ONCE {
+                let at = self.clock.next_tick;
+                self.clock.arrival = self.clock.arrival.max(at);
+                for content in [
+                    Content::Fact(Fact::Input(InputEvent::Receiving)),
+                    Content::Tick,
+                ] {
+                    self.handle(made_up(at, content));
+                }
+                self.clock.next_tick = at.plus(TICK);
+                ticks += 1;
+            }
+            self.clock.arrival = self.clock.arrival.max(target);
+            if self.clock.next_tick <= target {
+                self.clock.next_tick = target.plus(TICK);
+            }
+        }
+        let ended = matches!(
+            item.unit.content,
+            Content::Fact(Fact::Input(InputEvent::Ended))
+        );
+        item.unit.arrival = self.clock.arrival;
+        self.handle(item);
+        if ended {
+            self.handle(made_up(self.clock.arrival, Content::Tick));
+        }
+    }
+
+    /// One unit, all the way.
+    fn handle(&mut self, item: Item) {
+        let Item { unit, dropped } = item;
+        let OwnedUnit {
+            media,
+            arrival,
+            discontinuity,
+            track,
+            content,
+        } = unit;
+        let gap = match (discontinuity, dropped) {
+            (true, _) => Gap::Discontinuity,
+            (false, 0) => Gap::None,
+            (false, n) => Gap::WeDropped(n),
+        };
+        let mut at = Stamp {
+            media,
+            arrival,
+            gap,
+        };
+        match content {
+            Content::Picture(picture) => {
+                let Some(track) = track.filter(|t| t.kind == Kind::Video && t.index < MAX_TRACKS)
+                else {
+                    return;
+                };
+                self.arrived(track, 1, &at);
+                let before = self.carries.remove(&track);
+                if let Some(plane) = luma(&picture) {
+                    let view = Picture::new(plane, picture.range, before.as_ref());
+                    self.observe(&Unit {
+                        at,
+                        track: Some(track),
+                        media: Media::Video(&view),
+                    });
+                    if self.wants_pictures() {
+                        self.carries.insert(track, view.into_carry());
+                    }
+                } else {
+                    self.unreadable(track);
+                }
+                let raised = self.conclude(&at);
+                self.keep_stills(track, Some(picture), raised, &at);
+            }
+            Content::Sound(sound) => {
+                let Some(track) = track.filter(|t| t.kind == Kind::Audio && t.index < MAX_TRACKS)
+                else {
+                    return;
+                };
+                match Sound::new(&sound.samples, sound.channels, sound.rate_hz) {
+                    Some(view) => {
+                        self.arrived(track, view.frames() as u64, &at);
+                        self.observe(&Unit {
+                            at,
+                            track: Some(track),
+                            media: Media::Audio(&view),
+                        });
+                    }
+                    None => self.unreadable(track),
+                }
+                let raised = self.conclude(&at);
+                self.keep_stills(track, None, raised, &at);
+            }
+            Content::Fact(fact) => {
+                at.media = at.media.or(self.clock.newest);
+                self.take_note(track, &fact);
+                self.observe(&Unit {
+                    at,
+                    track,
+                    media: Media::Fact(&fact),
+                });
+                let raised = self.conclude(&at);
+                self.keep_stills(track.unwrap_or(Track::video(0)), None, raised, &at);
+            }
+            Content::Tick => {
+                at.media = self.clock.newest;
+                self.observe(&Unit {
+                    at,
+                    track: None,
+                    media: Media::Tick,
+                });
+                self.repeat_failures();
+                let raised = self.conclude(&at);
+                self.keep_stills(Track::video(0), None, raised, &at);
+                self.news = true;
+            }
+        }
+    }
+
+    /// A picture or sound came: books, clock, coverage.
+    fn arrived(&mut self, track: Track, decoded: u64, at: &Stamp) {
+        self.meet(track);
+        if let Some(state) = self.tracks.get_mut(&track) {
+            self.news |= !state.delivering;
+            state.decoded = state.decoded.saturating_add(decoded);
+            state.last = Some(at.arrival);
+            state.delivering = true;
+        }
+        let Some(media) = at.media else { return };
+        let step = match self.clock.newest {
+            Some(newest) => media.since(newest).as_secs_f64().min(MAX_STEP_SECS),
+            None => 0.0,
+        };
+        self.clock.newest = self.clock.newest.max(Some(media));
+        if step <= 0.0 {
+            return;
+        }
+        self.media_secs += step;
+        for instance in &self.instances {
+            let Some(tally) = self.tallies.get_mut(instance.detector) else {
+                continue;
+            };
+            match instance.sight {
+                Sight::Measured => {
+                    tally.due_secs += step;
+                    tally.measured_secs += step;
+                }
+                Sight::Missing => tally.due_secs += step,
+                Sight::NotDue => {}
+            }
+        }
+    }
+
+    /// A track appears: its detectors are built.
+    fn meet(&mut self, track: Track) {
+        if track.index < MAX_TRACKS && !self.tracks.contains_key(&track) {
+            self.tracks.insert(track, TrackState::unannounced(track));
+            if !self.instances.iter().any(|i| i.track == Some(track)) {
+                self.build(Some(track));
+            }
+        }
+    }
+
+    /// Builds the detectors of a track, or of the stream.
+    fn build(&mut self, track: Option<Track>) {
+        let stream = Arc::clone(&self.stream);
+        for (at, config) in stream.detectors.iter().enumerate() {
+            let wanted = kind_of(config.descriptor.needs.scope) == track.map(|t| t.kind);
+            let failed = self.tallies.get(at).is_some_and(|t| t.failed);
+            if !wanted || failed {
+                continue;
+            }
+            match Instance::build(at, config.descriptor, &config.options, track) {
+                Ok(instance) => self.instances.push(instance),
+                Err(_) => self.fail(at),
+            }
+        }
+        // Results must not depend on the order in which tracks appeared.
+        self.instances.sort_by_key(|i| (i.detector, i.track));
+    }
+
+    /// Facts that concern the lane itself.
+    fn take_note(&mut self, track: Option<Track>, fact: &Fact) {
+        match fact {
+            Fact::Tracks(infos) => {
+                for info in infos {
+                    self.meet(info.track);
+                }
+                for (track, state) in &mut self.tracks {
+                    let info = infos.iter().find(|i| i.track == *track);
+                    state.announced = info.is_some();
+                    if let Some(info) = info {
+                        state.info = info.clone();
+                    }
+                }
+                // What is no longer announced and delivers nothing is no track any more.
+                self.tracks.retain(|_, s| s.announced || s.delivering);
+                self.news = true;
+            }
+            Fact::Format(format) => {
+                let Some(track) = track else { return };
+                self.meet(track);
+                let Some(state) = self.tracks.get_mut(&track) else {
+                    return;
+                };
+                let changed = state.format.as_ref().is_some_and(|f| f != format);
+                state.format = Some(format.clone());
+                self.news = true;
+                if changed {
+                    self.carries.remove(&track);
+                    self.reset(Reset::Format, |i| i.track == Some(track));
+                }
+            }
+            Fact::Input(InputEvent::Reopened) => {
+                self.ended = false;
+                self.carries.clear();
+                self.clock.newest = None;
+                self.clock.origin = None;
+                for state in self.tracks.values_mut() {
+                    state.delivering = false;
+                    state.format = None;
+                }
+                self.reset(Reset::Reconnect, |_| true);
+                self.news = true;
+            }
+            Fact::Input(InputEvent::Ended) => {
+                self.ended = true;
+                self.news = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn reset(&mut self, cause: Reset, which: impl Fn(&Instance) -> bool) {
+        let failed: Vec<usize> = self
+            .instances
+            .iter_mut()
+            .filter(|i| which(i))
+            .filter_map(|i| i.reset(cause).is_err().then_some(i.detector))
+            .collect();
+        for detector in failed {
+            self.fail(detector);
+        }
+    }
+
+    fn observe(&mut self, unit: &Unit<'_>) {
+        let level = self.ladder.level();
+        let mut failed = Vec::new();
+        for instance in &mut self.instances {
+            let Some(tally) = self.tallies.get_mut(instance.detector) else {
+                continue;
+            };
+            if tally.failed || !instance.wants(unit) {
+                continue;
+            }
+            if instance
+                .observe(unit, level, tally, &mut self.said)
+                .is_err()
+            {
+                tally.failed = true;
+                failed.push(instance.detector);
+            }
+        }
+        for detector in failed {
+            self.fail(detector);
+        }
+    }
+
+    /// A detector panicked: it is off on this stream, and says so from now on; the others go on.
+    fn fail(&mut self, detector: usize) {
+        let Some(config) = self.stream.detectors.get(detector) else {
+            return;
+        };
+        if let Some(tally) = self.tallies.get_mut(detector) {
+            tally.failed = true;
+        }
+        tracing::error!(
+            stream = %self.stream.id,
+            detector = config.descriptor.name,
+            "the detector panicked and is switched off on this stream"
+        );
+        for instance in self.instances.iter_mut().filter(|i| i.detector == detector) {
+            instance.sight = Sight::Missing;
+        }
+        let why = Why::DetectorFailed;
+        say_all(detector, config.descriptor, None, why, &mut self.said);
+        self.news = true;
+    }
+
+    /// Failed detectors stay visible: unmeasurable with every tick.
+    fn repeat_failures(&mut self) {
+        for (at, config) in self.stream.detectors.iter().enumerate() {
+            if self.tallies.get(at).is_some_and(|t| t.failed) {
+                let why = Why::DetectorFailed;
+                say_all(at, config.descriptor, None, why, &mut self.said);
+            }
+        }
+    }
+
+    /// No detector of the track can read its samples.
+    fn unreadable(&mut self, track: Track) {
+        for instance in self.instances.iter().filter(|i| {
+            i.track == Some(track)
+                && i.descriptor.needs.media
+                && !self.tallies.get(i.detector).is_some_and(|t| t.failed)
+        }) {
+            instance.say_all(Why::UnsupportedFormat, &mut self.said);
+        }
+    }
+
+    fn wants_pictures(&self) -> bool {
+        self.instances.iter().any(|i| {
+            i.descriptor.needs.media
+                && i.track.is_none_or(|t| t.kind == Kind::Video)
+                && !self.tallies.get(i.detector).is_some_and(|t| t.failed)
+        })
+    }
+
+    /// Judges what was said about a unit; gives back the defects that began.
+    fn conclude(&mut self, at: &Stamp) -> Vec<(Defect, Option<Exhibit>)> {
+        let now = Moment {
+            media: at.media,
+            arrival: at.arrival,
+        };
+        let mut raised = Vec::new();
+        let mut said = std::mem::take(&mut self.said);
+        for one in said.drain(..) {
+            if !one.everywhere {
+                self.hear(&one, one.track, now, &mut raised);
+                continue;
+            }
+            let tracks: Vec<Option<Track>> = self
+                .latest
+                .keys()
+                .filter(|(d, s, _)| *d == one.detector && *s == one.signal.name)
+                .map(|(_, _, track)| *track)
+                .collect();
+            for track in &tracks {
+                self.hear(&one, *track, now, &mut raised);
+            }
+            if tracks.is_empty() && one.reading.value == Value::Unmeasurable(Why::DetectorFailed) {
+                self.hear(&one, None, now, &mut raised);
+            }
+        }
+        self.said = said;
+        raised
+    }
+
+    fn hear(
+        &mut self,
+        said: &Said,
+        track: Option<Track>,
+        now: Moment,
+        raised: &mut Vec<(Defect, Option<Exhibit>)>,
+    ) {
+        let Some(config) = self.stream.detectors.get(said.detector) else {
+            return;
+        };
+        if track.is_some_and(|t| t.index >= MAX_TRACKS) {
+            return;
+        }
+        let name = config.descriptor.name;
+        if let Some(tap) = &self.tap {
+            tap(&Sample {
+                detector: name,
+                signal: said.signal,
+                track,
+                at: now,
+                reading: &said.reading,
+            });
+        }
+        if config
+            .descriptor
+            .signals
+            .first()
+            .is_some_and(|main| main.name == said.signal.name)
+        {
+            self.see(said, track);
+        }
+        let epoch = match self.mode {
+            Mode::Live => Epoch::Wall {
+                now_unix_ms: unix_ms(),
+            },
+            Mode::Offline => Epoch::Media,
+        };
+        let testimony = Testimony {
+            detector: said.detector,
+            signal: said.signal,
+            track,
+            reading: &said.reading,
+        };
+        let mut turns = std::mem::take(&mut self.turns);
+        self.judge.hear(testimony, now, epoch, &mut turns);
+        for turn in turns.drain(..) {
+            self.news = true;
+            if turn.change == Change::Raise {
+                raised.push((turn.defect.clone(), said.reading.exhibit.clone()));
+            }
+            self.outbox.send(turn);
+        }
+        self.turns = turns;
+        self.latest.insert(
+            (said.detector, said.signal.name, track),
+            Latest {
+                detector: name,
+                signal: said.signal,
+                track,
+                reading: said.reading.clone(),
+            },
+        );
+    }
+
+    /// Notes whether a main signal is measured, for coverage.
+    fn see(&mut self, said: &Said, track: Option<Track>) {
+        let sight = match said.reading.value {
+            Value::Measured(_) => Sight::Measured,
+            Value::Unmeasurable(Why::NotApplicable) => Sight::NotDue,
+            Value::Unmeasurable(_) => Sight::Missing,
+        };
+        for instance in self
+            .instances
+            .iter_mut()
+            .filter(|i| i.detector == said.detector && (i.track.is_none() || i.track == track))
+        {
+            instance.sight = sight;
+        }
+    }
+
+    fn keep_stills(
+        &mut self,
+        track: Track,
+        picture: Option<crate::ingest::PictureBuffer>,
+        raised: Vec<(Defect, Option<Exhibit>)>,
+        at: &Stamp,
+    ) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        if let Some(picture) = picture {
+            let readings = self
+                .latest
+                .values()
+                .filter(|l| l.track == Some(track))
+                .map(|l| &l.reading);
+            let hinted = readings.clone().any(is_run);
+            let suspicion = match (self.judge.troubled(track), hinted) {
+                (true, _) => Suspicion::Troubled,
+                (false, true) => Suspicion::Hinted,
+                (false, false) => Suspicion::None,
+            };
+            let exhibit = readings.filter_map(|r| r.exhibit.as_ref()).next();
+            keeper.picture(track, picture, suspicion, exhibit, at.arrival);
+        }
+        for (defect, exhibit) in raised {
+            if defect.severity >= Severity::Warning {
+                keeper.raised(defect, exhibit);
+            }
+        }
+    }
+
+    /// Whether a copy of the state is due after this batch. Also tells the mailbox of the end.
+    pub(super) fn publish_due(&mut self, taken: Taken, mailbox: &Mailbox) -> bool {
+        mailbox.set_ended(self.ended);
+        let last = taken.emptied && (self.mode == Mode::Offline || mailbox.is_closed());
+        std::mem::take(&mut self.news) || last
+    }
+
+    pub(super) fn board(&self) -> Board {
+        let (state, cause) = self.state();
+        let status = Status {
+            stream: Arc::clone(&self.stream),
+            state,
+            cause,
+            tracks: self
+                .tracks
+                .values()
+                .map(|t| TrackStatus {
+                    info: t.info.clone(),
+                    format: t.format.clone(),
+                    decoded: t.decoded,
+                    last: t.last,
+                })
+                .collect(),
+            latest: self.latest.values().cloned().collect(),
+            detectors: self
+                .stream
+                .detectors
+                .iter()
+                .zip(&self.tallies)
+                .map(|(config, tally)| DetectorStatus {
+                    detector: config.descriptor.name,
+                    busy_nanos: tally.busy_nanos,
+                    analysed: tally.analysed,
+                    shed: tally.shed,
+                    measured_secs: tally.measured_secs,
+                    due_secs: tally.due_secs,
+                    failed: tally.failed,
+                })
+                .collect(),
+            defects: self.judge.open().cloned().collect(),
+            dropped_pictures: 0,
+            queued: 0,
+            media_secs: self.media_secs,
+        };
+        Board {
+            status,
+            level: self.ladder.level(),
+            held: self.outbox.held(),
+            lost: self.outbox.lost(),
+        }
+    }
+
+    fn state(&self) -> (State, Option<Cause>) {
+        if self.ended {
+            return (State::Ended, None);
+        }
+        if let Some(cause) = self.overdue() {
+            return (State::Down, Some(cause));
+        }
+        if !self.all_deliver() {
+            return (State::Connecting, None);
+        }
+        if self.judge.open().any(|d| d.severity >= Severity::Warning) {
+            return (State::Degraded, None);
+        }
+        (State::Running, None)
+    }
+
+    /// What is overdue already, before it pages.
+    fn overdue(&self) -> Option<Cause> {
+        let overdue = |signal: &str| {
+            self.latest
+                .values()
+                .filter(|l| l.signal.name == signal)
+                .find(|l| matches!(l.reading.value, Value::Measured(v) if v > 0.0))
+        };
+        let input =
+            overdue("input_overdue_ratio").map(|l| l.reading.cause.unwrap_or(Cause::NoInput));
+        input.or_else(|| {
+            overdue("track_overdue_ratio").map(|l| {
+                l.reading.cause.unwrap_or(match l.track.map(|t| t.kind) {
+                    Some(Kind::Audio) => Cause::NoAudio,
+                    _ => Cause::NoVideo,
+                })
+            })
+        })
+    }
+
+    /// Whether every announced and every expected track delivers.
+    fn all_deliver(&self) -> bool {
+        let expect = self.stream.expect;
+        let enough = |kind: Kind, expected: Option<u8>| {
+            let delivering = self
+                .tracks
+                .values()
+                .filter(|t| t.delivering && t.info.track.kind == kind)
+                .count();
+            delivering >= usize::from(expected.unwrap_or(0))
+        };
+        self.tracks.values().any(|t| t.delivering)
+            && self
+                .tracks
+                .values()
+                .all(|t| t.delivering || t.info.problem.is_some())
+            && enough(Kind::Video, expect.video)
+            && enough(Kind::Audio, expect.audio)
+    }
+}
+
+/// A detector tells of a run that goes on: what it shows may be no good picture, even before a rule says so.
+fn is_run(reading: &Reading) -> bool {
+    reading.since.is_some() && matches!(reading.value, Value::Measured(v) if v > 0.0)
+}
+
+fn made_up(arrival: Arrival, content: Content) -> Item {
+    Item {
+        unit: OwnedUnit {
+            media: None,
+            arrival,
+            discontinuity: false,
+            track: None,
+            content,
+        },
+        dropped: 0,
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "worker_tests.rs"]
+mod tests;
