@@ -101,9 +101,14 @@ impl Muxer {
                 Vec::new()
             });
         }
-        let control = 0x20 * u8::from(field.is_some()) | 0x10 * u8::from(take > 0);
+        let control = (0x20 * u8::from(field.is_some())) | (0x10 * u8::from(take > 0));
         let [high, low] = pid.to_be_bytes();
-        let head = [0x47, high | 0x40 * u8::from(start), low, control | *counter];
+        let head = [
+            0x47,
+            high | (0x40 * u8::from(start)),
+            low,
+            control | *counter,
+        ];
         self.bytes.extend(head);
         if let Some(field) = field {
             self.bytes.push((field.len() + stuffing) as u8);
@@ -134,8 +139,8 @@ impl Muxer {
 
     /// A PCR alone in a packet.
     pub fn pcr(&mut self, pid: u16, ticks: u64, discontinuity: bool) {
-        let value = (ticks / 300) << 15 | 0x7E00 | ticks % 300;
-        let mut field = vec![0x10 | 0x80 * u8::from(discontinuity)];
+        let value = (ticks / 300) << 15 | 0x7E00 | (ticks % 300);
+        let mut field = vec![0x10 | (0x80 * u8::from(discontinuity))];
         field.extend(&value.to_be_bytes()[2..]);
         field.resize(183, 0xFF);
         self.packet(pid, false, Some(&field), &[]);

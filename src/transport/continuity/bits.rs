@@ -27,10 +27,21 @@ pub fn cut_start(bytes: &[u8]) -> &[u8] {
     bytes.get(bytes.len() - cut..).unwrap_or_default()
 }
 
+/// The lowest bit of each byte.
+const LOW: u64 = 0x0101_0101_0101_0101;
+
 /// Place behind the next start code.
 fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
+        // Eight bytes without a zero begin no start code; most of coded pictures is such.
+        while let Some(word) = bytes.get(at..).and_then(|b| b.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*word);
+            if word.wrapping_sub(LOW) & !word & (LOW << 7) != 0 {
+                break;
+            }
+            at += 8;
+        }
         let &[a, b, c] = bytes.get(at..)?.first_chunk::<3>()?;
         at += match (a, b, c) {
             (0, 0, 1) => return Some(at + 3),

@@ -231,7 +231,7 @@ impl H264 {
         let redundant = pps.redundant_present && b.ue_to(127)? > 0;
         let class = slice_type % 5;
         let resets = match reference && kind != 5 {
-            true => resets(&mut b, sps, pps, class, field.is_some()),
+            true => resets(&mut b, sps, pps, class),
             false => Some(false),
         };
         Some(Slice {
@@ -392,7 +392,7 @@ impl H264 {
 }
 
 /// Reads a slice header on to its reference marking: whether operation 5 is there.
-fn resets(b: &mut Bits<'_>, sps: &Sps, pps: &Pps, class: u32, field: bool) -> Option<bool> {
+fn resets(b: &mut Bits<'_>, sps: &Sps, pps: &Pps, class: u32) -> Option<bool> {
     // 0 P, 1 B, 2 I, 3 SP, 4 SI.
     let lists = match class {
         0 | 3 => 1,
@@ -400,10 +400,6 @@ fn resets(b: &mut Bits<'_>, sps: &Sps, pps: &Pps, class: u32, field: bool) -> Op
         _ => 0,
     };
     let mut refs = pps.refs;
-    if field {
-        // Defaults count frames' worth of entries as given; only the range differs.
-        refs = refs.map(|r| r.min(31));
-    }
     if class == 1 {
         b.flag()?;
     }

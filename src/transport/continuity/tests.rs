@@ -519,12 +519,8 @@ fn mpeg2_every_lost_picture_is_told() {
 #[test]
 fn mpeg2_missing_rows_are_counted() {
     let mut units = mpeg2_stream(2);
-    units[9] = mpeg2_picture(5, 2, &[1, 4]);
-    let whole = mpeg2_stream(2)[10].clone();
-    assert_ne!(units[9], whole);
-    let number = 10;
-    units[number] = mpeg2_picture(5, 2, &[1, 4]);
-    units[9] = mpeg2_stream(2)[9].clone();
+    // The P picture of the second group.
+    units[10] = mpeg2_picture(5, 2, &[1, 4]);
     assert_eq!(evidence(&run(Codec::Mpeg2, &units)), [(BrokenSlice, 2)]);
 }
 
