@@ -82,7 +82,7 @@ pub static DETECTOR: Descriptor = Descriptor {
 };
 
 /// Standard deviation of the dark tiles' means beyond which there is a scene in the dark.
-const SHAPE_CODES: f64 = 3.0;
+const SHAPE_CODES: f64 = 1.5;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
 const HOLE_SECS: f64 = 1.0;
 

@@ -58,9 +58,9 @@ static OPTIONS: [OptionSpec; 3] = [
     },
     OptionSpec {
         name: "lone_seam_codes",
-        default: 14.0,
+        default: 10.0,
         range: (4.0, 100.0),
-        help: "The same without any evidence.",
+        help: "The same on two sides of a block, without any evidence.",
     },
     OptionSpec {
         name: "lone_area_ratio",
@@ -345,14 +345,14 @@ impl BlockDamage {
             return;
         }
         let hits: Vec<bool> = (0..self.tiles.len())
-            .map(|i| view.newborn_seam(i, self.lone_seam_codes) || view.newly_flat(i))
+            .map(|i| view.newborn_corner(i, self.lone_seam_codes) || view.newly_flat(i))
             .collect();
         let twins = (0..self.tiles.len())
             .filter(|&i| view.newborn_twin(i, self.lone_seam_codes))
             .count();
-        // A dense field: borders of graphics are thin lines.
+        // A dense field of blocks: borders of graphics are thin lines.
         let dense: Vec<usize> = (0..hits.len())
-            .filter(|&i| hits[i] && view.neighbours(i).filter(|&n| hits[n]).count() >= 5)
+            .filter(|&i| hits[i] && view.neighbours(i).filter(|&n| hits[n]).count() >= 3)
             .collect();
         let partial = 2 * hits.iter().filter(|h| **h).count() < hits.len();
         if dense.len() as f64 >= least && dense.len() > 8 * twins && partial {
@@ -465,6 +465,13 @@ impl<'a> View<'a> {
         let (now, before) = self.grids();
         let old = before.map_or(0.0, |b| b.seams()[i]);
         now.seams()[i] - old >= codes && now.twins()[i] < 0.5 * codes
+    }
+
+    /// The same on two sides of the block.
+    fn newborn_corner(&self, i: usize, codes: f32) -> bool {
+        let (now, before) = self.grids();
+        let old = before.map_or(0.0, |b| b.corners()[i]);
+        self.newborn_seam(i, codes) && now.corners()[i] - old >= codes
     }
 
     fn newborn_twin(&self, i: usize, codes: f32) -> bool {
