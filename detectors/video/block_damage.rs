@@ -547,6 +547,8 @@ impl Detector for BlockDamage {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::base::EvidenceKind;
     use crate::testkit::{Bench, Frame, Noise, Step, pictures};
@@ -557,13 +559,17 @@ mod tests {
         Frame::scene(SIZE.0, SIZE.1, 1.0 * i as f64, 0.0)
     }
 
+    static OTHERS: LazyLock<Vec<Frame>> = LazyLock::new(|| {
+        let shifted = |n: usize| Frame::scene(SIZE.0, SIZE.1, 90.0 * n as f64, 50.0);
+        (1..8).map(shifted).collect()
+    });
+
     /// A band of blocks from elsewhere in the scene, each its own way off.
     fn torn(i: usize) -> Frame {
         let mut frame = scene(i);
         for block in 0..60 {
             let (x, y) = (16 * (5 + block % 20), 16 * (9 + block / 20));
-            let other = Frame::scene(SIZE.0, SIZE.1, 90.0 * (block % 7 + 1) as f64, 50.0);
-            frame.paste(&other, x, y, 16, 16);
+            frame.paste(&OTHERS[block % 7], x, y, 16, 16);
         }
         frame
     }
