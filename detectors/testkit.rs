@@ -31,8 +31,11 @@ impl Noise {
 
     /// Roughly normal around 0 with the given deviation.
     pub fn normal(&mut self, deviation: f64) -> f64 {
-        let sum: f64 = (0..4)
-            .map(|_| f64::from(self.bits()) / f64::from(u32::MAX))
+        let sum: f64 = self
+            .bits()
+            .to_le_bytes()
+            .iter()
+            .map(|b| f64::from(*b) / 255.0)
             .sum();
         (sum - 2.0) * 3f64.sqrt() * deviation
     }

@@ -17,6 +17,7 @@ const OFF: usize = 3;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
     seams: Vec<f32>,
+    corners: Vec<f32>,
     twins: Vec<f32>,
     columns: usize,
 }
@@ -29,6 +30,7 @@ impl Grid {
         let rows = height.div_ceil(TILE);
         let mut grid = Self {
             seams: Vec::with_capacity(columns * rows),
+            corners: Vec::with_capacity(columns * rows),
             twins: Vec::with_capacity(columns * rows),
             columns,
         };
@@ -47,7 +49,9 @@ impl Grid {
                 let wide = (width - left).min(TILE) as f32;
                 let seam = |x: usize| beyond(&across, x) / tall as f32;
                 let (on, off) = down.of_tile(left);
-                grid.seams.push(seam(left).max(on / wide).max(0.0));
+                let (vertical, horizontal) = (seam(left), on / wide);
+                grid.seams.push(vertical.max(horizontal).max(0.0));
+                grid.corners.push(vertical.min(horizontal).max(0.0));
                 grid.twins.push(seam(left + OFF).max(off / wide).max(0.0));
             }
         }
@@ -62,6 +66,11 @@ impl Grid {
     /// Seam strength of every block, row by row.
     pub fn seams(&self) -> &[f32] {
         &self.seams
+    }
+
+    /// The weaker of the two steps of every block: what stands out on both sides is a block, not a line.
+    pub fn corners(&self) -> &[f32] {
+        &self.corners
     }
 
     /// The same measure 6 pixels right of and below each block's edges, where no coding grid lies.
@@ -192,5 +201,8 @@ mod tests {
         let grid = Grid::of(&half(&bytes, 64, 64));
         assert_eq!(grid.seams()[4 + 2], 40.0);
         assert!(grid.twins().iter().all(|&t| t == 0.0));
+        // Only the block itself has a step on both sides; its right and lower neighbours are entered by one.
+        let cornered: Vec<usize> = (0..16).filter(|&i| grid.corners()[i] > 0.0).collect();
+        assert_eq!(cornered, [4 + 2]);
     }
 }

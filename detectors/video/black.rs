@@ -5,6 +5,9 @@
 //! judged, so one noisy pixel does not hide black, and thin white credits (many tiles) prevent it, while a small
 //! logo (about 2 % of the picture) does not. Night scenes keep lit windows and skies in more tiles than that.
 //!
+//! A dark scene has shape: when the tiles differ by more than [`SHAPE_CODES`] from each other it is no black picture,
+//! however dark.
+//!
 //! The limit follows the signalled range: black is code 16 of 8 bit in limited range and 0 in full range. Fades pass
 //! through black for less than the rule's two seconds.
 //!
@@ -17,6 +20,7 @@ use crate::base::{
     Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
     Sink, Stamp, Unit, Why,
 };
+use crate::kernel::tiles::Tiles;
 
 static SIGNALS: [Signal; 2] = [
     Signal {
@@ -77,6 +81,8 @@ pub static DETECTOR: Descriptor = Descriptor {
     build: |options| Box::new(Black::new(options)),
 };
 
+/// Standard deviation of the dark tiles' means beyond which there is a scene in the dark.
+const SHAPE_CODES: f64 = 1.5;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
 const HOLE_SECS: f64 = 1.0;
 
@@ -123,7 +129,7 @@ impl Black {
             self.since = None;
         }
         self.before = Some(now);
-        if share < self.ratio {
+        if share < self.ratio || shape(tiles, limit as u8) > SHAPE_CODES {
             self.since = None;
             out.put(BLACK_SECS, Reading::measured(0.0));
         } else {
@@ -132,6 +138,18 @@ impl Black {
             out.put(BLACK_SECS, Reading::measured(secs).since(Some(since)));
         }
     }
+}
+
+/// Standard deviation of the means of the tiles that are dark, in codes.
+fn shape(tiles: &Tiles, limit: u8) -> f64 {
+    let dark = || {
+        (tiles.all().iter())
+            .filter(|t| t.max <= limit)
+            .map(|t| f64::from(t.mean))
+    };
+    let count = dark().count().max(1) as f64;
+    let mean = dark().sum::<f64>() / count;
+    (dark().map(|m| (m - mean) * (m - mean)).sum::<f64>() / count).sqrt()
 }
 
 impl Detector for Black {
@@ -145,5 +163,67 @@ impl Detector for Black {
 
     fn reset(&mut self, _cause: Reset) {
         self.restart();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::testkit::{Bench, Frame, Noise, pictures};
+
+    fn longest(make: impl Fn(usize) -> Frame) -> f64 {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 75, make)).peak("black_secs")
+    }
+
+    #[test]
+    fn black_runs_from_its_first_picture() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 25, |i| Frame::scene(320, 192, i as f64, 0.0)));
+        assert_eq!(bench.value("black_secs"), 0.0);
+        bench.run(&pictures(1_000, 76, |_| Frame::flat(320, 192, 16)));
+        assert_eq!(bench.value("black_secs"), 3.0);
+        let since = bench.newest("black_secs").unwrap().since;
+        assert_eq!(since, Some(MediaTime::from_millis(1_000)));
+        bench.run(&pictures(4_040, 1, |i| {
+            Frame::scene(320, 192, i as f64, 0.0)
+        }));
+        assert_eq!(bench.value("black_secs"), 0.0);
+    }
+
+    #[test]
+    fn noise_and_a_small_logo_leave_it_black() {
+        assert!(longest(|i| Frame::flat(320, 192, 18).grain(&mut Noise::new(i as u64), 3.0)) > 2.9);
+        assert!(
+            longest(|_| {
+                let mut frame = Frame::flat(320, 192, 16);
+                frame.fill(272, 16, 32, 32, 200);
+                frame
+            }) > 2.9
+        );
+    }
+
+    #[test]
+    fn credits_and_night_scenes_are_not_black() {
+        assert_eq!(
+            longest(|_| {
+                let mut frame = Frame::flat(320, 192, 16);
+                for line in 0..4 {
+                    frame.fill(90, 30 + 36 * line, 140, 3, 180);
+                }
+                frame
+            }),
+            0.0
+        );
+        assert_eq!(
+            longest(|i| {
+                let mut frame = Frame::scene(320, 192, i as f64, 0.0);
+                frame.samples.iter_mut().for_each(|v| *v = 16 + *v / 14);
+                frame
+            }),
+            0.0
+        );
     }
 }

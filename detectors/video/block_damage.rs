@@ -58,9 +58,9 @@ static OPTIONS: [OptionSpec; 3] = [
     },
     OptionSpec {
         name: "lone_seam_codes",
-        default: 14.0,
+        default: 10.0,
         range: (4.0, 100.0),
-        help: "The same without any evidence.",
+        help: "The same on two sides of a block, without any evidence.",
     },
     OptionSpec {
         name: "lone_area_ratio",
@@ -129,6 +129,8 @@ const LONGEST_SECS: f64 = 12.0;
 const KEPT: usize = 64;
 /// How long a hit tile counts.
 const HIT_SECS: f64 = 0.5;
+/// How long after evidence a burst of change is its doing; later ones are motion.
+const BIRTH_SECS: f64 = 0.3;
 /// Share of tiles that changes at a cut, and by how much each (codes).
 const CUT_RATIO: f64 = 0.5;
 const CUT_CODES: f32 = 10.0;
@@ -296,10 +298,12 @@ impl BlockDamage {
         if self.cut == Some(now) {
             return;
         }
+        let newborn =
+            (self.evidence.iter()).any(|e| (0.0..=BIRTH_SECS).contains(&now.secs_after(e.0)));
         for i in 0..self.tiles.len() {
             let Memory { usual, last, .. } = self.tiles[i];
             let change = view.change(i);
-            let burst = change > 8.0 + 3.0 * usual;
+            let burst = newborn && change > 8.0 + 3.0 * usual;
             let stale = change < 0.3 && last > 4.0 && view.texture(i) > 4.0 && {
                 let neighbours = view.neighbours(i);
                 neighbours.clone().count() >= 5
@@ -341,14 +345,14 @@ impl BlockDamage {
             return;
         }
         let hits: Vec<bool> = (0..self.tiles.len())
-            .map(|i| view.newborn_seam(i, self.lone_seam_codes) || view.newly_flat(i))
+            .map(|i| view.newborn_corner(i, self.lone_seam_codes) || view.newly_flat(i))
             .collect();
         let twins = (0..self.tiles.len())
             .filter(|&i| view.newborn_twin(i, self.lone_seam_codes))
             .count();
-        // A dense field: borders of graphics are thin lines.
+        // A dense field of blocks: borders of graphics are thin lines.
         let dense: Vec<usize> = (0..hits.len())
-            .filter(|&i| hits[i] && view.neighbours(i).filter(|&n| hits[n]).count() >= 5)
+            .filter(|&i| hits[i] && view.neighbours(i).filter(|&n| hits[n]).count() >= 3)
             .collect();
         let partial = 2 * hits.iter().filter(|h| **h).count() < hits.len();
         if dense.len() as f64 >= least && dense.len() > 8 * twins && partial {
@@ -463,6 +467,13 @@ impl<'a> View<'a> {
         now.seams()[i] - old >= codes && now.twins()[i] < 0.5 * codes
     }
 
+    /// The same on two sides of the block.
+    fn newborn_corner(&self, i: usize, codes: f32) -> bool {
+        let (now, before) = self.grids();
+        let old = before.map_or(0.0, |b| b.corners()[i]);
+        self.newborn_seam(i, codes) && now.corners()[i] - old >= codes
+    }
+
     fn newborn_twin(&self, i: usize, codes: f32) -> bool {
         let (now, before) = self.grids();
         let old = before.map_or(0.0, |b| b.twins()[i]);
@@ -529,5 +540,154 @@ impl Detector for BlockDamage {
 
     fn reset(&mut self, _cause: Reset) {
         self.restart();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::base::EvidenceKind;
+    use crate::testkit::{Bench, Frame, Noise, Step, pictures};
+
+    const SIZE: (usize, usize) = (640, 384);
+
+    fn scene(i: usize) -> Frame {
+        Frame::scene(SIZE.0, SIZE.1, 1.0 * i as f64, 0.0)
+    }
+
+    static OTHERS: LazyLock<Vec<Frame>> = LazyLock::new(|| {
+        let shifted = |n: usize| Frame::scene(SIZE.0, SIZE.1, 90.0 * n as f64, 50.0);
+        (1..8).map(shifted).collect()
+    });
+
+    /// A band of blocks from elsewhere in the scene, each its own way off.
+    fn torn(i: usize) -> Frame {
+        let mut frame = scene(i);
+        for block in 0..60 {
+            let (x, y) = (16 * (5 + block % 20), 16 * (9 + block / 20));
+            frame.paste(&OTHERS[block % 7], x, y, 16, 16);
+        }
+        frame
+    }
+
+    fn evidence(millis: i64, kind: EvidenceKind) -> Step {
+        let from = Some(MediaTime::from_millis(millis));
+        let evidence = Evidence {
+            kind,
+            from,
+            count: 3,
+        };
+        Step::fact(millis, Some(Track::video(0)), Fact::Evidence(evidence))
+    }
+
+    fn clean(millis: i64) -> Step {
+        let fact = Fact::RandomAccess(MediaTime::from_millis(millis));
+        Step::fact(millis, Some(Track::video(0)), fact)
+    }
+
+    #[test]
+    fn damage_with_evidence_is_measured_until_the_next_clean_point() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 25, scene));
+        assert_eq!(bench.peak("damage_ratio"), 0.0);
+        bench.step(&evidence(1_000, EvidenceKind::ContinuityError));
+        bench.run(&pictures(1_000, 10, |i| torn(25 + i)));
+        let reading = bench.newest("damage_ratio").unwrap().clone();
+        assert_eq!(reading.cause, Some(Cause::TransportLoss));
+        assert_eq!(reading.since, Some(MediaTime::from_millis(1_000)));
+        // 60 of 960 blocks.
+        let peak = bench.peak("damage_ratio");
+        assert!((0.03..0.12).contains(&peak), "{peak}");
+        assert!(matches!(
+            reading.exhibit,
+            Some(Exhibit::TileMap { columns: 40, .. })
+        ));
+        bench.step(&clean(1_400));
+        bench.run(&pictures(1_400, 25, |i| scene(35 + i)));
+        assert_eq!(bench.value("damage_ratio"), 0.0);
+        assert_eq!(bench.value("damaged_secs"), 0.0);
+    }
+
+    #[test]
+    fn evidence_may_come_before_its_pictures_and_leaves_a_trace() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.step(&evidence(400, EvidenceKind::Concealment));
+        bench.step(&clean(800));
+        bench.run(&pictures(0, 10, |_| scene(0)));
+        assert_eq!(bench.peak("damage_ratio"), 0.0);
+        bench.run(&pictures(400, 10, |_| scene(0)));
+        assert_eq!(bench.value("damage_ratio"), TRACE_RATIO);
+        let cause = bench.newest("damage_ratio").unwrap().cause;
+        assert_eq!(cause, Some(Cause::BitstreamDamage));
+        bench.run(&pictures(800, 1, |_| scene(0)));
+        assert_eq!(bench.value("damage_ratio"), 0.0);
+    }
+
+    #[test]
+    fn a_window_without_clean_points_decays() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.step(&evidence(0, EvidenceKind::BrokenSlice));
+        bench.run(&pictures(0, 75, |_| scene(0)));
+        let traces = bench.emitted.iter();
+        let traces = traces.filter(|e| e.reading.value == Reading::measured(TRACE_RATIO).value);
+        assert_eq!(traces.count(), 50);
+    }
+
+    #[test]
+    fn evidence_on_sound_is_not_about_pictures() {
+        let mut bench = Bench::new(&DETECTOR);
+        let mut sound = evidence(0, EvidenceKind::ContinuityError);
+        sound.track = Some(Track::audio(0));
+        bench.step(&sound);
+        bench.run(&pictures(0, 25, scene));
+        assert_eq!(bench.peak("damage_ratio"), 0.0);
+    }
+
+    #[test]
+    fn lone_damage_needs_a_dense_field_that_stands() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 50, scene));
+        bench.run(&pictures(2_000, 2, |i| torn(50 + i)));
+        assert_eq!(bench.peak("damage_ratio"), 0.0);
+        bench.run(&pictures(2_080, 4, |i| torn(52 + i)));
+        assert!(bench.value("damage_ratio") >= 0.01);
+        let cause = bench.newest("damage_ratio").unwrap().cause;
+        assert_eq!(cause, Some(Cause::PictureDamage));
+    }
+
+    #[test]
+    fn cuts_strobes_graphics_and_drops_are_not_damage() {
+        let cut = |i: usize| scene(i + i / 25 * 700);
+        let strobe = |i: usize| match i % 3 {
+            0 => Frame::flat(SIZE.0, SIZE.1, 230),
+            _ => scene(i),
+        };
+        let graphics = |i: usize| {
+            let mut frame = scene(i);
+            if i >= 40 {
+                frame.fill(32, 288, 576, 64, 40);
+                frame.fill(48, 304, 300, 16, 220);
+            }
+            frame
+        };
+        let noise = |i: usize| scene(i).grain(&mut Noise::new(i as u64), 6.0);
+        let checks: [&dyn Fn(usize) -> Frame; 4] = [&cut, &strobe, &graphics, &noise];
+        for (n, make) in checks.into_iter().enumerate() {
+            let mut bench = Bench::new(&DETECTOR);
+            bench.run(&pictures(0, 100, make));
+            assert_eq!(bench.peak("damage_ratio"), 0.0, "case {n}");
+        }
+        let mut dropped = pictures(0, 50, |i| scene(40 * i));
+        dropped
+            .iter_mut()
+            .for_each(|s| s.at.gap = Gap::WeDropped(39));
+        assert_eq!(
+            Bench::new(&DETECTOR).run(&dropped).peak("damage_ratio"),
+            0.0
+        );
     }
 }

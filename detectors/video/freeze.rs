@@ -504,3 +504,102 @@ impl Detector for Freeze {
         self.restart();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::testkit::{Bench, Frame, Noise, Step, pictures};
+
+    const SIZE: (usize, usize) = (640, 384);
+
+    fn moving(i: usize) -> Frame {
+        Frame::scene(SIZE.0, SIZE.1, 3.0 * i as f64, 1.0 * i as f64)
+    }
+
+    /// The scene with which the moving part ends, as a codec redraws it: coarse keyframes twice a second, then finer.
+    fn redrawn(i: usize) -> Frame {
+        let phase = (i / 12 % 3) as u8;
+        moving(50).coarse(if i.is_multiple_of(12) { 5 } else { 3 }, phase)
+    }
+
+    fn longest(steps: &[Step]) -> f64 {
+        Bench::new(&DETECTOR).run(steps).peak("still_secs")
+    }
+
+    #[test]
+    fn a_redrawn_freeze_is_one_run_dated_back() {
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 50, moving));
+        assert!(bench.peak("still_secs") < 0.5);
+        bench.run(&pictures(2_000, 100, redrawn));
+        assert!((bench.value("still_secs") - 3.96).abs() < 0.1);
+        let since = bench.newest("still_secs").unwrap().since.unwrap();
+        assert!(since.secs_after(MediaTime::from_millis(2_000)).abs() <= 0.04);
+        bench.run(&pictures(6_000, 25, |i| moving(60 + i)));
+        assert!(bench.value("still_secs") < 0.5);
+    }
+
+    #[test]
+    fn a_running_clock_does_not_hide_it() {
+        let clock = |i: usize| {
+            let mut frame = redrawn(i);
+            frame.fill(520, 16, 80, 24, 16);
+            frame.fill(524 + 7 * (i % 10), 20, 6, 16, 235);
+            frame
+        };
+        let mut steps = pictures(0, 50, moving);
+        steps.extend(pictures(2_000, 100, clock));
+        assert!(longest(&steps) > 3.5);
+    }
+
+    #[test]
+    fn grain_on_a_static_shot_is_alive() {
+        let shot = |i: usize| moving(0).grain(&mut Noise::new(i as u64), 3.0);
+        assert!(longest(&pictures(0, 100, shot)) < 1.0);
+        // The same grain frozen with the picture is not.
+        let frozen = |_| moving(0).grain(&mut Noise::new(1), 3.0);
+        assert!(longest(&pictures(0, 100, frozen)) > 3.5);
+    }
+
+    #[test]
+    fn grain_added_after_motion_died_at_once_does_not_hide_it() {
+        let grain = |frame: Frame, i: usize| frame.grain(&mut Noise::new(i as u64), 3.0);
+        let mut steps = pictures(0, 50, |i| grain(moving(i), i));
+        steps.extend(pictures(2_000, 100, |i| grain(moving(49), 100 + i)));
+        assert!(longest(&steps) > 3.5);
+    }
+
+    #[test]
+    fn slow_zooms_and_small_players_are_alive() {
+        let pan = |i: usize| Frame::scene(SIZE.0, SIZE.1, 0.08 * i as f64, 0.0);
+        assert!(longest(&pictures(0, 150, pan)) < 1.5);
+        let players = |i: usize| {
+            let mut frame = moving(0);
+            for p in 0..6 {
+                frame.fill(120 + 60 * p + i % 40, 150 + 13 * p, 8, 16, 230);
+            }
+            frame
+        };
+        assert!(longest(&pictures(0, 150, players)) < 1.0);
+    }
+
+    #[test]
+    fn black_and_missing_pictures_are_left_to_others() {
+        let black = |_| Frame::flat(SIZE.0, SIZE.1, 16);
+        assert_eq!(longest(&pictures(0, 100, black)), 0.0);
+        let mut steps = pictures(0, 10, |_| moving(0));
+        steps.extend(pictures(8_000, 10, |_| moving(0)));
+        assert!(longest(&steps) < 0.5);
+    }
+
+    #[test]
+    fn our_own_drops_make_no_freeze() {
+        let mut steps = pictures(0, 100, moving);
+        for step in steps.iter_mut().step_by(5) {
+            step.at.gap = Gap::WeDropped(4);
+        }
+        assert!(longest(&steps) < 0.5);
+    }
+}
