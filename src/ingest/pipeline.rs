@@ -461,11 +461,17 @@ impl Pipeline {
         let this = Self::empty(hub)?;
         let source = make("srtsrc")?;
         let listener = place.srt.mode == config::SrtMode::Listener;
-        source.set_property("uri", format!("srt://{}", place.address));
+        if listener {
+            // Without a host, or the element takes the address for a peer's.
+            let uri = format!("srt://:{}?mode=listener", place.address.port());
+            source.set_property("uri", uri);
+            source.set_property("localaddress", place.address.ip().to_string());
+        } else {
+            source.set_property("uri", format!("srt://{}?mode=caller", place.address));
+        }
         let latency = i32::try_from(place.srt.latency.as_millis()).unwrap_or(i32::MAX);
         source.set_property("latency", latency);
         for (property, value) in [
-            ("mode", if listener { "listener" } else { "caller" }),
             // Reconnecting, with a limit and a cause, is the supervisor's.
             ("auto-reconnect", "false"),
             ("keep-listening", "false"),

@@ -340,3 +340,22 @@ pub fn tone(n: u32) -> String {
 
 pub const X264: &str =
     "x264enc key-int-max=25 bframes=2 threads=1 speed-preset=ultrafast b-pyramid=false";
+
+/// A pipeline that sends until it is dropped.
+pub struct Sender(gst::Element);
+
+impl Sender {
+    pub fn start(description: &str) -> Self {
+        gst::init().unwrap();
+        let pipeline =
+            gst::parse::launch(description).unwrap_or_else(|e| panic!("{description}: {e}"));
+        pipeline.set_state(gst::State::Playing).unwrap();
+        Self(pipeline)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
