@@ -9,7 +9,9 @@ use clap::Parser;
 use glasswatch::app::analyze::{Extras, analyze};
 use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
 use glasswatch::app::{App, Settings, StartError, probe};
-use glasswatch::cli::{AnalyzeArgs, Cli, Command, DemoArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs};
+use glasswatch::cli::{
+    AnalyzeArgs, Cli, Command, DemoArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs,
+};
 use glasswatch::config::{self, LoadError};
 use glasswatch::demo::run::{self as demo, DemoSettings};
 use glasswatch::lane::pool::Pool;
@@ -70,7 +72,11 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
             if args.print_effective {
                 print!("{}", config::print_effective(&config));
             } else {
-                println!("{}: fine, {} streams", args.config.display(), config.streams.len());
+                println!(
+                    "{}: fine, {} streams",
+                    args.config.display(),
+                    config.streams.len()
+                );
             }
             Ok(0)
         }
@@ -117,7 +123,9 @@ async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let settings = Settings {
         path: Some(args.config),
         groups: args.groups,
-        events: args.events.map(|to| EventsTo::parse(&to.display().to_string())),
+        events: args
+            .events
+            .map(|to| EventsTo::parse(&to.display().to_string())),
         listen: args.listen,
     };
     let app = App::start(config, settings, None).await?;
@@ -163,7 +171,9 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
             Some(path) => config::load(path)?,
             None => anyhow::bail!("--groups needs --config, which names the groups"),
         };
-        let wanted = config.detectors_of(&args.groups).map_err(StartError::Groups)?;
+        let wanted = config
+            .detectors_of(&args.groups)
+            .map_err(StartError::Groups)?;
         stream = Arc::new(stream.only(&wanted));
     }
     let pool = Pool::new(args.jobs.map_or(0, usize::from))?;
@@ -171,7 +181,9 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
         signals: args.signals.as_deref(),
         progress: std::io::stderr().is_terminal(),
     };
-    let analysis = analyze(stream, &pool, extras).await.context("cannot write the signals")?;
+    let analysis = analyze(stream, &pool, extras)
+        .await
+        .context("cannot write the signals")?;
     let cause = analysis.end.cause.map(|c| c.as_str());
     let cpu_secs = Process::read().cpu_secs.unwrap_or_default();
     let summary = SummaryLine::of(&analysis.status, analysis.defects.len(), cpu_secs, cause);
@@ -204,7 +216,11 @@ async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
         // Several checks may run side by side.
         listen.set_port(0);
     }
-    let settings = DemoSettings { check: args.check, seed: args.seed, listen };
+    let settings = DemoSettings {
+        check: args.check,
+        seed: args.seed,
+        listen,
+    };
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         tokio::select! {

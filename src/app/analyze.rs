@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Defect, Transition};
 use crate::config;
+use crate::ingest;
 use crate::ingest::source::{SourceContext, SourceEnd};
 use crate::ingest::stats::Stats;
-use crate::ingest;
 use crate::lane::pool::Pool;
 use crate::lane::{Lane, Mode, Outlet, Sample, Status};
 
@@ -92,10 +92,26 @@ pub async fn analyze(
     if let Some(csv) = &csv {
         csv.finish()?;
     }
-    let mut defects: Vec<Defect> =
-        collected.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-    defects.sort_by_key(|d| (d.start.media.unwrap_or_default(), d.detector, d.rule, d.track));
-    Ok(Analysis { defects, status: lane.status(), end })
+    let mut defects: Vec<Defect> = collected
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .values()
+        .cloned()
+        .collect();
+    defects.sort_by_key(|d| {
+        (
+            d.start.media.unwrap_or_default(),
+            d.detector,
+            d.rule,
+            d.track,
+        )
+    });
+    Ok(Analysis {
+        defects,
+        status: lane.status(),
+        end,
+    })
 }
 
 /// A bar that shows how much media has been seen; the length of a stream is not always known beforehand.
@@ -129,29 +145,50 @@ impl Csv {
     fn create(path: &Path) -> io::Result<Self> {
         let mut out = io::BufWriter::new(std::fs::File::create(path)?);
         writeln!(out, "media_secs,track,detector,signal,value,unmeasurable")?;
-        Ok(Self { out: Mutex::new(out), failed: Mutex::default() })
+        Ok(Self {
+            out: Mutex::new(out),
+            failed: Mutex::default(),
+        })
     }
 
     fn write(&self, sample: &Sample<'_>) {
-        let at = sample.at.media.map(MediaTime::secs).map_or(String::new(), |s| format!("{s:.3}"));
+        let at = sample
+            .at
+            .media
+            .map(MediaTime::secs)
+            .map_or(String::new(), |s| format!("{s:.3}"));
         let track = sample.track.map_or(String::new(), |t| t.to_string());
         let (value, why) = match sample.reading.value {
             Value::Measured(value) => (value.to_string(), ""),
             Value::Unmeasurable(why) => (String::new(), why.as_str()),
         };
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let written =
-            writeln!(out, "{at},{track},{},{},{value},{why}", sample.detector, sample.signal.name);
+        let written = writeln!(
+            out,
+            "{at},{track},{},{},{value},{why}",
+            sample.detector, sample.signal.name
+        );
         if let Err(problem) = written {
             // Told once, at the end: a tap cannot fail.
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(problem);
         }
     }
 
     fn finish(&self) -> io::Result<()> {
-        if let Some(problem) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(problem) = self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Err(problem);
         }
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        self.out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush()
     }
 }

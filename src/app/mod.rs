@@ -146,18 +146,26 @@ impl App {
     ) -> Result<Self, StartError> {
         let config = settings.apply(config)?;
         let epoch = Epoch::now();
-        let stills = Stills::open(&config.instance.data_dir, config.instance.evidence_quota_bytes);
+        let stills = Stills::open(
+            &config.instance.data_dir,
+            config.instance.evidence_quota_bytes,
+        );
         let notifier = Notifier::start(notify::Settings {
             instance: config.instance.name.clone(),
             epoch,
             receivers: config.receivers.clone(),
             events: settings.events.clone(),
-            evidence: Some(Arc::new(|defect| vec![relative_dir(defect).display().to_string()])),
+            evidence: Some(Arc::new(|defect| {
+                vec![relative_dir(defect).display().to_string()]
+            })),
             addresses: Arc::new(|ip| policy::address_allowed(ip, false)),
         })?;
         let outlet = match observer {
             None => notifier.outlet(),
-            Some(observer) => Arc::new(Observed { observer, on: notifier.outlet() }),
+            Some(observer) => Arc::new(Observed {
+                observer,
+                on: notifier.outlet(),
+            }),
         };
         let shared = Arc::new(Shared {
             settings,
@@ -173,7 +181,8 @@ impl App {
             reload_at_nanos: AtomicU64::new(clock::now().nanos()),
         });
         let config = shared.config.load_full();
-        let server = http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
+        let server =
+            http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
         if let Some(server) = &server {
             info!(address = %server.address(), "serving metrics and the API");
         }
@@ -182,7 +191,11 @@ impl App {
         }
         info!(streams = config.streams.len(), "watching");
         let ticks = tokio::spawn(tick(Arc::clone(&shared)));
-        Ok(Self { shared, server: Mutex::new(server), ticks })
+        Ok(Self {
+            shared,
+            server: Mutex::new(server),
+            ticks,
+        })
     }
 
     /// Where the API listens.
@@ -193,13 +206,19 @@ impl App {
 
     /// State of every stream.
     pub fn statuses(&self) -> Vec<Status> {
-        self.shared.watched().values().map(|w| w.lane.status()).collect()
+        self.shared
+            .watched()
+            .values()
+            .map(|w| w.lane.status())
+            .collect()
     }
 
     /// Reads the configuration file again; only streams that changed restart. A file with mistakes changes
     /// nothing but a metric.
     pub async fn reload(&self) {
-        let Some(path) = self.shared.settings.path.clone() else { return };
+        let Some(path) = self.shared.settings.path.clone() else {
+            return;
+        };
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let config = match loaded {
             Ok(Ok(config)) => self.shared.settings.apply(config),
@@ -223,13 +242,19 @@ impl App {
         self.shared.draining.store(true, Ordering::Relaxed);
         self.ticks.abort();
         let watched = std::mem::take(&mut *self.shared.watched());
-        let stops = watched.into_values().map(|watch| watch.stop(left().min(STOP)));
+        let stops = watched
+            .into_values()
+            .map(|watch| watch.stop(left().min(STOP)));
         futures_util::future::join_all(stops).await;
         let undone = self.shared.notifier.close(left()).await;
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
         }
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let server = self
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(server) = server {
             server.stop(left().min(STOP)).await;
         }
@@ -260,8 +285,13 @@ impl Shared {
 
     fn watch(&self, stream: &Arc<config::Stream>) {
         let stills = self.stills.clone().filter(|_| stream.evidence);
-        let lane =
-            Lane::open(&self.pool, Arc::clone(stream), Mode::Live, Arc::clone(&self.outlet), stills);
+        let lane = Lane::open(
+            &self.pool,
+            Arc::clone(stream),
+            Mode::Live,
+            Arc::clone(&self.outlet),
+            stills,
+        );
         let stats = Arc::new(Stats::default());
         let running = ingest::spawn(SourceContext {
             stream: Arc::clone(stream),
@@ -269,20 +299,39 @@ impl Shared {
             stats: Arc::clone(&stats),
             cancel: CancellationToken::new(),
         });
-        self.watched().insert(Arc::clone(&stream.id), Watch { lane, stats, running });
+        self.watched().insert(
+            Arc::clone(&stream.id),
+            Watch {
+                lane,
+                stats,
+                running,
+            },
+        );
     }
 
     /// Stops a stream that the operator took away or changed: what was open on it is closed, because nobody
     /// watches for its end any more.
     async fn unwatch(&self, id: &str) {
-        let Some(watch) = self.watched().remove(id) else { return };
+        let Some(watch) = self.watched().remove(id) else {
+            return;
+        };
         let last = watch.stop(STOP).await;
-        let at = Moment { media: None, arrival: clock::now() };
+        let at = Moment {
+            media: None,
+            arrival: clock::now(),
+        };
         for mut defect in last.defects {
             defect.end = Some(at);
-            let cleared = Transition { change: Change::Clear, at, defect };
+            let cleared = Transition {
+                change: Change::Clear,
+                at,
+                defect,
+            };
             if self.outlet.transition(cleared).is_err() {
-                warn!(stream = id, "a defect of a stream that is no longer watched could not be closed");
+                warn!(
+                    stream = id,
+                    "a defect of a stream that is no longer watched could not be closed"
+                );
             }
         }
     }
@@ -306,7 +355,7 @@ impl Shared {
             self.unwatch(&id).await;
         }
         for id in &changes.removed {
-            self.notifier.ledger().forget(id);
+            self.notifier.forget(id);
         }
         for stream in changes.changed.iter().chain(&changes.added) {
             self.watch(stream);
@@ -319,7 +368,8 @@ impl Shared {
         );
         self.config.store(Arc::new(config));
         self.reload_ok.store(true, Ordering::Relaxed);
-        self.reload_at_nanos.store(clock::now().nanos(), Ordering::Relaxed);
+        self.reload_at_nanos
+            .store(clock::now().nanos(), Ordering::Relaxed);
         self.notifier.reopen_events();
     }
 }
@@ -330,7 +380,10 @@ impl http::Source for Shared {
     }
 
     fn streams(&self) -> Vec<Watched> {
-        self.watched().values().map(|w| (w.lane.status(), Arc::clone(&w.stats))).collect()
+        self.watched()
+            .values()
+            .map(|w| (w.lane.status(), Arc::clone(&w.stats)))
+            .collect()
     }
 
     fn engine(&self) -> Engine {
@@ -340,7 +393,9 @@ impl http::Source for Shared {
             wedged: teardown::wedged(),
             wedged_limit: WEDGED_LIMIT,
             reload_ok: self.reload_ok.load(Ordering::Relaxed),
-            reload_at: detectors::base::Arrival::from_nanos(self.reload_at_nanos.load(Ordering::Relaxed)),
+            reload_at: detectors::base::Arrival::from_nanos(
+                self.reload_at_nanos.load(Ordering::Relaxed),
+            ),
         }
     }
 
@@ -353,13 +408,16 @@ impl http::Source for Shared {
     }
 
     fn evidence(&self) -> EvidenceCounts {
-        let Some(stills) = &self.stills else { return EvidenceCounts::default() };
+        let Some(stills) = &self.stills else {
+            return EvidenceCounts::default();
+        };
         let counts = stills.counts();
         EvidenceCounts {
-            folder: Some(self.config.load().instance.data_dir.clone()),
+            folder: Some(self.config.load().instance.data_dir.join("evidence")),
             written: counts.written,
             failed: counts.failed,
-            skipped: counts.dropped + counts.evicted,
+            dropped: counts.dropped,
+            evicted: counts.evicted,
             bytes: counts.bytes,
         }
     }
@@ -375,7 +433,11 @@ async fn tick(shared: Arc<Shared>) {
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         pace.tick().await;
-        let lanes: Vec<Arc<Lane>> = shared.watched().values().map(|w| Arc::clone(&w.lane)).collect();
+        let lanes: Vec<Arc<Lane>> = shared
+            .watched()
+            .values()
+            .map(|w| Arc::clone(&w.lane))
+            .collect();
         for lane in lanes {
             lane.tick(clock::now());
         }

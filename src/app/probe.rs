@@ -128,7 +128,10 @@ pub async fn probe(stream: Arc<config::Stream>, timeout: Duration) -> Found {
                 problem: info.problem.map(Cause::as_str),
             })
             .collect(),
-        cause: cause.or(unanswered).filter(|_| nothing || end.is_some()).map(Cause::as_str),
+        cause: cause
+            .or(unanswered)
+            .filter(|_| nothing || end.is_some())
+            .map(Cause::as_str),
         detail: end.map(|e| e.detail).filter(|d| !d.is_empty()),
     }
 }
@@ -143,7 +146,10 @@ impl Found {
     pub fn text(&self) -> String {
         let mut lines = vec![format!("input: {}", self.protocol)];
         for track in &self.tracks {
-            let language = track.language.as_ref().map_or(String::new(), |l| format!(" [{l}]"));
+            let language = track
+                .language
+                .as_ref()
+                .map_or(String::new(), |l| format!(" [{l}]"));
             let rest = match (&track.format, track.problem) {
                 (Some(format), _) => format.clone(),
                 (None, Some(problem)) => format!("not decodable: {problem}"),
@@ -152,7 +158,10 @@ impl Found {
             lines.push(format!("{} {}{language}: {rest}", track.track, track.codec));
         }
         if let Some(cause) = self.cause {
-            let detail = self.detail.as_ref().map_or(String::new(), |d| format!(" ({d})"));
+            let detail = self
+                .detail
+                .as_ref()
+                .map_or(String::new(), |d| format!(" ({d})"));
             lines.push(format!("problem: {cause}{detail}"));
         }
         lines.join("\n")
@@ -166,7 +175,11 @@ fn format_text(format: &Format) -> String {
             v.width,
             v.height,
             if v.interlaced { " interlaced" } else { "" },
-            if v.rate_hz > 0.0 { format!(" at {:.3} Hz", v.rate_hz) } else { String::new() },
+            if v.rate_hz > 0.0 {
+                format!(" at {:.3} Hz", v.rate_hz)
+            } else {
+                String::new()
+            },
             v.bits
         ),
         Format::Audio(a) => format!("{} Hz, {} channels", a.rate_hz, a.channels),

@@ -38,7 +38,9 @@ impl DefectLine {
             severity: defect.severity.as_str(),
             cause: defect.cause.as_str(),
             start_secs: millis(defect.start.media.map_or(0.0, |m| m.secs())),
-            end_secs: defect.end.map(|end| millis(end.media.map_or(0.0, |m| m.secs()))),
+            end_secs: defect
+                .end
+                .map(|end| millis(end.media.map_or(0.0, |m| m.secs()))),
             value: millis(defect.value),
             limit: defect.limit,
             unit: defect.unit,
@@ -66,11 +68,23 @@ pub struct SummaryLine {
 
 impl SummaryLine {
     /// Of the state of a lane after its input's end.
-    pub fn of(status: &Status, defects: usize, cpu_secs: f64, input_cause: Option<&'static str>) -> Self {
-        let tracks = |kind| status.tracks.iter().filter(move |t| t.info.track.kind == kind);
+    pub fn of(
+        status: &Status,
+        defects: usize,
+        cpu_secs: f64,
+        input_cause: Option<&'static str>,
+    ) -> Self {
+        let tracks = |kind| {
+            status
+                .tracks
+                .iter()
+                .filter(move |t| t.info.track.kind == kind)
+        };
         let audio_secs = tracks(Kind::Audio)
             .filter_map(|t| match &t.format {
-                Some(detectors::base::Format::Audio(f)) => Some(t.decoded as f64 / f64::from(f.rate_hz)),
+                Some(detectors::base::Format::Audio(f)) => {
+                    Some(t.decoded as f64 / f64::from(f.rate_hz))
+                }
                 _ => None,
             })
             .fold(0.0, f64::max);
@@ -83,7 +97,12 @@ impl SummaryLine {
                 .detectors
                 .iter()
                 .filter(|d| d.due_secs > 0.0)
-                .map(|d| (d.detector, millis((d.measured_secs / d.due_secs).clamp(0.0, 1.0))))
+                .map(|d| {
+                    (
+                        d.detector,
+                        millis((d.measured_secs / d.due_secs).clamp(0.0, 1.0)),
+                    )
+                })
                 .collect(),
             cpu_secs: millis(cpu_secs),
             defects,
@@ -98,8 +117,11 @@ impl SummaryLine {
 
     /// For people.
     pub fn text(&self) -> String {
-        let coverage: Vec<String> =
-            self.coverage.iter().map(|(name, share)| format!("{name} {:.0} %", share * 100.0)).collect();
+        let coverage: Vec<String> = self
+            .coverage
+            .iter()
+            .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
+            .collect();
         format!(
             "{:.1} s of media, {} pictures, {:.1} s of sound, {} defects, {:.2} s of CPU\nmeasured: {}",
             self.duration_secs,
@@ -107,7 +129,11 @@ impl SummaryLine {
             self.audio_secs,
             self.defects,
             self.cpu_secs,
-            if coverage.is_empty() { "nothing".to_owned() } else { coverage.join(", ") }
+            if coverage.is_empty() {
+                "nothing".to_owned()
+            } else {
+                coverage.join(", ")
+            }
         )
     }
 }
@@ -135,7 +161,12 @@ pub fn worst(defects: &[Defect]) -> Option<Severity> {
 
 fn clock_text(secs: f64) -> String {
     let whole = secs.max(0.0);
-    format!("{:02}:{:02}:{:06.3}", whole as u64 / 3600, whole as u64 / 60 % 60, whole % 60.0)
+    format!(
+        "{:02}:{:02}:{:06.3}",
+        whole as u64 / 3600,
+        whole as u64 / 60 % 60,
+        whole % 60.0
+    )
 }
 
 fn millis(value: f64) -> f64 {

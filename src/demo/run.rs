@@ -59,7 +59,10 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
         let plan = Plan::draw(delivery, settings.seed);
         let seed = settings.seed.wrapping_mul(31).wrapping_add(delivery as u64);
         let source = Source::start(Arc::new(plan.clone()), seed, None).await?;
-        watched.push(Watched { began: source.began, compared: Comparison::new(plan) });
+        watched.push(Watched {
+            began: source.began,
+            compared: Comparison::new(plan),
+        });
         sources.push((delivery, source));
     }
     let board: Board = Arc::new(Mutex::new(watched));
@@ -75,7 +78,12 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
     }
     let config = Config::parse(&text, &Env::default())?;
     let seen = Arc::clone(&board);
-    let app = App::start(config, Settings::default(), Some(Arc::new(move |t| note(&seen, t)))).await?;
+    let app = App::start(
+        config,
+        Settings::default(),
+        Some(Arc::new(move |t| note(&seen, t))),
+    )
+    .await?;
     if let Some(address) = app.address() {
         eprintln!("Streams, metrics and alerts: http://{address}/   (stop with Ctrl-C)");
     }
@@ -90,7 +98,10 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
 fn note(board: &Board, transition: &Transition) {
     let mut watched = board.lock().unwrap_or_else(PoisonError::into_inner);
     let stream = &transition.defect.stream;
-    if let Some(watched) = watched.iter_mut().find(|w| w.compared.plan().delivery.id() == &**stream) {
+    if let Some(watched) = watched
+        .iter_mut()
+        .find(|w| w.compared.plan().delivery.id() == &**stream)
+    {
         let at_secs = source_secs(watched.began, transition.at.arrival);
         watched.compared.take(transition, at_secs);
     }
@@ -146,8 +157,9 @@ async fn follow(app: &App, board: &Board, check: bool, stop: impl Future<Output 
                 for watched in watched.iter_mut() {
                     let plan = watched.compared.plan().clone();
                     let loops = (source_secs(watched.began, now) / plan.loop_secs).ceil();
-                    watched.began =
-                        watched.began.plus(Duration::from_secs_f64(loops.max(1.0) * plan.loop_secs));
+                    watched.began = watched
+                        .began
+                        .plus(Duration::from_secs_f64(loops.max(1.0) * plan.loop_secs));
                     watched.compared = Comparison::new(plan);
                 }
             }
@@ -178,7 +190,8 @@ fn print_board(watched: &[Watched], now: Arrival, screen: Screen) {
 
 fn verdict(watched: &[Watched]) -> bool {
     let perfect = watched.iter().all(|w| w.compared.is_perfect());
-    let count = |of: fn(&Comparison) -> usize| watched.iter().map(|w| of(&w.compared)).sum::<usize>();
+    let count =
+        |of: fn(&Comparison) -> usize| watched.iter().map(|w| of(&w.compared)).sum::<usize>();
     let text = format!(
         "{} faults, {} missed, {} false defects, {} defects still open: {}\n",
         count(|c| c.rows().count()),

@@ -1,12 +1,15 @@
 //! Generated pictures and sound: a scrolling texture with grain and moving boxes, a chord with a noise floor.
 
-/// Edge of the texture; a power of two.
+/// Edge of the texture.
 const TEXTURE: usize = 1024;
+/// Textures that differ in grain only; pictures take them in turn, so that nothing ever stands quite still.
+const GRAINS: usize = 5;
+/// Pictures a second for which the grain changes with every picture.
+const GRAIN_HZ: f64 = 25.0;
 
 /// Draws pictures.
 pub struct Scene {
-    texture: Vec<u8>,
-    grain: Vec<i8>,
+    textures: Vec<Vec<u8>>,
 }
 
 impl Scene {
@@ -18,8 +21,13 @@ impl Scene {
         for reach in [24, 6] {
             texture = blur(&texture, reach);
         }
-        let grain = (0..TEXTURE * TEXTURE).map(|_| random.i8(-2..=2)).collect();
-        Self { texture, grain }
+        let mut grained = || {
+            let grain = |&luma: &u8| (i16::from(luma) + random.i16(-2..=2)).clamp(20, 230) as u8;
+            texture.iter().map(grain).collect()
+        };
+        Self {
+            textures: (0..GRAINS).map(|_| grained()).collect(),
+        }
     }
 
     /// An I420 picture of the scene at `at_secs`.
@@ -27,19 +35,23 @@ impl Scene {
         let mut out = Vec::with_capacity(width * height * 3 / 2);
         let scale = 640.0 / width as f64;
         let (dx, dy) = ((at_secs * 37.0) as usize, (at_secs * 23.0) as usize);
-        let frame = (at_secs * 25.0) as usize;
-        let boxes: [(f64, f64, u8); 3] = [(0.31, 0.23, 210), (0.17, 0.41, 60), (0.47, 0.13, 150)];
+        let texture = &self.textures[(at_secs * GRAIN_HZ) as usize % GRAINS];
+        let columns: Vec<usize> = (0..width)
+            .map(|x| ((x as f64 * scale) as usize + dx) % TEXTURE)
+            .collect();
         for y in 0..height {
-            let v = (y as f64 * scale) as usize;
-            let row = ((v + dy) % TEXTURE) * TEXTURE;
-            let grain_row = ((y + frame * 61) % TEXTURE) * TEXTURE;
-            for x in 0..width {
-                let u = (x as f64 * scale) as usize;
-                let luma = i16::from(self.texture[row + (u + dx) % TEXTURE])
-                    + i16::from(self.grain[grain_row + (x + frame * 97) % TEXTURE]);
-                out.push(luma.clamp(20, 230) as u8);
+            let v = ((y as f64 * scale) as usize + dy) % TEXTURE;
+            let row = &texture[v * TEXTURE..(v + 1) * TEXTURE];
+            if width == 640 {
+                // Not scaled: the row as it is, around the edge of the texture.
+                let first = (TEXTURE - columns[0]).min(width);
+                out.extend_from_slice(&row[columns[0]..columns[0] + first]);
+                out.extend_from_slice(&row[..width - first]);
+            } else {
+                out.extend(columns.iter().map(|&u| row[u]));
             }
         }
+        let boxes: [(f64, f64, u8); 3] = [(0.31, 0.23, 210), (0.17, 0.41, 60), (0.47, 0.13, 150)];
         for (speed_x, speed_y, level) in boxes {
             let (w, h) = (width / 8, height / 6);
             let left = bounce(at_secs * speed_x, width - w);

@@ -80,8 +80,7 @@ impl Source {
     pub async fn start(plan: Arc<Plan>, seed: u64, port: Option<u16>) -> Result<Self, DemoError> {
         let encoder = parse(
             "appsrc name=video format=time is-live=true max-bytes=0 \
-               ! x264enc tune=zerolatency speed-preset=veryfast key-int-max=25 bitrate=900 threads=1 \
-               ! video/x-h264,profile=high ! h264parse ! mux.sink_65 \
+               ! x264enc tune=zerolatency speed-preset=superfast key-int-max=25 bitrate=900 threads=1 ! h264parse ! mux.sink_65 \
              appsrc name=audio format=time is-live=true max-bytes=0 \
                ! audioconvert ! avenc_aac bitrate=96000 ! aacparse ! mux.sink_66 \
              mpegtsmux name=mux alignment=7 ! appsink name=out sync=false async=false",

@@ -199,10 +199,11 @@ impl Worker {
             media,
             arrival,
             discontinuity,
+            dropped: before_decoding,
             track,
             content,
         } = unit;
-        let gap = match (discontinuity, dropped) {
+        let gap = match (discontinuity, dropped.saturating_add(before_decoding)) {
             (true, _) => Gap::Discontinuity,
             (false, 0) => Gap::None,
             (false, n) => Gap::WeDropped(n),
@@ -742,6 +743,7 @@ fn made_up(arrival: Arrival, content: Content) -> Item {
             media: None,
             arrival,
             discontinuity: false,
+            dropped: 0,
             track: None,
             content,
         },

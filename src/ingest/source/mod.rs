@@ -3,9 +3,9 @@
 mod file;
 pub mod hls;
 pub mod http;
-mod tell;
 mod rtp;
 mod srt;
+mod tell;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
