@@ -1,11 +1,11 @@
 //! Black picture: what a viewer calls "nothing on the screen".
 //!
-//! A picture is black when at least [`black_ratio`](OPTIONS) of its tiles (16x16 pixels) hold no sample brighter
+//! A picture is black when at least `black_ratio` of its tiles (16x16 pixels) hold no sample brighter
 //! than the limit. The brightest sample of a tile of half-resolution luma is
 //! judged, so one noisy pixel does not hide black, and thin white credits (many tiles) prevent it, while a small
 //! logo (about 2 % of the picture) does not. Night scenes keep lit windows and skies in more tiles than that.
 //!
-//! A dark scene has shape: when the tiles differ by more than [`SHAPE_CODES`] from each other it is no black picture,
+//! A dark scene has shape: when the tiles differ by more than 1.5 codes (deviation) it is no black picture,
 //! however dark.
 //!
 //! The limit follows the signalled range: black is code 16 of 8 bit in limited range and 0 in full range. Fades pass

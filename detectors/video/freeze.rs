@@ -9,8 +9,10 @@
 //! - A tile has *moved* when its mean difference to the anchor exceeds a few codes plus a share of its texture.
 //! - A picture is *still* when no more than a handful of tiles moved, or when everything that ever moved in the
 //!   run lies in a small region near the upper or lower edge (running clock, score, ticker).
-//! - Other pictures disturb the run. Short disturbances are forgiven (keyframe pulses); the anchor may be taken
-//!   anew twice while a run is young (the first pictures after motion are coded coarsely).
+//! - Other pictures disturb the run. Short disturbances are forgiven (keyframe pulses). When the picture then rests, the
+//!   anchor is taken anew: at most twice, while the run is young (the first pictures after motion are coded
+//!   coarsely), and later only for a few tiles at a time.
+//! - A picture that *creeps* away from the anchor steadily (exposure, dusk, slow zoom) is live.
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
 //!   to the next without a cut: then grain was added downstream.
 //!
