@@ -2,6 +2,8 @@
 
 pub mod continuity;
 pub mod playlist;
+#[cfg(test)]
+pub mod testkit;
 pub mod timeline;
 pub mod ts;
 

@@ -51,8 +51,8 @@ fn size_rate_and_codec_may_change_in_the_middle() {
     let larger = ts(
         dir.path(),
         "b",
-        &format!("{} ! {X264}", video(50, (640, 360), 50)),
-        &format!("{} ! {AAC}", tone(47)),
+        &format!("{} ! {X264}", video(100, (640, 360), 50)),
+        &format!("{} ! {AAC}", tone(94)),
     );
     let hevc = ts(
         dir.path(),
@@ -71,7 +71,7 @@ fn size_rate_and_codec_may_change_in_the_middle() {
         .map(|f| (f.width, f.height))
         .collect::<Vec<_>>();
     assert_eq!(sizes, [(320, 180), (640, 360), (320, 180)]);
-    assert_eq!(pictures(&seen, 0).len(), 150);
+    assert_eq!(pictures(&seen, 0).len(), 200);
     assert_monotone(&seen);
     let last = tracks(&seen);
     assert_eq!(last.len(), 2);
@@ -135,7 +135,7 @@ fn lost_packets_leave_evidence_at_the_right_place() {
     let mut bytes = ts(dir.path(), "a", &noisy, &sound());
     let packets = bytes.len() / 188;
     let pid = |p: &[u8]| u16::from_be_bytes([p[1] & 0x1f, p[2]]);
-    // One packet in the middle of a picture in the middle of the file.
+    // Packets in the middle of a picture in the middle of the file.
     let middle = (packets / 2..packets)
         .find(|n| {
             let packet = &bytes[n * 188..][..188];
@@ -146,7 +146,7 @@ fn lost_packets_leave_evidence_at_the_right_place() {
                 && pid(packet) == 65
         })
         .unwrap();
-    bytes.drain(middle * 188..(middle + 1) * 188);
+    bytes.drain(middle * 188..(middle + 6) * 188);
     let seen = play(&written(dir.path(), &bytes));
     let found = evidence(&seen);
     let lost = found
@@ -154,7 +154,7 @@ fn lost_packets_leave_evidence_at_the_right_place() {
         .find(|(_, e)| e.kind == EvidenceKind::ContinuityError);
     let (track, lost) = lost.unwrap_or_else(|| panic!("{}", digest(&seen)));
     assert_eq!(track.map(|t| t.kind), Some(Kind::Video));
-    assert_eq!(lost.count, 1);
+    assert!(lost.count >= 1);
     let at = lost.from.unwrap().secs();
     assert!((0.5..1.6).contains(&at), "{at}");
     let told = found
@@ -171,7 +171,8 @@ fn lost_packets_leave_evidence_at_the_right_place() {
 #[test]
 fn joining_in_the_middle_shows_no_damage() {
     let dir = tempfile::tempdir().unwrap();
-    let whole = ts(dir.path(), "a", &small(), &sound());
+    let long = format!("{} ! {X264}", video(100, (320, 180), 25));
+    let whole = ts(dir.path(), "a", &long, &format!("{} ! {AAC}", tone(188)));
     for part in [5, 3, 2] {
         let cut = whole.len() / part / 188 * 188;
         let seen = play(&written(dir.path(), &whole[cut..]));
@@ -296,7 +297,8 @@ fn fragments_survive_jumps_truncation_and_new_initialisation() {
     );
     let times = pictures(&seen, 0);
     let span = times[149].unwrap().secs_after(times[0].unwrap());
-    assert!((span - 6.0).abs() < 0.7, "{span}");
+    // A new timeline begins behind the last fragment, whose length only its neighbours tell.
+    assert!((5.9..8.1).contains(&span), "{span}");
 }
 
 #[test]
@@ -323,7 +325,13 @@ fn separate_renditions_share_one_clock() {
     }
     runtime.block_on(converter.finish(DEADLINE)).unwrap();
     let seen = sink.all();
-    assert_eq!(pictures(&seen, 0).len(), 50, "{}", digest(&seen));
+    assert_eq!(
+        pictures(&seen, 0).len(),
+        50,
+        "{:?} {}",
+        pictures(&seen, 0),
+        digest(&seen)
+    );
     assert!(frames(&seen, 0) > 90_000);
     let found = tracks(&seen);
     assert_eq!(found[1].track, Track::audio(0));

@@ -13,6 +13,9 @@ use pes::{Packet, Pes};
 use psi::{PatEntry, Sections};
 use sync::Sync;
 
+#[cfg(test)]
+pub(super) use psi::crc32;
+
 /// An elementary stream that the PMT announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TsTrack {
@@ -214,7 +217,8 @@ struct Stream {
     told: bool,
 }
 
-/// Demultiplexer with bounded memory (about 40 MiB at the very worst). Bytes may be cut anywhere.
+/// Demultiplexer with bounded memory: what the open PES packets hold, at most 32 MiB of payload in all.
+/// Bytes may be cut anywhere.
 #[derive(Debug)]
 pub struct Demux {
     sync: Sync,
