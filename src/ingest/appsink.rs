@@ -265,6 +265,13 @@ impl Way {
         }
     }
 
+    /// The parser knows the codec better than the container did.
+    pub(super) fn is_coded_as(&self, codec: &str) {
+        if lock(&self.hub.tracks).set_codec(self.track, codec) {
+            self.hub.tell_tracks();
+        }
+    }
+
     fn tell_concealed(&self, count: u32, from: Option<MediaTime>) {
         if count > 0 {
             let kind = EvidenceKind::Concealment;

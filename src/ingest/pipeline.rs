@@ -765,6 +765,11 @@ fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Setti
             }
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Caps(caps) = event.view()
+                    && is_layer_3(caps.caps())
+                {
+                    owner.is_coded_as("mp3");
+                }
+                if let gst::EventView::Caps(caps) = event.view()
                     && let Some((width, height)) = size(caps.caps())
                 {
                     let pixels = u64::from(width) * u64::from(height);
@@ -788,6 +793,15 @@ fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Setti
         }
         gst::PadProbeReturn::Ok
     });
+}
+
+/// MP3, which containers do not tell from MP2.
+fn is_layer_3(caps: &gst::CapsRef) -> bool {
+    caps.structure(0).is_some_and(|s| {
+        s.name() == "audio/mpeg"
+            && s.get::<i32>("mpegversion") == Ok(1)
+            && s.get::<i32>("layer") == Ok(3)
+    })
 }
 
 fn size(caps: &gst::CapsRef) -> Option<(u32, u32)> {

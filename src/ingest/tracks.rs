@@ -109,6 +109,17 @@ impl Tracks {
         }
     }
 
+    /// Corrects a track's codec word; tells whether that changed anything.
+    pub(super) fn set_codec(&mut self, track: Track, codec: &str) -> bool {
+        match self.held.iter_mut().find(|(_, held, _)| *held == track) {
+            Some((.., entry)) if entry.codec != codec => {
+                entry.codec = codec.to_owned();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// What is told of the tracks, in order.
     pub(super) fn infos(&self) -> Vec<TrackInfo> {
         self.held

@@ -58,7 +58,7 @@ fn every_codec_decodes_completely() {
             "mpegtsmux",
             "mpeg2enc format=3 bitrate=2000 ! mpegvideoparse",
             "lamemp3enc ! mpegaudioparse",
-            ["mpeg2", "mp2"],
+            ["mpeg2", "mp3"],
             4800,
         ),
         (

@@ -88,7 +88,9 @@ impl Branch {
         self.join();
     }
 
+    /// The next pipeline starts clean; what the one before still hands out keeps its own way.
     fn join(&mut self) {
+        self.way = self.way.renewed();
         self.joining = (self.way.track.kind == Kind::Video).then(Joining::default);
     }
 
@@ -143,7 +145,7 @@ impl Branch {
         if self.built.is_some_and(|at| now.since(at) < REBUILD) {
             return false;
         }
-        let first = self.built.is_none() && self.draining.is_empty();
+        let first = !self.way.has_format();
         self.built = Some(now);
         let after = self.draining.last().map(|p| Arc::clone(&p.done));
         match Pipeline::elementary(self.codec, self.channels, &self.way, core.settings, after) {
