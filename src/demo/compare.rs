@@ -59,6 +59,8 @@ impl Comparison {
     pub fn take(&mut self, transition: &Transition, at_secs: f64) {
         let defect = &transition.defect;
         match transition.change {
+            // What comes later belongs to the next loop.
+            Change::Raise if at_secs >= self.judged_after_secs() => {}
             Change::Raise if defect.severity >= Severity::Warning => {
                 let name = format!("{}/{}", defect.detector, defect.rule);
                 let mut matched = false;

@@ -48,6 +48,17 @@ struct Watched {
     compared: Comparison,
 }
 
+impl Watched {
+    /// The sources repeat their loops; once a loop is judged, the comparison starts over with the next.
+    fn begin_next_loop(&mut self, now: Arrival) {
+        if source_secs(self.began, now) >= self.compared.judged_after_secs() {
+            let plan = self.compared.plan().clone();
+            self.began = self.began.plus(Duration::from_secs_f64(plan.loop_secs));
+            self.compared = Comparison::new(plan);
+        }
+    }
+}
+
 type Board = Arc<Mutex<Vec<Watched>>>;
 
 /// Runs until the loop is over (`check`) or `stop` resolves. Tells whether everything was found and nothing
@@ -152,16 +163,8 @@ async fn follow(app: &App, board: &Board, check: bool, stop: impl Future<Output 
                 print_board(&watched, now, Screen::Append);
                 return verdict(&watched);
             }
-            if over {
-                // The sources repeat their loops; the comparison starts over with them.
-                for watched in watched.iter_mut() {
-                    let plan = watched.compared.plan().clone();
-                    let loops = (source_secs(watched.began, now) / plan.loop_secs).ceil();
-                    watched.began = watched
-                        .began
-                        .plus(Duration::from_secs_f64(loops.max(1.0) * plan.loop_secs));
-                    watched.compared = Comparison::new(plan);
-                }
+            for watched in watched.iter_mut() {
+                watched.begin_next_loop(now);
             }
         }
     }

@@ -38,8 +38,11 @@ impl Fault {
             Fault::TsLoss | Fault::BitFlips => {
                 &["block_damage/visible_damage", "block_damage/severe_damage"]
             }
-            Fault::AudioEarly => &["av_timing/audio_early", "av_timing/audio_very_early"],
-            Fault::AudioLate => &["av_timing/audio_late", "av_timing/audio_very_late"],
+            Fault::AudioEarly => &[
+                "av_timing/audio_early",
+                "av_timing/audio_early_unacceptable",
+            ],
+            Fault::AudioLate => &["av_timing/audio_late", "av_timing/audio_late_unacceptable"],
             Fault::PlaylistStall | Fault::Segments404 => &["loss/no_input"],
             Fault::SizeChange => &[],
         }

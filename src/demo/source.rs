@@ -80,9 +80,9 @@ impl Source {
     pub async fn start(plan: Arc<Plan>, seed: u64, port: Option<u16>) -> Result<Self, DemoError> {
         let encoder = parse(
             "appsrc name=video format=time is-live=true max-bytes=0 \
-               ! x264enc tune=zerolatency speed-preset=superfast key-int-max=25 bitrate=900 threads=1 ! h264parse ! mux.sink_65 \
+               ! x264enc tune=zerolatency speed-preset=ultrafast trellis=false key-int-max=25 bitrate=900 threads=1 ! h264parse ! mux.sink_65 \
              appsrc name=audio format=time is-live=true max-bytes=0 \
-               ! audioconvert ! avenc_aac bitrate=96000 ! aacparse ! mux.sink_66 \
+               ! audioconvert ! avenc_aac aac-coder=fast bitrate=96000 ! aacparse ! mux.sink_66 \
              mpegtsmux name=mux alignment=7 ! appsink name=out sync=false async=false",
         )?;
         let video: gst_app::AppSrc = element(&encoder, "video")?;
@@ -125,8 +125,8 @@ impl Source {
                 let port = port.map_or_else(free_udp_port, Ok)?;
                 let sender = parse(&format!(
                     "appsrc name=in format=time is-live=true do-timestamp=true max-bytes=2000000 \
-                       ! srtsink uri=srt://127.0.0.1:{port} mode=listener latency=80 wait-for-connection=false \
-                         sync=false"
+                       ! srtsink uri=\"srt://127.0.0.1:{port}?mode=listener&latency=80\" \
+                         wait-for-connection=false sync=false"
                 ))?;
                 let input = element(&sender, "in")?;
                 pipelines.0.push(sender);
