@@ -121,7 +121,8 @@ async fn soak(minutes: f64) -> Result<ExitCode, Box<dyn Error>> {
         values[values.len() / 2]
     };
     let mut grew = false;
-    let figures: [(&str, fn(&Sample) -> f64, f64); 3] = [
+    type Figure = fn(&Sample) -> f64;
+    let figures: [(&str, Figure, f64); 3] = [
         ("resident MB", |s| s.rss_mb, RSS_GROWTH),
         ("threads", |s| s.threads, 1.1),
         ("descriptors", |s| s.descriptors, 1.1),

@@ -46,6 +46,10 @@ pub struct OwnedUnit {
 
 /// What an owned unit holds.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "pictures are the common case; boxing them would allocate for each"
+)]
 pub enum Content {
     /// A decoded picture, still in the decoder's buffer.
     Picture(PictureBuffer),

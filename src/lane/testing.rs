@@ -294,6 +294,7 @@ pub fn unit(track: Option<Track>, media_ms: Option<i64>, content: Content) -> Ow
         media: media_ms.map(MediaTime::from_millis),
         arrival: Arrival::from_millis(media_ms.unwrap_or(0).max(0) as u64),
         discontinuity: false,
+        dropped: 0,
         track,
         content,
     }

@@ -31,6 +31,9 @@ pub struct Asked {
     pub since: Duration,
 }
 
+/// Kind and language of an input that was added.
+pub type Added = (Option<Kind>, Option<String>);
+
 type Script = Box<dyn Fn(&Asked) -> Response + Send + Sync>;
 type Log = Arc<Mutex<Vec<(Instant, String)>>>;
 
@@ -195,7 +198,7 @@ impl Facts {
 #[derive(Default, Clone)]
 pub struct Recorder {
     fed: Arc<Mutex<Vec<(usize, Feed)>>>,
-    pub inputs: Arc<Mutex<Vec<(Option<Kind>, Option<String>)>>>,
+    pub inputs: Arc<Mutex<Vec<Added>>>,
 }
 
 impl Feeder for Recorder {

@@ -41,6 +41,15 @@ pub(super) async fn run(context: SourceContext) -> SourceEnd {
     let Some(path) = path else {
         return SourceEnd::fatal(Cause::FileUnreadable, "not a local file URL");
     };
+    play_path(context, path).await
+}
+
+/// Plays a file that another source has spooled.
+pub(super) async fn play_spooled(context: &SourceContext, path: &Path) -> SourceEnd {
+    play_path(context.clone(), path.to_owned()).await
+}
+
+async fn play_path(context: SourceContext, path: PathBuf) -> SourceEnd {
     let handle = tokio::runtime::Handle::current();
     // Handing over units may wait for room, which must not hold up other tasks.
     let played = tokio::task::spawn_blocking(move || handle.block_on(play(&context, path))).await;

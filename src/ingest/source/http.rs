@@ -13,6 +13,7 @@ use detectors::base::{Cause, Fact, InputEvent};
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
+use super::file;
 use super::hls::{self, BACKLOG_BYTES, FINISH, Feeder, HEAD_BYTES, box_size, container, layout};
 use super::tell::Teller;
 use super::{Retry, SourceContext, SourceEnd};
@@ -29,16 +30,7 @@ const PAGE_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the URL until it ends or is cancelled.
 pub async fn run(cx: &SourceContext) -> SourceEnd {
-    play(cx, Converter::new(cx), unsupported_file).await
-}
-
-/// Stands in for the file source.
-async fn unsupported_file(_cx: &SourceContext, _path: &Path) -> SourceEnd {
-    hls::failed(
-        Cause::UnsupportedFormat,
-        Retry::Never,
-        "this container cannot be read over HTTP".to_owned(),
-    )
+    play(cx, Converter::new(cx), file::play_spooled).await
 }
 
 /// As [`run`], into any feeder; a spooled file goes to `play_file`.
