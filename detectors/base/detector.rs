@@ -9,7 +9,8 @@ use super::{RuleSpec, Signal, Sink, Unit};
 pub enum Reset {
     /// The track's format changed.
     Format,
-    /// The input was re-opened.
+    /// The input was re-opened; detectors of one track only. Those of the whole stream follow
+    /// [`InputEvent::Reopened`](super::InputEvent::Reopened) themselves.
     Reconnect,
     /// The host skipped this detector for a while.
     Shed,

@@ -385,7 +385,9 @@ impl Worker {
                     state.delivering = false;
                     state.format = None;
                 }
-                self.reset(Reset::Reconnect, |_| true);
+                // Detectors of the whole stream see the fact and keep what outlives a connection: patience, how
+                // long an outage has lasted. Forgetting that, a stream that reconnects for ever would never page.
+                self.reset(Reset::Reconnect, |i| i.track.is_some());
                 self.news = true;
             }
             Fact::Input(InputEvent::Ended) => {
