@@ -181,6 +181,8 @@ struct State {
     last_media: Option<MediaTime>,
     /// Newest failure since media last arrived.
     failed: Option<Cause>,
+    /// Newest failure of what arrived, not of its arrival, since anything was decoded.
+    spoiled: Option<Cause>,
     ended: bool,
     /// Whether tracks were announced at all; until then those that deliver count as announced.
     announced: bool,
@@ -221,6 +223,7 @@ impl State {
         self.bytes_arrived(now, patience);
         self.last_media = media.or(self.last_media);
         self.undecoded_since = None;
+        self.spoiled = None;
         let implied = !self.announced;
         let state = self
             .tracks
@@ -322,7 +325,7 @@ impl Loss {
     /// The input as a whole. Announced tracks that do not decode tell for themselves.
     fn input_overdue(&self, now: Arrival) -> (f64, Cause) {
         let state = &self.state;
-        let undecodable = state.failed.unwrap_or(Cause::Undecodable);
+        let undecodable = state.failed.or(state.spoiled).unwrap_or(Cause::Undecodable);
         if state.ended {
             let empty = state.nothing_known();
             return (f64::from(u8::from(empty)), undecodable);
@@ -358,13 +361,25 @@ impl Loss {
         }
         let decodes = |t: &TrackState| t.delivered && self.track_overdue(t, now) == 0.0;
         if !self.state.tracks.values().any(decodes) {
-            return Cause::Undecodable;
+            return self.state.spoiled.unwrap_or(Cause::Undecodable);
         }
         match id.kind {
             Kind::Video => Cause::NoVideo,
             Kind::Audio => Cause::NoAudio,
         }
     }
+}
+
+/// Whether bytes that do arrive may be useless for this cause: it then says more than "undecodable".
+fn is_of_content(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::TooLarge
+            | Cause::EncryptedNoKey
+            | Cause::UnsupportedFormat
+            | Cause::UnsupportedCodec
+            | Cause::TooCostly
+    )
 }
 
 fn put(
@@ -412,7 +427,12 @@ impl Detector for Loss {
                     self.state.bytes_arrived(now, self.patience);
                     return;
                 }
-                InputEvent::Failed { cause } => self.state.failed = Some(*cause),
+                InputEvent::Failed { cause } => {
+                    self.state.failed = Some(*cause);
+                    if is_of_content(*cause) {
+                        self.state.spoiled = Some(*cause);
+                    }
+                }
                 InputEvent::Reopened => {
                     // Tracks keep waiting: opening again and again brings no picture.
                     self.state.ended = false;

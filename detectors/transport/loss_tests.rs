@@ -192,6 +192,25 @@ fn reconnecting_all_the_time_does_not_hide_that_nothing_decodes() {
 }
 
 #[test]
+fn what_is_wrong_with_the_bytes_that_arrive_is_named() {
+    let mut rig = Rig::new(&[]);
+    rig.announce(0, &[(V, None)]);
+    rig.decoded(0, V);
+    for ms in (0..=6000).step_by(500) {
+        rig.failed(ms, Cause::EncryptedNoKey);
+        rig.receiving(ms + 100);
+    }
+    rig.tick(6000);
+    assert_eq!(rig.track(V), (1.0, Some(Cause::EncryptedNoKey)));
+    rig.decoded(6100, V);
+    for ms in (6200..=12_200).step_by(500) {
+        rig.receiving(ms);
+    }
+    rig.tick(12_100);
+    assert_eq!(rig.track(V), (1.0, Some(Cause::Undecodable)));
+}
+
+#[test]
 fn bytes_without_any_track_are_undecodable() {
     let mut rig = Rig::new(&[]);
     for ms in (0..=6000).step_by(500) {

@@ -74,10 +74,11 @@ impl Feeder for Converter {
 
 /// How long media may stay away from a stream with this target duration before it is shown, and before it pages.
 ///
-/// A segment arrives once per target duration, so one target duration without bytes is how HLS works. Shown after
-/// 1.5 target durations + 2 s, paged after 3 target durations and never before it is shown.
+/// A segment arrives once per target duration, so one target duration without bytes is how HLS works. Shown within
+/// 1.5 target durations + 2 s, of which half a second is for the next tick and its publication; paged after 3
+/// target durations and never before it is shown.
 pub fn patience(target: Duration) -> (Duration, Duration) {
-    let visible = target.mul_f64(1.5) + Duration::from_secs(2);
+    let visible = target.mul_f64(1.5) + Duration::from_millis(1500);
     (visible, (target * 3).max(visible))
 }
 

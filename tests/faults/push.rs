@@ -1,0 +1,200 @@
+//! UDP and SRT: peers that fall silent, die, refuse or send noise, beside healthy ones.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use detectors::base::Cause;
+use glasswatch::demo::impair::PACKET;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use tokio::task::JoinHandle;
+
+use crate::media::media;
+use crate::watch::{Case, Watch, run};
+
+/// Inputs that push continuously are shown within this.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+/// `page_after` of the streams here, and a tick.
+const PAGED_WITHIN: Duration = Duration::from_millis(4250);
+
+/// Hands on the programme at its own speed, from second `now - began`, until aborted.
+fn pace(began: Instant, mut deliver: impl FnMut(&[u8]) + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(40));
+        let packets_until = |at: Duration| {
+            let second = media().second(at.as_secs());
+            let packets = (second.len() / PACKET) as f64;
+            (
+                at.as_secs(),
+                (packets * at.subsec_nanos() as f64 / 1e9) as usize,
+            )
+        };
+        let (mut second, mut sent) = packets_until(began.elapsed());
+        loop {
+            pace.tick().await;
+            let (until_second, until) = packets_until(began.elapsed());
+            while second < until_second {
+                deliver(&media().second(second)[sent * PACKET..]);
+                (second, sent) = (second + 1, 0);
+            }
+            deliver(&media().second(second)[sent * PACKET..until * PACKET]);
+            sent = until;
+        }
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Mood {
+    Fine,
+    Silent,
+    Noisy,
+}
+
+/// A UDP sender with moods.
+struct Udp {
+    mood: Arc<AtomicU8>,
+    port: u16,
+}
+
+impl Udp {
+    fn start(began: Instant) -> Self {
+        let port = free_port();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mood = Arc::new(AtomicU8::new(Mood::Fine as u8));
+        let now = Arc::clone(&mood);
+        let mut random = fastrand::Rng::with_seed(3);
+        pace(began, move |packets| {
+            let now = now.load(Ordering::SeqCst);
+            if now == Mood::Silent as u8 {
+                return;
+            }
+            for datagram in packets.chunks(7 * PACKET) {
+                let mut datagram = datagram.to_vec();
+                if now == Mood::Noisy as u8 {
+                    random.fill(&mut datagram);
+                }
+                // Nobody listening yet is no error.
+                let _ = socket.send_to(&datagram, ("127.0.0.1", port));
+            }
+        });
+        Self { mood, port }
+    }
+
+    fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+
+    fn line(&self, id: &str) -> String {
+        let port = self.port;
+        format!("  - {{id: {id}, url: \"udp://127.0.0.1:{port}\", page_after: 4s}}\n")
+    }
+}
+
+/// An SRT sender that callers come to. Dropping it kills it.
+struct Srt {
+    pipeline: gst::Pipeline,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Srt {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl Srt {
+    fn start(began: Instant, port: u16, passphrase: &str) -> Self {
+        let pipeline = gst::parse::launch(&format!(
+            "appsrc name=in format=time is-live=true do-timestamp=true \
+             ! srtsink uri=\"srt://127.0.0.1:{port}?mode=listener&latency=80\" {passphrase} \
+               wait-for-connection=false sync=false"
+        ));
+        let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+        let input = pipeline.by_name("in").unwrap();
+        let input = input.downcast::<gst_app::AppSrc>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let task = pace(began, move |packets| {
+            for message in packets.chunks(7 * PACKET) {
+                // Without a caller they are thrown away.
+                let _ = input.push_buffer(gst::Buffer::from_mut_slice(message.to_vec()));
+            }
+        });
+        Self { pipeline, task }
+    }
+
+    fn line(id: &str, port: u16) -> String {
+        format!(
+            "  - {{id: {id}, url: \"srt://127.0.0.1:{port}\", page_after: 4s, srt: {{passphrase: correct horse}}}}\n"
+        )
+    }
+}
+
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+fn case(id: &'static str, causes: &'static [Cause]) -> Case {
+    Case {
+        id,
+        causes,
+        shown_within: SHOWN_WITHIN,
+        paged_within: PAGED_WITHIN,
+        never_worked: false,
+    }
+}
+
+#[test]
+fn failing_peers_are_named_paged_and_outlived() {
+    const KEY: &str = "passphrase=\"correct horse\"";
+    run(async {
+        let cases = [
+            case("udp-silent", &[Cause::NoInput]),
+            case("udp-noise", &[Cause::Undecodable]),
+            case(
+                "srt-gone",
+                &[Cause::PeerClosed, Cause::Timeout, Cause::ConnectFailed],
+            ),
+            Case {
+                never_worked: true,
+                ..case("srt-wrong-passphrase", &[Cause::AuthRefused])
+            },
+        ];
+        let began = Instant::now();
+        let [silent, noise, udp] = [(); 3].map(|()| Udp::start(began));
+        let [gone_port, wrong_port, srt_port] = [(); 3].map(|()| free_port());
+        let gone = Srt::start(began, gone_port, KEY);
+        let wrong = Srt::start(began, wrong_port, "passphrase=\"another horse\"");
+        let _srt = Srt::start(began, srt_port, KEY);
+        let streams = [
+            silent.line("udp-silent"),
+            noise.line("udp-noise"),
+            Srt::line("srt-gone", gone_port),
+            Srt::line("srt-wrong-passphrase", wrong_port),
+            udp.line("udp-healthy"),
+            Srt::line("srt-healthy", srt_port),
+        ];
+        let watch = Watch::start(&streams.concat()).await;
+        let break_them = async || {
+            silent.set(Mood::Silent);
+            noise.set(Mood::Noisy);
+            drop(gone);
+        };
+        let mut back = Vec::new();
+        let mend_them = async || {
+            silent.set(Mood::Fine);
+            noise.set(Mood::Fine);
+            drop(wrong);
+            back.extend([gone_port, wrong_port].map(|port| Srt::start(began, port, KEY)));
+        };
+        let neighbours = ["udp-healthy", "srt-healthy"];
+        watch
+            .prove(&cases, &neighbours, break_them, mend_them)
+            .await;
+    });
+}
