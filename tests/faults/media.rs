@@ -49,7 +49,7 @@ impl Media {
         let pipeline = gst::parse::launch(
             "appsrc name=video format=time block=true \
                ! x264enc tune=zerolatency speed-preset=ultrafast trellis=false threads=1 bitrate=250 \
-                 option-string=keyint=25:min-keyint=25:scenecut=0 ! h264parse ! mux.sink_65 \
+                 key-int-max=25 option-string=scenecut=0 ! h264parse ! mux.sink_65 \
              appsrc name=audio format=time block=true \
                ! audioconvert ! avenc_aac aac-coder=fast bitrate=64000 ! aacparse ! mux.sink_66 \
              mpegtsmux name=mux alignment=7 ! appsink name=out sync=false async=false",
