@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("router", &["config", "router"]),
     (
         "telemetry",
-        &["alert", "config", "ingest", "lane", "telemetry"],
+        &["alert", "config", "ingest", "lane", "notify", "telemetry"],
     ),
     ("transport", &["config", "transport"]),
 ];
