@@ -49,7 +49,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("evidence", &["alert", "ingest", "telemetry"]),
     (
         "http",
-        &["alert", "config", "ingest", "lane", "notify", "telemetry"],
+        &[
+            "alert",
+            "config",
+            "evidence",
+            "ingest",
+            "lane",
+            "notify",
+            "telemetry",
+        ],
     ),
     ("ingest", &["config", "ingest", "transport", "telemetry"]),
     (
