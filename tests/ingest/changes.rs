@@ -325,7 +325,7 @@ fn separate_renditions_share_one_clock() {
     }
     runtime.block_on(converter.finish(DEADLINE)).unwrap();
     let seen = sink.all();
-    // The demultiplexer takes a picture before the edit list's start for clipped.
+    // Known flaw: the first picture of this muxer's sound-less fragments does not come out.
     assert!(pictures(&seen, 0).len() >= 49, "{}", digest(&seen));
     assert!(frames(&seen, 0) > 90_000);
     let found = tracks(&seen);
