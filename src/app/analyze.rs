@@ -92,13 +92,12 @@ pub async fn analyze(
     if let Some(csv) = &csv {
         csv.finish()?;
     }
-    let mut defects: Vec<Defect> = collected
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .values()
-        .cloned()
-        .collect();
+    let status = lane.status();
+    let mut found =
+        std::mem::take(&mut *collected.0.lock().unwrap_or_else(PoisonError::into_inner));
+    // What is still open has grown since it was last told.
+    found.extend(status.defects.iter().map(|d| (d.id.clone(), d.clone())));
+    let mut defects: Vec<Defect> = found.into_values().collect();
     defects.sort_by_key(|d| {
         (
             d.start.media.unwrap_or_default(),
@@ -109,7 +108,7 @@ pub async fn analyze(
     });
     Ok(Analysis {
         defects,
-        status: lane.status(),
+        status,
         end,
     })
 }

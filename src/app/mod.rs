@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use detectors::base::Severity;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::alert::{Change, Moment, Transition};
+use crate::alert::{Change, Defect, Moment, Transition};
 use crate::config::{self, Config, LoadError};
 use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError};
@@ -110,7 +111,7 @@ pub struct App {
 
 struct Shared {
     settings: Settings,
-    config: ArcSwap<Config>,
+    config: Arc<ArcSwap<Config>>,
     pool: Pool,
     watched: Mutex<BTreeMap<Arc<str>, Watch>>,
     notifier: Notifier,
@@ -150,14 +151,15 @@ impl App {
             &config.instance.data_dir,
             config.instance.evidence_quota_bytes,
         );
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let current = config.load_full();
+        let shown = Arc::clone(&config);
         let notifier = Notifier::start(notify::Settings {
-            instance: config.instance.name.clone(),
+            instance: current.instance.name.clone(),
             epoch,
-            receivers: config.receivers.clone(),
+            receivers: current.receivers.clone(),
             events: settings.events.clone(),
-            evidence: Some(Arc::new(|defect| {
-                vec![relative_dir(defect).display().to_string()]
-            })),
+            evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
             addresses: Arc::new(|ip| policy::address_allowed(ip, false)),
         })?;
         let outlet = match observer {
@@ -169,8 +171,8 @@ impl App {
         };
         let shared = Arc::new(Shared {
             settings,
-            pool: Pool::new(config.instance.pool_threads)?,
-            config: ArcSwap::from_pointee(config),
+            pool: Pool::new(current.instance.pool_threads)?,
+            config,
             watched: Mutex::default(),
             notifier,
             outlet,
@@ -180,7 +182,7 @@ impl App {
             reload_ok: AtomicBool::new(true),
             reload_at_nanos: AtomicU64::new(clock::now().nanos()),
         });
-        let config = shared.config.load_full();
+        let config = current;
         let server =
             http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
         if let Some(server) = &server {
@@ -424,6 +426,18 @@ impl http::Source for Shared {
 
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+}
+
+/// Where the stills of a defect will be, for its events.
+fn stills_of(config: &Config, defect: &Defect) -> Vec<String> {
+    let kept = config
+        .streams
+        .iter()
+        .any(|s| s.id == defect.stream && s.evidence);
+    match kept && defect.severity >= Severity::Warning {
+        true => vec![relative_dir(defect).display().to_string()],
+        false => Vec::new(),
     }
 }
 

@@ -163,8 +163,8 @@ async fn follow(app: &App, board: &Board, check: bool, stop: impl Future<Output 
                 print_board(&watched, now, Screen::Append);
                 return verdict(&watched);
             }
-            for watched in watched.iter_mut() {
-                watched.begin_next_loop(now);
+            if !check {
+                watched.iter_mut().for_each(|w| w.begin_next_loop(now));
             }
         }
     }

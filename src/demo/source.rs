@@ -296,6 +296,7 @@ fn free_udp_port() -> std::io::Result<u16> {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test that fails may panic")]
 mod tests {
     use super::super::impair::{AUDIO_PID, PACKET, VIDEO_PID, is_random_access, pid};
     use super::*;

@@ -9,7 +9,7 @@
 //! | `/api/v1/streams` | all streams in brief |
 //! | `/api/v1/streams/{id}` | one stream in full |
 //! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
-//! | `/api/v1/evidence/{path}` | a still |
+//! | `/api/v1/evidence/{path}` | a still, or the page of a set of stills |
 //! | `/` | a table of streams |
 //!
 //! With a token set, everything but `/healthz` and `/readyz` asks for `Authorization: Bearer …`. Without one,
@@ -285,7 +285,16 @@ async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Resp
         return gone();
     };
     let Some((path, kind)) = still_path(&path) else {
-        return gone();
+        let names = set_path(&path).map(|set| {
+            tokio::task::spawn_blocking(move || names_inside(&folder, &set).unwrap_or_default())
+        });
+        return match names {
+            Some(names) => match names.await {
+                Ok(names) if !names.is_empty() => Html(page::stills(&path, &names)).into_response(),
+                _ => gone(),
+            },
+            None => gone(),
+        };
     };
     match tokio::task::spawn_blocking(move || read_inside(&folder, &path)).await {
         Ok(Some(bytes)) => {
@@ -297,6 +306,18 @@ async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Resp
 
 /// A relative path of plain, visible names that ends in a known kind of file.
 fn still_path(text: &str) -> Option<(PathBuf, &'static str)> {
+    let path = set_path(text)?;
+    let kind = match path.extension()?.to_str()? {
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "json" => "application/json",
+        _ => return None,
+    };
+    Some((path, kind))
+}
+
+/// A relative path of plain, visible names.
+fn set_path(text: &str) -> Option<PathBuf> {
     let path = Path::new(text);
     let plain = |part: Component<'_>| match part {
         Component::Normal(name) => name
@@ -304,15 +325,23 @@ fn still_path(text: &str) -> Option<(PathBuf, &'static str)> {
             .is_some_and(|n| !n.starts_with('.') && !n.contains(['\\', '\0', ':'])),
         _ => false,
     };
-    let kind = match path.extension()?.to_str()? {
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "json" => "application/json",
-        _ => return None,
-    };
-    path.components()
-        .all(plain)
-        .then(|| (path.to_owned(), kind))
+    path.components().all(plain).then(|| path.to_owned())
+}
+
+/// Names of the stills in a folder that really lies inside `folder`, sorted.
+fn names_inside(folder: &Path, path: &Path) -> Option<Vec<String>> {
+    let folder = folder.canonicalize().ok()?;
+    let set = folder.join(path).canonicalize().ok()?;
+    if !set.starts_with(&folder) {
+        return None;
+    }
+    let mut names: Vec<String> = std::fs::read_dir(set)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| still_path(name).is_some())
+        .collect();
+    names.sort();
+    Some(names)
 }
 
 /// Reads a regular file that really lies inside `folder`, links resolved.

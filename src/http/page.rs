@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use detectors::base::Severity;
+
+use crate::evidence::relative_dir;
 use crate::lane::{State, Status};
 use crate::notify::event::{Epoch, clean, rfc3339_millis};
 use crate::telemetry::export::Watched;
@@ -103,7 +106,16 @@ fn row(out: &mut String, status: &Status) {
     let defects: Vec<_> = status
         .defects
         .iter()
-        .map(|d| format!("{}: {}", d.severity.as_str(), escape(&d.says)))
+        .map(|d| {
+            let stills = match status.stream.evidence && d.severity >= Severity::Warning {
+                true => format!(
+                    " <a href=\"/api/v1/{}\">stills</a>",
+                    escape(&relative_dir(d).display().to_string())
+                ),
+                false => String::new(),
+            };
+            format!("{}: {}{stills}", d.severity.as_str(), escape(&d.says))
+        })
         .collect();
     let defects = match defects.is_empty() {
         true => "none".to_owned(),
@@ -117,6 +129,31 @@ fn row(out: &mut String, status: &Status) {
         shape(status.state),
         tracks.join("<br>"),
     );
+}
+
+/// The page of one set of stills: `set` is its path below the evidence folder, `names` are its files.
+pub(super) fn stills(set: &str, names: &[String]) -> String {
+    let set = escape(set.trim_end_matches('/'));
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{set}</title>\
+         <style>{STYLE}img{{max-width:100%}}</style></head><body><main><h1>{set}</h1>"
+    );
+    for name in names {
+        let name = escape(name);
+        // Writing to a String cannot fail.
+        let _ = match name.ends_with(".json") {
+            true => write!(
+                out,
+                "<p><a href=\"/api/v1/evidence/{set}/{name}\">{name}</a></p>"
+            ),
+            false => write!(
+                out,
+                "<figure><figcaption>{name}</figcaption>\
+                 <img src=\"/api/v1/evidence/{set}/{name}\" alt=\"{name}\"></figure>"
+            ),
+        };
+    }
+    out + "</main></body></html>"
 }
 
 #[cfg(test)]

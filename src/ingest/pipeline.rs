@@ -1,4 +1,4 @@
-//! Decoding chains: the only file with GStreamer element names.
+//! Decoding chains: the only file with GStreamer element names (and long because all of them stay in one place).
 //!
 //! Every chain is wired by hand and runs on one thread: the `appsrc` task (or, for files, the demuxer's), with a
 //! single-threaded decoder and no queue.

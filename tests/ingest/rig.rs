@@ -39,7 +39,6 @@ pub enum What {
     Sound {
         frames: usize,
         peak: f32,
-        rate_hz: u32,
     },
     Fact(Fact),
 }
@@ -70,7 +69,6 @@ impl Intake for Sink {
             Content::Sound(s) => What::Sound {
                 frames: s.samples.len() / s.channels,
                 peak: s.samples.iter().fold(0.0, |m, v| v.abs().max(m)),
-                rate_hz: s.rate_hz,
             },
             Content::Fact(fact) => What::Fact(fact),
             Content::Tick => return Pushed::Queued,
