@@ -145,6 +145,11 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// Units of all tracks that arrive together are decoded within this of each other.
+    fn together(self) -> Duration {
+        self.visible_after / 4
+    }
+
     /// 0 within patience, 1 at the page limit.
     fn ratio(self, absent: Duration) -> f64 {
         let over = absent.saturating_sub(self.visible_after).as_secs_f64();
@@ -346,10 +351,19 @@ impl Loss {
     fn track_overdue(&self, track: &TrackState, now: Arrival) -> f64 {
         if self.state.ended {
             f64::from(u8::from(!track.delivered))
+        } else if self.brought_since(track) < self.patience.together() {
+            // Nothing came that could have held it: the input is about to be missed, not the track.
+            0.0
         } else {
             self.patience
                 .ratio(self.state.absent(track.waiting_since, now))
         }
+    }
+
+    /// For how long bytes have arrived since the track is waited for.
+    fn brought_since(&self, track: &TrackState) -> Duration {
+        let newest = self.state.last_bytes;
+        newest.map_or(Duration::ZERO, |newest| newest.since(track.waiting_since))
     }
 
     fn track_cause(&self, id: Track, track: &TrackState, now: Arrival) -> Cause {
@@ -359,7 +373,12 @@ impl Loss {
         if !track.announced {
             return Cause::MissingTrack;
         }
-        let decodes = |t: &TrackState| t.delivered && self.track_overdue(t, now) == 0.0;
+        // Tracks that stopped together become overdue one after the other.
+        let decodes = |other: &TrackState| {
+            other.delivered
+                && self.track_overdue(other, now) == 0.0
+                && other.waiting_since.since(track.waiting_since) >= self.patience.together()
+        };
         if !self.state.tracks.values().any(decodes) {
             return self.state.spoiled.unwrap_or(Cause::Undecodable);
         }

@@ -192,6 +192,28 @@ fn reconnecting_all_the_time_does_not_hide_that_nothing_decodes() {
 }
 
 #[test]
+fn tracks_that_stop_together_are_not_blamed_on_each_other() {
+    // Sound ends a little before the picture, as it does in segments; then the input stops.
+    let mut silent = Rig::new(&[]);
+    silent.decoded(0, A);
+    silent.decoded(300, V);
+    silent.tick(2_100);
+    assert_eq!((silent.input().0, silent.track(A).0), (0.0, 0.0));
+    silent.tick(2_400);
+    assert_eq!(silent.input().1, Some(Cause::NoInput));
+    // The same, but useless bytes go on.
+    let mut useless = Rig::new(&[]);
+    useless.decoded(0, A);
+    useless.decoded(300, V);
+    for ms in (400..=2_200).step_by(200) {
+        useless.receiving(ms);
+    }
+    useless.tick(2_200);
+    assert_eq!(useless.track(A).1, Some(Cause::Undecodable));
+    assert_eq!(useless.track(V).0, 0.0);
+}
+
+#[test]
 fn what_is_wrong_with_the_bytes_that_arrive_is_named() {
     let mut rig = Rig::new(&[]);
     rig.announce(0, &[(V, None)]);
