@@ -71,6 +71,18 @@ pub fn pid(packet: &[u8]) -> u16 {
     u16::from(packet[1] & 0x1F) << 8 | u16::from(packet[2])
 }
 
+/// PID of the first program's table, from a packet with the whole PAT; it may be stuffed in front.
+pub fn pmt_pid(packet: &[u8]) -> Option<u16> {
+    let stuffing = match packet.get(3)? & 0x20 {
+        0 => 0,
+        _ => 1 + usize::from(*packet.get(4)?),
+    };
+    // Behind the packet's head and the pointer, in bytes 10 and 11 of the section.
+    let at = 4 + stuffing + 1 + 10;
+    let pid = packet.get(at..at + 2)?;
+    Some(u16::from(pid[0] & 0x1F) << 8 | u16::from(pid[1]))
+}
+
 /// Whether a packet says that decoding may start here.
 pub fn is_random_access(packet: &[u8]) -> bool {
     packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x40 != 0

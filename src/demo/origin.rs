@@ -13,7 +13,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::impair::{PACKET, VIDEO_PID, is_random_access, pid};
+use super::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid};
 use super::schedule::Fault;
 
 /// Segments are cut at the first key frame after this long.
@@ -161,8 +161,7 @@ impl Segmenter {
             let id = pid(packet);
             if id == 0 {
                 self.tables[0] = Some(packet.to_vec());
-                // Section after the pointer: the first program's PID is in bytes 10 and 11 of the section.
-                self.pmt_pid = Some(u16::from(packet[15] & 0x1F) << 8 | u16::from(packet[16]));
+                self.pmt_pid = pmt_pid(packet);
             } else if Some(id) == self.pmt_pid {
                 self.tables[1] = Some(packet.to_vec());
             }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use glasswatch::demo::impair::{PACKET, VIDEO_PID, is_random_access, pid};
+use glasswatch::demo::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid};
 use glasswatch::demo::scene::{Scene, sound};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -102,15 +102,14 @@ impl Media {
 
     fn cut(packets: &[u8]) -> Self {
         let mut tables = [None, None];
-        let mut pmt_pid = None;
+        let mut table_pid = None;
         let mut seconds: Vec<Vec<u8>> = Vec::new();
         for packet in packets.chunks_exact(PACKET) {
             let id = pid(packet);
             if id == 0 && tables[0].is_none() {
                 tables[0] = Some(packet);
-                // The first program's PID stands in bytes 10 and 11 of the section, which follows a pointer.
-                pmt_pid = Some(u16::from(packet[15] & 0x1F) << 8 | u16::from(packet[16]));
-            } else if Some(id) == pmt_pid && tables[1].is_none() {
+                table_pid = pmt_pid(packet);
+            } else if Some(id) == table_pid && tables[1].is_none() {
                 tables[1] = Some(packet);
             }
             if id == VIDEO_PID && is_random_access(packet) {
