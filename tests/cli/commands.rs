@@ -1,0 +1,125 @@
+//! `check`, `probe` and `detectors`.
+
+use serde_json::Value as Json;
+
+use crate::rig::*;
+
+#[test]
+fn check_tells_every_mistake_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("watch.yaml");
+    let good = "version: 1
+streams:
+  - id: news
+    url: https://user:CANARY-1@cdn.example.com/a.m3u8?token=CANARY-2
+    headers: {authorization: Bearer CANARY-3}
+  - id: sport
+    url: srt://encoder.example.com:9000
+    srt: {passphrase: CANARY-4-long-enough}
+";
+    std::fs::write(&path, good).unwrap();
+    let name = path.to_str().unwrap();
+    let fine = run(["check", name]);
+    assert_eq!((fine.code, fine.err.as_str()), (Some(0), ""), "{fine:?}");
+    assert!(fine.out.contains("2 streams"), "{fine:?}");
+
+    let effective = run(["check", name, "--print-effective"]);
+    assert_eq!(effective.code, Some(0), "{effective:?}");
+    for key in [r#"id: "news""#, r#"id: "sport""#, "black_ratio: 0.975", "drain: 25s"] {
+        assert!(effective.out.contains(key), "{key}: {}", effective.out);
+    }
+    assert!(!effective.out.contains("CANARY"), "{}", effective.out);
+
+    let bad = good
+        .replace("srt://encoder", "gopher://encoder")
+        .replace("id: sport", "id: news")
+        .replace("version: 1", "version: 1\nnonsense: 1");
+    std::fs::write(&path, bad).unwrap();
+    let refused = run(["check", name]);
+    assert_eq!((refused.code, refused.out.as_str()), (Some(4), ""));
+    for (line, told) in [(2, "nonsense"), (7, "news"), (8, "gopher")] {
+        let place = format!("{name}:{line}:");
+        let found = refused
+            .err
+            .lines()
+            .any(|l| l.contains(&place) && l.contains(told));
+        assert!(found, "{place} {told}: {}", refused.err);
+    }
+    assert!(!refused.err.contains("CANARY"), "{}", refused.err);
+
+    let missing = run(["check", "/no/such/file.yaml"]);
+    assert_eq!(missing.code, Some(4), "{missing:?}");
+    assert!(missing.err.contains("/no/such/file.yaml"), "{missing:?}");
+}
+
+#[test]
+fn probe_tells_what_is_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(2).write(dir.path(), "part.ts");
+    let list = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+                #EXTINF:2.0,\npart.ts\n#EXT-X-ENDLIST\n";
+    std::fs::write(dir.path().join("list.m3u8"), list).unwrap();
+    clean(2).write(dir.path(), "a.mp4");
+    for (name, protocol) in [("part.ts", "file"), ("a.mp4", "file"), ("list.m3u8", "hls")] {
+        let path = dir.path().join(name);
+        let done = run(["probe", path.to_str().unwrap(), "--json"]);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+        let found: Json = serde_json::from_str(&done.out).unwrap();
+        assert_eq!(found["protocol"], protocol, "{name}");
+        assert!(found["cause"].is_null(), "{name} {found}");
+        let tracks = found["tracks"].as_array().unwrap();
+        let told = |key: &str| {
+            let words = tracks.iter().map(|t| t[key].as_str().unwrap_or_default());
+            words.collect::<Vec<_>>()
+        };
+        assert_eq!(told("track"), ["video:0", "audio:0"], "{name} {found}");
+        assert_eq!(told("codec"), ["h264", "aac"], "{name} {found}");
+        let formats = told("format");
+        assert!(formats[0].starts_with("320x180"), "{name} {found}");
+        assert_eq!(formats[1], "48000 Hz, 1 channels", "{name} {found}");
+    }
+    let text = run(["probe", dir.path().join("a.mp4").to_str().unwrap()]);
+    assert!(text.out.contains("video:0 h264: 320x180"), "{text:?}");
+}
+
+#[test]
+fn probe_names_what_it_cannot_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("empty.mp4");
+    std::fs::write(&path, b"").unwrap();
+    let done = run(["probe", path.to_str().unwrap(), "--json"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let found: Json = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(found["cause"], "truncated", "{found}");
+    // Nobody listens on port 9 of a UDP socket that nobody feeds.
+    let done = run(["probe", "udp://127.0.0.1:0", "--timeout", "300ms"]);
+    assert_ne!(done.code, Some(0), "{done:?}");
+}
+
+#[test]
+fn detectors_are_listed_and_described() {
+    let list = run(["detectors"]);
+    assert_eq!((list.code, list.err.as_str()), (Some(0), ""), "{list:?}");
+    let json: Json = serde_json::from_str(&run(["detectors", "--json"]).out).unwrap();
+    let rows = json.as_array().or(json["detectors"].as_array()).unwrap();
+    assert!(rows.len() >= 6, "{json}");
+    for row in rows {
+        let name = row["name"].as_str().unwrap();
+        assert!(list.out.contains(name), "{name}: {}", list.out);
+        let one = run(["detectors", name]);
+        assert_eq!(one.code, Some(0), "{one:?}");
+        assert!(one.out.contains(name), "{one:?}");
+    }
+    let freeze = run(["detectors", "freeze"]);
+    for word in ["still_secs", "moved_codes", "frozen", "critical"] {
+        assert!(freeze.out.contains(word), "{word}: {}", freeze.out);
+    }
+    for (wrong, meant) in [("freze", Some("freeze")), ("nope", None)] {
+        let done = run(["detectors", wrong]);
+        assert_eq!((done.code, done.out.as_str()), (Some(2), ""), "{done:?}");
+        assert!(done.err.contains(wrong), "{done:?}");
+        if let Some(meant) = meant {
+            assert!(done.err.contains(meant), "{done:?}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `glasswatch run`: signals, reload, events, and secrets that must not get out.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::rig::*;
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+fn config(dir: &Path, streams: &str) -> String {
+    format!(
+        "version: 1\ninstance: {{data_dir: {}, drain: 10s}}\nstreams:\n{streams}",
+        dir.join("data").display()
+    )
+}
+
+#[test]
+fn events_are_json_lines_and_sigterm_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(30).showing(Show::Black, 2, 6).write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), "  - {id: news, url: a.ts}\n"));
+    let mut daemon = Daemon::start(&["--config", path.to_str().unwrap(), "--events", "-"]);
+    let open = r#"glasswatch_defect_active{stream="news",detector="black""#;
+    daemon.until("a clear on standard output", |d| {
+        d.out().contains(r#""type":"clear""#).then_some(())
+    });
+    assert!(!daemon.get("/metrics").contains(&format!("{open} 1")));
+    let done = daemon.stop();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.err.contains("drained"), "{done:?}");
+    let events = done.lines();
+    let of = |kind: &str| -> Vec<&Json> {
+        let own = |e: &&Json| e["type"] == kind && e["detector"] == "black";
+        events.iter().filter(own).collect()
+    };
+    let (raised, cleared) = (of("raise"), of("clear"));
+    assert_eq!((raised.len(), cleared.len()), (1, 1), "{}", done.out);
+    assert_eq!(raised[0]["defect_id"], cleared[0]["defect_id"]);
+    for event in &events {
+        assert_eq!(event["schema_version"], 1, "{event}");
+        assert_eq!(event["stream"], "news", "{event}");
+        assert!(event["at"]["utc"].is_string(), "{event}");
+    }
+    let began = raised[0]["start"]["media_secs"].as_f64().unwrap();
+    let ended = cleared[0]["end"]["media_secs"].as_f64().unwrap();
+    assert!((ended - began - 4.0).abs() < 0.5, "{began} to {ended}");
+}
+
+#[test]
+fn a_reload_restarts_only_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(60).write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    let streams = "  - {id: stays, url: a.ts}\n  - {id: changes, url: a.ts}\n  - {id: goes, url: a.ts}\n";
+    write(&path, &config(dir.path(), streams));
+    let mut daemon = Daemon::start(&["--config", path.to_str().unwrap()]);
+    let watched = |id: &str| format!("glasswatch_stream_media_seconds_total{{stream=\"{id}\"}}");
+    let played = |d: &Daemon, id: &str| d.metric(&watched(id)).unwrap_or(0.0);
+    let successful = "glasswatch_config_last_reload_successful";
+    let far = daemon.until("all streams play", |d| {
+        let far = ["stays", "changes", "goes"].map(|id| played(d, id));
+        far.iter().all(|secs| *secs >= 2.0).then_some(far)
+    });
+    assert_eq!(daemon.metric(successful), Some(1.0));
+
+    let streams = "  - {id: comes, url: a.ts}\n  - {id: stays, url: a.ts}\n  - {id: changes, url: a.ts, detectors: {freeze: false}}\n";
+    write(&path, &config(dir.path(), streams));
+    daemon.signal("HUP");
+    daemon.logged("configuration taken");
+    assert!(played(&daemon, "stays") >= far[0], "it went on");
+    assert!(played(&daemon, "changes") < far[1], "it began again");
+    assert_eq!(daemon.metric(&watched("goes")), None);
+    let changed: Json = serde_json::from_str(&daemon.get("/api/v1/streams/changes")).unwrap();
+    let running = |json: &Json| {
+        let rows = json["stream"]["detectors"].as_array().unwrap().clone();
+        let mut names = rows.into_iter().map(|row| row["detector"].clone());
+        names.any(|name| name == "freeze")
+    };
+    assert!(!running(&changed), "{changed}");
+    let stays: Json = serde_json::from_str(&daemon.get("/api/v1/streams/stays")).unwrap();
+    assert!(running(&stays), "{stays}");
+    daemon.until("the new stream plays", |d| (played(d, "comes") > 0.5).then_some(()));
+
+    let far = played(&daemon, "stays");
+    write(&path, "version: 1\nstreams: [{id: NOT AN ID}]\n");
+    daemon.signal("HUP");
+    daemon.logged("the configuration is not taken");
+    assert_eq!(daemon.metric(successful), Some(0.0));
+    daemon.until("the old streams go on", |d| {
+        (played(d, "stays") > far && played(d, "comes") > 0.5).then_some(())
+    });
+
+    write(&path, &config(dir.path(), streams));
+    daemon.signal("HUP");
+    daemon.logged("configuration taken");
+    assert_eq!(daemon.metric(successful), Some(1.0));
+    assert!(played(&daemon, "stays") >= far, "nothing changed");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+/// Answers every request with this status; the requests come out of the channel.
+fn origin(status: &'static str) -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (told, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { break };
+            let mut request = [0; 8192];
+            let length = socket.read(&mut request).unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            // The client may have gone.
+            let _ = socket.write_all(answer.as_bytes());
+            if told.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    (port, requests)
+}
+
+#[test]
+fn secrets_get_out_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hook, calls) = origin("500 Sorry");
+    let (web, requests) = origin("403 Forbidden");
+    let events = dir.path().join("events.jsonl");
+    let path = dir.path().join("watch.yaml");
+    write(
+        &path,
+        &format!(
+            "version: 1
+instance: {{data_dir: {data}, drain: 5s}}
+receivers:
+  - name: hook
+    allow_private: true
+    webhook:
+      url: http://user:CANARY-1@127.0.0.1:{hook}/CANARY-2?token=CANARY-3
+      secret: whsec_Q0FOQVJZLWtleS1rZXkta2V5LWtleS1rZXk=
+defaults: {{allow_private: true, visible_after: 500ms, page_after: 1s}}
+streams:
+  - id: web
+    url: http://user:CANARY-4@127.0.0.1:{web}/live.m3u8?token=CANARY-5
+    headers: {{x-key: CANARY-6}}
+  - id: ts
+    url: http://user:CANARY-4@127.0.0.1:{web}/live.ts?token=CANARY-5
+    headers: {{authorization: Bearer CANARY-6}}
+  - id: by-url
+    url: srt://127.0.0.1:1?passphrase=CANARY-7-long&streamid=CANARY-8
+  - id: by-key
+    url: srt://127.0.0.1:1
+    srt: {{passphrase: CANARY-7-long, stream_id: CANARY-8}}
+",
+            data = dir.path().join("data").display()
+        ),
+    );
+    let name = path.to_str().unwrap();
+    let log = ["--log-level", "trace", "--events", events.to_str().unwrap()];
+    let mut daemon = Daemon::start(&[&["--config", name], &log[..]].concat());
+    let call = calls.recv_timeout(DEADLINE).expect("the receiver is called");
+    assert!(call.contains("CANARY-2"), "{call}");
+    let request = requests.recv_timeout(DEADLINE).expect("the origin is asked");
+    assert!(request.contains("CANARY-5") && request.contains("CANARY-6"), "{request}");
+    let told = daemon.until("every stream is told of", |d| {
+        let defects: Json = serde_json::from_str(&d.get("/api/v1/defects")).unwrap();
+        let text = defects.to_string();
+        let all = ["web", "ts", "by-url", "by-key"].map(|id| format!(r#""stream":"{id}""#));
+        all.iter().all(|s| text.contains(s)).then_some(text)
+    });
+    let mut pages = vec![("/api/v1/defects".to_owned(), told)];
+    for page in ["/", "/metrics", "/version", "/api/v1/streams"] {
+        pages.push((page.to_owned(), daemon.get(page)));
+    }
+    for id in ["web", "ts", "by-url", "by-key"] {
+        let page = format!("/api/v1/streams/{id}");
+        let body = daemon.get(&page);
+        pages.push((page, body));
+    }
+    write(&path, "version: 1\nstreams: [{id: x, url: 'foo://CANARY-9@h/CANARY-9?CANARY-9'}]\n");
+    daemon.signal("HUP");
+    daemon.logged("the configuration is not taken");
+    let done = daemon.stop();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    pages.push(("log".to_owned(), done.err));
+    pages.push(("stdout".to_owned(), done.out));
+    pages.push(("events".to_owned(), std::fs::read_to_string(events).unwrap()));
+    for (page, text) in &pages {
+        for line in text.lines() {
+            for secret in ["CANARY", "Q0FOQVJZ"] {
+                assert!(!line.contains(secret), "{page}: {line}");
+            }
+        }
+    }
+    let events = &pages.last().unwrap().1;
+    assert!(events.lines().count() >= 4, "{events}");
+}

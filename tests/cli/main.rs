@@ -1,0 +1,8 @@
+//! The `glasswatch` command as its users see it: exit codes, output, signals, secrets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod analyze;
+mod commands;
+mod daemon;
+mod rig;
