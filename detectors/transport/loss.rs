@@ -186,6 +186,8 @@ struct State {
     last_media: Option<MediaTime>,
     /// Newest failure since media last arrived.
     failed: Option<Cause>,
+    /// An attempt has failed since: what is still decoded had arrived before.
+    drains: bool,
     /// Newest failure of what arrived, not of its arrival, since anything was decoded.
     spoiled: Option<Cause>,
     ended: bool,
@@ -216,6 +218,7 @@ impl State {
         }
         self.last_bytes = Some(now);
         self.failed = None;
+        self.drains = false;
     }
 
     fn decoded(
@@ -225,7 +228,9 @@ impl State {
         now: Arrival,
         patience: Patience,
     ) {
-        self.bytes_arrived(now, patience);
+        if !self.drains {
+            self.bytes_arrived(now, patience);
+        }
         self.last_media = media.or(self.last_media);
         self.undecoded_since = None;
         self.spoiled = None;
@@ -448,6 +453,7 @@ impl Detector for Loss {
                 }
                 InputEvent::Failed { cause } => {
                     self.state.failed = Some(*cause);
+                    self.state.drains = true;
                     if is_of_content(*cause) {
                         self.state.spoiled = Some(*cause);
                     }
@@ -455,6 +461,7 @@ impl Detector for Loss {
                 InputEvent::Reopened => {
                     // Tracks keep waiting: opening again and again brings no picture.
                     self.state.ended = false;
+                    self.state.drains = false;
                     return;
                 }
                 InputEvent::Ended => self.state.ended = true,

@@ -214,6 +214,22 @@ fn tracks_that_stop_together_are_not_blamed_on_each_other() {
 }
 
 #[test]
+fn a_decoder_that_is_emptied_after_a_failure_is_no_arrival() {
+    let mut rig = Rig::new(&[]);
+    rig.decoded(0, A);
+    rig.decoded(0, V);
+    rig.failed(1_500, Cause::Timeout);
+    rig.decoded(1_600, V);
+    rig.tick(2_100);
+    assert_eq!(rig.input().1, Some(Cause::Timeout));
+    rig.fact(2_200, Fact::Input(InputEvent::Reopened));
+    rig.decoded(2_300, V);
+    rig.decoded(2_300, A);
+    rig.tick(2_400);
+    assert_eq!(rig.input(), (0.0, None));
+}
+
+#[test]
 fn what_is_wrong_with_the_bytes_that_arrive_is_named() {
     let mut rig = Rig::new(&[]);
     rig.announce(0, &[(V, None)]);

@@ -130,6 +130,18 @@ mod tests {
     }
 
     #[test]
+    fn the_program_table_is_found_behind_any_stuffing() {
+        let pat = [
+            0, 0, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, 0xE0, 0x20, 1, 2, 3, 4,
+        ];
+        let plain = [&[0x47, 0x40, 0, 0x10][..], &pat].concat();
+        let stuffed = [&[0x47, 0x40, 0, 0x30, 2, 0, 0xFF][..], &pat].concat();
+        assert_eq!(pmt_pid(&plain), Some(0x20));
+        assert_eq!(pmt_pid(&stuffed), Some(0x20));
+        assert_eq!(pmt_pid(&plain[..16]), None);
+    }
+
+    #[test]
     fn sound_stamps_move_by_200_ms_and_wrap() {
         let mut packets = audio_packet(900_000);
         Impair::new(0).apply(Some(Fault::AudioLate), &mut packets);

@@ -38,6 +38,7 @@ fn failing_origins_are_named_paged_and_outlived() {
             case("missing-key", &[Cause::EncryptedNoKey]),
             case("wrong-key", &[Cause::EncryptedNoKey]),
             case("truncated", &[Cause::Undecodable]),
+            case("cut-in-picture", &[Cause::NoAudio, Cause::Undecodable]),
             case("web-page", &[Cause::Undecodable]),
             case("refused", &[Cause::ConnectFailed]),
         ];

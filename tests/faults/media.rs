@@ -1,6 +1,7 @@
 //! What healthy streams send: made once, in whole seconds that begin with a key frame.
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glasswatch::demo::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid};
@@ -8,6 +9,7 @@ use glasswatch::demo::scene::{Scene, sound};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use tokio::task::JoinHandle;
 
 /// Length made; longer than any test looks.
 const SECONDS: u64 = 100;
@@ -125,6 +127,32 @@ impl Media {
             seconds: seconds.into_iter().map(Bytes::from).collect(),
         }
     }
+}
+
+/// Hands on the programme at its own speed, from second `now - began`, until aborted.
+pub fn pace(began: Instant, mut deliver: impl FnMut(&[u8]) + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(40));
+        let packets_until = |at: Duration| {
+            let second = media().second(at.as_secs());
+            let packets = (second.len() / PACKET) as f64;
+            (
+                at.as_secs(),
+                (packets * at.subsec_nanos() as f64 / 1e9) as usize,
+            )
+        };
+        let (mut second, mut sent) = packets_until(began.elapsed());
+        loop {
+            pace.tick().await;
+            let (until_second, until) = packets_until(began.elapsed());
+            while second < until_second {
+                deliver(&media().second(second)[sent * PACKET..]);
+                (second, sent) = (second + 1, 0);
+            }
+            deliver(&media().second(second)[sent * PACKET..until * PACKET]);
+            sent = until;
+        }
+    })
 }
 
 fn each_picture(to: &gst_app::AppSrc, make: impl Fn(u64) -> Vec<u8>) {

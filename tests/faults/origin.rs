@@ -14,9 +14,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::media::media;
+use crate::media::{media, pace};
 
 /// Segments listed, one second each.
 const WINDOW: u64 = 5;
@@ -74,10 +75,27 @@ impl Origin {
     }
 
     fn healthy(&self, file: &str) -> Response {
+        if file == "live.ts" {
+            return self.continuous();
+        }
         if file == "live.m3u8" {
             return self.playlist(self.newest(), plain);
         }
         segment(file).map_or_else(|| StatusCode::NOT_FOUND.into_response(), ok)
+    }
+
+    /// The programme in one body; while all is broken, nothing goes on.
+    fn continuous(&self) -> Response {
+        let (packets, body) = mpsc::channel(256);
+        let broken = Arc::clone(&self.broken);
+        pace(self.began, move |bytes| {
+            if !broken.load(Ordering::SeqCst) {
+                // A client that has gone misses nothing.
+                let _ = packets.try_send(Ok::<_, Infallible>(Bytes::copy_from_slice(bytes)));
+            }
+        });
+        let body = stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+        ok(Body::from_stream(body))
     }
 
     async fn spoiled(&self, stream: &str, file: &str) -> Response {
@@ -87,7 +105,7 @@ impl Origin {
             ("server-error", false) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             ("playlist-gone", true) => StatusCode::NOT_FOUND.into_response(),
             ("frozen-playlist", true) => self.playlist(WINDOW, plain),
-            ("silent-server", _) => std::future::pending().await,
+            ("silent-server" | "http-silent", _) => std::future::pending().await,
             ("endless-playlist", true) => endless(b"#EXTM3U\n# and more\n".repeat(100)),
             ("endless-segment", false) => {
                 let mut packet = [0xFF; 188];
@@ -106,9 +124,14 @@ impl Origin {
             }),
             ("missing-key", _) if file == "key.bin" => StatusCode::NOT_FOUND.into_response(),
             ("wrong-key", _) if file == "key.bin" => ok(&b"not the right one"[..16]),
-            // The tables; of the beginning of a picture a decoder makes a picture.
+            // The tables and a little.
             ("truncated", false) => match segment(file) {
                 Some(whole) => ok(whole.slice(..2 * 188 + 77)),
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
+            // The beginning of one picture, of which a decoder may still make a picture.
+            ("cut-in-picture", false) => match segment(file) {
+                Some(whole) => ok(whole.slice(..5 * 188)),
                 None => StatusCode::NOT_FOUND.into_response(),
             },
             ("web-page", false) => ok("<html><body>Please sign in.</body></html>"),

@@ -1,4 +1,4 @@
-//! UDP and SRT: peers that fall silent, die, refuse or send noise, beside healthy ones.
+//! UDP, SRT and progressive HTTP: peers that fall silent, die, refuse or send noise, beside healthy ones.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -12,39 +12,14 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use tokio::task::JoinHandle;
 
-use crate::media::media;
+use crate::media::pace;
+use crate::origin::Origin;
 use crate::watch::{Case, Watch, run};
 
 /// Inputs that push continuously are shown within this.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
 /// `page_after` of the streams here, and a tick.
 const PAGED_WITHIN: Duration = Duration::from_millis(4250);
-
-/// Hands on the programme at its own speed, from second `now - began`, until aborted.
-fn pace(began: Instant, mut deliver: impl FnMut(&[u8]) + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut pace = tokio::time::interval(Duration::from_millis(40));
-        let packets_until = |at: Duration| {
-            let second = media().second(at.as_secs());
-            let packets = (second.len() / PACKET) as f64;
-            (
-                at.as_secs(),
-                (packets * at.subsec_nanos() as f64 / 1e9) as usize,
-            )
-        };
-        let (mut second, mut sent) = packets_until(began.elapsed());
-        loop {
-            pace.tick().await;
-            let (until_second, until) = packets_until(began.elapsed());
-            while second < until_second {
-                deliver(&media().second(second)[sent * PACKET..]);
-                (second, sent) = (second + 1, 0);
-            }
-            deliver(&media().second(second)[sent * PACKET..until * PACKET]);
-            sent = until;
-        }
-    })
-}
 
 #[derive(Clone, Copy, PartialEq)]
 #[repr(u8)]
@@ -155,6 +130,7 @@ fn failing_peers_are_named_paged_and_outlived() {
     run(async {
         let cases = [
             case("udp-silent", &[Cause::NoInput]),
+            case("http-silent", &[Cause::Timeout]),
             case("udp-noise", &[Cause::Undecodable]),
             case(
                 "srt-gone",
@@ -171,7 +147,13 @@ fn failing_peers_are_named_paged_and_outlived() {
         let gone = Srt::start(began, gone_port, KEY);
         let wrong = Srt::start(began, wrong_port, "passphrase=\"another horse\"");
         let _srt = Srt::start(began, srt_port, KEY);
+        let origin = Origin::new();
+        let (address, _serving) = origin.serve(0).await;
         let streams = [
+            format!(
+                "  - {{id: http-silent, url: \"http://{address}/http-silent/live.ts\", \
+                 visible_after: 2500ms, page_after: 4s}}\n"
+            ),
             silent.line("udp-silent"),
             noise.line("udp-noise"),
             Srt::line("srt-gone", gone_port),
@@ -181,12 +163,14 @@ fn failing_peers_are_named_paged_and_outlived() {
         ];
         let watch = Watch::start(&streams.concat()).await;
         let break_them = async || {
+            origin.set_broken(true);
             silent.set(Mood::Silent);
             noise.set(Mood::Noisy);
             drop(gone);
         };
         let mut back = Vec::new();
         let mend_them = async || {
+            origin.set_broken(false);
             silent.set(Mood::Fine);
             noise.set(Mood::Fine);
             drop(wrong);

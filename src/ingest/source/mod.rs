@@ -8,7 +8,7 @@ mod srt;
 mod tell;
 mod udp;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use detectors::base::{Arrival, Cause, Fact, InputEvent};
 use tokio_util::sync::CancellationToken;
 
 use super::convert::{ConvertError, Converter};
+use super::fetch::policy;
 use super::stats::Stats;
 use super::{Content, Intake, OwnedUnit, clock};
 use crate::config::{self, Protocol};
@@ -175,37 +176,11 @@ pub(super) async fn resolve(
         ));
     }
     found
-        .find(|a| allow_private || public(a.ip()))
+        .find(|a| policy::address_allowed(a.ip(), allow_private))
         .ok_or_else(|| {
-            let detail = "the address is private, and `allow_private` is not set";
+            let detail = "the address may not be called, or not without `allow_private`";
             SourceEnd::failed(Cause::AddressRefused, detail)
         })
-}
-
-/// Whether an address may be called without `allow_private`.
-fn public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_unspecified()
-                || ip.is_broadcast()
-                || ip.is_multicast()
-                || shared)
-        }
-        IpAddr::V6(ip) => match ip.to_ipv4() {
-            Some(inner) => public(IpAddr::V4(inner)),
-            None => {
-                !(ip.is_unique_local()
-                    || ip.is_unicast_link_local()
-                    || ip.is_unspecified()
-                    || ip.is_loopback()
-                    || ip.is_multicast())
-            }
-        },
-    }
 }
 
 /// Reads a stream until it ends, fails, or is cancelled.
@@ -224,28 +199,16 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    #[test]
-    fn only_public_addresses_may_be_called_freely() {
-        for ip in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-        ]
-        .into_iter()
-        .chain([
-            "::1",
-            "fe80::1",
-            "fd00::1",
-            "::ffff:10.0.0.1",
-            "::",
-            "ff02::1",
-        ]) {
-            assert!(!public(ip.parse().unwrap()), "{ip}");
+    #[tokio::test]
+    async fn only_public_addresses_may_be_called_freely() {
+        for ip in ["127.0.0.1", "10.1.2.3", "::1", "fd00::1", "::ffff:10.0.0.1"] {
+            let refused = resolve(ip, 9000, false).await.unwrap_err();
+            assert_eq!(refused.cause, Some(Cause::AddressRefused), "{ip}");
+            resolve(ip, 9000, true).await.unwrap();
         }
-        for ip in ["1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8"] {
-            assert!(public(ip.parse().unwrap()), "{ip}");
+        for ip in ["1.1.1.1", "2606:4700::1111"] {
+            resolve(ip, 9000, false).await.unwrap();
         }
+        resolve("169.254.169.254", 9000, true).await.unwrap_err();
     }
 }
