@@ -163,7 +163,7 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Run only the detectors of these groups of the configuration, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "config")]
     pub groups: Vec<String>,
 }
 
@@ -297,6 +297,7 @@ mod tests {
             "glasswatch check",
             "glasswatch probe u --timeout ten",
             "glasswatch analyze a --set b",
+            "glasswatch analyze a --groups b",
             "glasswatch run -c f --listen here",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -166,12 +166,10 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
         sets.push(("allow_private".to_owned(), "true".to_owned()));
     }
     let mut stream = config::one_stream(&args.input, &sets, args.config.as_deref())?;
-    if !args.groups.is_empty() {
-        let config = match &args.config {
-            Some(path) => config::load(path)?,
-            None => anyhow::bail!("--groups needs --config, which names the groups"),
-        };
-        let wanted = config
+    if !args.groups.is_empty()
+        && let Some(path) = &args.config
+    {
+        let wanted = config::load(path)?
             .detectors_of(&args.groups)
             .map_err(StartError::Groups)?;
         stream = Arc::new(stream.only(&wanted));

@@ -1,7 +1,7 @@
 //! From container bytes to decoded units: one converter per run of a source.
 
 mod branch;
-mod fragments;
+pub(super) mod fragments;
 mod opus;
 mod packed;
 mod ts;

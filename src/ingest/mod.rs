@@ -17,10 +17,13 @@ pub mod teardown;
 mod tracks;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use detectors::base::{Cause, Fact, InputEvent, MediaTime, Range, Track};
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Input, Protocol};
@@ -144,18 +147,69 @@ pub fn spawn(context: SourceContext) -> Running {
     Running { cancel, task }
 }
 
-/// Plays an input once, without another attempt: for files and one-shot commands. Tells the same facts as
-/// [`spawn`].
+/// Plays an input once: for files and one-shot commands. What fails [`ATTEMPTS`] times in a row is given up. Tells
+/// the same facts as [`spawn`].
 pub async fn play_once(context: &SourceContext) -> SourceEnd {
     if context.stream.input.protocol != Protocol::Hls {
         context.tell(patience(&context.stream.input));
     }
-    let end = one_run(context).await;
+    let watched = Arc::new(Impatient {
+        on: Arc::clone(&context.intake),
+        failures: AtomicU32::new(0),
+        last: watch::Sender::new(None),
+    });
+    let mut last = watched.last.subscribe();
+    let run = SourceContext {
+        intake: Arc::clone(&watched) as Arc<dyn Intake>,
+        cancel: context.cancel.child_token(),
+        ..context.clone()
+    };
+    let playing = one_run(&run);
+    tokio::pin!(playing);
+    let end = tokio::select! {
+        end = &mut playing => end,
+        Ok(cause) = last.wait_for(Option::is_some) => {
+            let cause = *cause;
+            run.cancel.cancel();
+            playing.await;
+            SourceEnd {
+                cause,
+                ..SourceEnd::failed(Cause::NoInput, format!("given up after {ATTEMPTS} failures"))
+            }
+        }
+    };
     if let Some(cause) = end.cause {
         context.tell(InputEvent::Failed { cause });
     }
     context.tell(InputEvent::Ended);
     end
+}
+
+/// Failures in a row, with nothing decoded between them, that end a one-shot run. A source that would try for
+/// ever, because a live stream may come back, ends there.
+const ATTEMPTS: u32 = 3;
+
+/// Counts failures on their way.
+struct Impatient {
+    on: Arc<dyn Intake>,
+    failures: AtomicU32,
+    /// The last straw.
+    last: watch::Sender<Option<Cause>>,
+}
+
+impl Intake for Impatient {
+    fn push(&self, unit: OwnedUnit) -> Pushed {
+        match &unit.content {
+            Content::Picture(_) | Content::Sound(_) => self.failures.store(0, Ordering::Relaxed),
+            Content::Fact(Fact::Input(InputEvent::Failed { cause })) => {
+                if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= ATTEMPTS {
+                    self.last.send_replace(Some(*cause));
+                }
+            }
+            _ => {}
+        }
+        self.on.push(unit)
+    }
 }
 
 async fn supervised(context: SourceContext) {

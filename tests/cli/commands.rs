@@ -25,7 +25,12 @@ streams:
 
     let effective = run(["check", name, "--print-effective"]);
     assert_eq!(effective.code, Some(0), "{effective:?}");
-    for key in [r#"id: "news""#, r#"id: "sport""#, "black_ratio: 0.975", "drain: 25s"] {
+    for key in [
+        r#"id: "news""#,
+        r#"id: "sport""#,
+        "black_ratio: 0.975",
+        "drain: 25s",
+    ] {
         assert!(effective.out.contains(key), "{key}: {}", effective.out);
     }
     assert!(!effective.out.contains("CANARY"), "{}", effective.out);

@@ -22,7 +22,9 @@ fn config(dir: &Path, streams: &str) -> String {
 #[test]
 fn events_are_json_lines_and_sigterm_drains() {
     let dir = tempfile::tempdir().unwrap();
-    clean(30).showing(Show::Black, 2, 6).write(dir.path(), "a.ts");
+    clean(30)
+        .showing(Show::Black, 2, 6)
+        .write(dir.path(), "a.ts");
     let path = dir.path().join("watch.yaml");
     write(&path, &config(dir.path(), "  - {id: news, url: a.ts}\n"));
     let mut daemon = Daemon::start(&["--config", path.to_str().unwrap(), "--events", "-"]);
@@ -57,7 +59,8 @@ fn a_reload_restarts_only_what_changed() {
     let dir = tempfile::tempdir().unwrap();
     clean(60).write(dir.path(), "a.ts");
     let path = dir.path().join("watch.yaml");
-    let streams = "  - {id: stays, url: a.ts}\n  - {id: changes, url: a.ts}\n  - {id: goes, url: a.ts}\n";
+    let streams =
+        "  - {id: stays, url: a.ts}\n  - {id: changes, url: a.ts}\n  - {id: goes, url: a.ts}\n";
     write(&path, &config(dir.path(), streams));
     let mut daemon = Daemon::start(&["--config", path.to_str().unwrap()]);
     let watched = |id: &str| format!("glasswatch_stream_media_seconds_total{{stream=\"{id}\"}}");
@@ -85,7 +88,9 @@ fn a_reload_restarts_only_what_changed() {
     assert!(!running(&changed), "{changed}");
     let stays: Json = serde_json::from_str(&daemon.get("/api/v1/streams/stays")).unwrap();
     assert!(running(&stays), "{stays}");
-    daemon.until("the new stream plays", |d| (played(d, "comes") > 0.5).then_some(()));
+    daemon.until("the new stream plays", |d| {
+        (played(d, "comes") > 0.5).then_some(())
+    });
 
     let far = played(&daemon, "stays");
     write(&path, "version: 1\nstreams: [{id: NOT AN ID}]\n");
@@ -115,7 +120,8 @@ fn origin(status: &'static str) -> (u16, std::sync::mpsc::Receiver<String>) {
             let mut request = [0; 8192];
             let length = socket.read(&mut request).unwrap_or(0);
             let text = String::from_utf8_lossy(&request[..length]).into_owned();
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             // The client may have gone.
             let _ = socket.write_all(answer.as_bytes());
             if told.send(text).is_err() {
@@ -164,10 +170,17 @@ streams:
     let name = path.to_str().unwrap();
     let log = ["--log-level", "trace", "--events", events.to_str().unwrap()];
     let mut daemon = Daemon::start(&[&["--config", name], &log[..]].concat());
-    let call = calls.recv_timeout(DEADLINE).expect("the receiver is called");
+    let call = calls
+        .recv_timeout(DEADLINE)
+        .expect("the receiver is called");
     assert!(call.contains("CANARY-2"), "{call}");
-    let request = requests.recv_timeout(DEADLINE).expect("the origin is asked");
-    assert!(request.contains("CANARY-5") && request.contains("CANARY-6"), "{request}");
+    let request = requests
+        .recv_timeout(DEADLINE)
+        .expect("the origin is asked");
+    assert!(
+        request.contains("CANARY-5") && request.contains("CANARY-6"),
+        "{request}"
+    );
     let told = daemon.until("every stream is told of", |d| {
         let defects: Json = serde_json::from_str(&d.get("/api/v1/defects")).unwrap();
         let text = defects.to_string();
@@ -183,14 +196,20 @@ streams:
         let body = daemon.get(&page);
         pages.push((page, body));
     }
-    write(&path, "version: 1\nstreams: [{id: x, url: 'foo://CANARY-9@h/CANARY-9?CANARY-9'}]\n");
+    write(
+        &path,
+        "version: 1\nstreams: [{id: x, url: 'foo://CANARY-9@h/CANARY-9?CANARY-9'}]\n",
+    );
     daemon.signal("HUP");
     daemon.logged("the configuration is not taken");
     let done = daemon.stop();
     assert_eq!(done.code, Some(0), "{done:?}");
     pages.push(("log".to_owned(), done.err));
     pages.push(("stdout".to_owned(), done.out));
-    pages.push(("events".to_owned(), std::fs::read_to_string(events).unwrap()));
+    pages.push((
+        "events".to_owned(),
+        std::fs::read_to_string(events).unwrap(),
+    ));
     for (page, text) in &pages {
         for line in text.lines() {
             for secret in ["CANARY", "Q0FOQVJZ"] {

@@ -266,7 +266,9 @@ impl Daemon {
         };
         let line = daemon.logged("serving metrics");
         let line: Json = serde_json::from_str(&line).unwrap();
-        let address = line["address"].as_str().or(line["fields"]["address"].as_str());
+        let address = line["address"]
+            .as_str()
+            .or(line["fields"]["address"].as_str());
         daemon.address = address.expect("an address").parse().unwrap();
         daemon
     }

@@ -399,6 +399,14 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(data.get(at..at.checked_add(4)?)?.get_u32())
 }
 
+/// Whether every track of pictures or sound in this `moov` is encrypted.
+pub(in crate::ingest) fn encrypted(moov: &[u8]) -> bool {
+    read_moov(moov).is_some_and(|tracks| {
+        let locked = |t: &MoovTrack| t.problem == Some(Cause::EncryptedNoKey);
+        tracks.iter().all(locked)
+    })
+}
+
 /// Tracks of an initialisation segment; `None` without any.
 fn read_moov(init: &[u8]) -> Option<Vec<MoovTrack>> {
     let moov = child(init, b"moov")?;

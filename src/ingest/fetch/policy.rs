@@ -92,7 +92,7 @@ fn carried_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 pub fn shown(url: &Url) -> String {
     match url.host_str() {
         Some(host) => format!("{}://{host}", url.scheme()),
-        None => format!("{}:", url.scheme()),
+        None => url.scheme().to_owned(),
     }
 }
 

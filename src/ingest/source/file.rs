@@ -12,6 +12,7 @@ use detectors::base::{Cause, MediaTime};
 use super::{Received, SourceContext, SourceEnd};
 use crate::config::Pace;
 use crate::ingest::appsink::{Hub, Way, lock};
+use crate::ingest::convert::fragments::encrypted;
 use crate::ingest::convert::{Container, ConvertError, Converter, Feed};
 use crate::ingest::pipeline::{Claim, FileContainer, Pipeline, Settings};
 use crate::ingest::tracks::Entry;
@@ -24,6 +25,8 @@ const BACKLOG: usize = 1 << 20;
 const STUCK: Duration = Duration::from_secs(10);
 /// Bytes looked at to tell the container.
 const HEAD: usize = 8 << 10;
+/// Most of an MP4 index that is read for its tracks.
+const INDEX_MAX: u64 = 16 << 20;
 /// A real-time reader may be this far ahead.
 const AHEAD: Duration = Duration::from_millis(200);
 
@@ -103,11 +106,22 @@ async fn play(context: &SourceContext, path: PathBuf) -> Result<(), ConvertError
             play_bytes(context, file, container).await
         }
         Some(Sniffed::Whole(container)) => {
-            let whole = match container {
+            let (whole, index) = match container {
                 FileContainer::Mp4 => mp4_shape(&mut file, length)?,
-                FileContainer::Matroska | FileContainer::Wav => Shape::Whole,
+                FileContainer::Matroska | FileContainer::Wav => (Shape::Whole, None),
             };
-            play_whole(context, &path, container, length).await?;
+            let played = play_whole(context, &path, container, length).await;
+            if let Err(told) = &played
+                && told.cause == Cause::Undecodable
+                && container == FileContainer::Mp4
+                && index.is_some_and(|at| locked(&mut file, at))
+            {
+                return Err(error(
+                    Cause::EncryptedNoKey,
+                    "the tracks of the file are encrypted",
+                ));
+            }
+            played?;
             match whole {
                 Shape::Whole => Ok(()),
                 Shape::CutShort => Err(error(Cause::Truncated, "the file ends inside a box")),
@@ -245,11 +259,22 @@ enum Shape {
     CutShort,
 }
 
-/// Walks the top-level boxes: an MP4 file that was cut before its index cannot be played at all.
-fn mp4_shape(file: &mut File, length: u64) -> Result<Shape, ConvertError> {
+/// Whether no track of the index can be decoded without a key. GStreamer tells that of some schemes only, as an
+/// error without a cause.
+fn locked(file: &mut File, (at, size): (u64, u64)) -> bool {
+    let mut index = Vec::new();
+    let read = file
+        .seek(SeekFrom::Start(at))
+        .and_then(|_| file.take(size.min(INDEX_MAX)).read_to_end(&mut index));
+    read.is_ok() && encrypted(&index)
+}
+
+/// Walks the top-level boxes: an MP4 file that was cut before its index cannot be played at all. Also tells where
+/// the index is.
+fn mp4_shape(file: &mut File, length: u64) -> Result<(Shape, Option<(u64, u64)>), ConvertError> {
     const MAX_BOXES: usize = 1 << 20;
     let mut at = 0_u64;
-    let mut index = false;
+    let mut index = None;
     let mut shape = Shape::Whole;
     for _ in 0..MAX_BOXES {
         if at >= length {
@@ -277,18 +302,18 @@ fn mp4_shape(file: &mut File, length: u64) -> Result<Shape, ConvertError> {
         let end = at.saturating_add(size);
         if end > length {
             shape = Shape::CutShort;
-        } else {
-            index |= &head[4..8] == b"moov";
+        } else if &head[4..8] == b"moov" {
+            index = Some((at, size));
         }
         at = end;
     }
     match (index, shape) {
-        (true, shape) => Ok(shape),
-        (false, Shape::CutShort) => Err(error(
+        (Some(_), shape) => Ok((shape, index)),
+        (None, Shape::CutShort) => Err(error(
             Cause::Truncated,
             "the file ends before its `moov` box",
         )),
-        (false, Shape::Whole) => Err(error(Cause::Undecodable, "the file has no `moov` box")),
+        (None, Shape::Whole) => Err(error(Cause::Undecodable, "the file has no `moov` box")),
     }
 }
 

@@ -268,6 +268,13 @@ impl Demux {
     /// Ends the input: hands out what is still held. Afterwards new input may come: tables are kept.
     pub fn finish(&mut self, found: &mut dyn FnMut(TsEvent)) {
         self.boundary(found);
+        if self.core.chosen.is_none() && self.core.wanted.is_none() {
+            // Nothing better will come.
+            for program in &mut self.core.programs {
+                program.seen = program.seen.max(PATIENCE);
+            }
+            self.core.choose(found);
+        }
         self.core.hand_out(found, Pes::finish);
     }
 
@@ -600,6 +607,11 @@ impl Core {
                         let ready = p.decodable() && (!waiting || p.seen >= PATIENCE);
                         waiting |= p.seen == 0;
                         ready
+                    })
+                    // Tracks that cannot be decoded are better told than passed over in silence.
+                    .or_else(|| {
+                        let known = |p: &&Program| !p.tracks.is_empty() && p.seen >= PATIENCE;
+                        self.programs.iter().find(known).filter(|_| !waiting)
                     })
                     .map(|p| p.entry.program)
             }),

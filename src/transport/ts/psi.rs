@@ -277,6 +277,7 @@ fn private(own: &[u8]) -> Option<(Kind, Option<Codec>, &'static str)> {
                 b"HEVC" => (Video, Some(Codec::Hevc), "HEVC"),
                 b"AV01" => (Video, None, "AV1"),
                 b"VVC " => (Video, None, "VVC"),
+                b"AC-4" => (Audio, None, "AC-4"),
                 b"BSSD" => (Audio, None, "SMPTE 302M"),
                 b"DTS1" | b"DTS2" | b"DTS3" => (Audio, None, "DTS"),
                 _ => return None,

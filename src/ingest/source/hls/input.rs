@@ -96,6 +96,8 @@ impl<'a> Input<'a> {
                 feeds,
                 backoff: Backoff::default(),
                 failed_in_a_row: 0,
+                worked: false,
+                lost: None,
                 init: None,
                 fed_init: None,
                 position: Duration::ZERO,
@@ -203,6 +205,10 @@ struct Reader<'a> {
     feeds: mpsc::Sender<(usize, Feed)>,
     backoff: Backoff,
     failed_in_a_row: u32,
+    /// Whether any segment has been read.
+    worked: bool,
+    /// Why the newest failing segment was given up.
+    lost: Option<FetchError>,
     /// The newest initialisation section.
     init: Option<(Url, Arc<Init>, Bytes)>,
     fed_init: Option<Bytes>,
@@ -228,7 +234,11 @@ impl Reader<'_> {
                 .as_ref()
                 .map(|loaded| (loaded, cursor.step(loaded.epoch, &loaded.media)));
             let (loaded, sequence, segment, discontinuity, missed) = match step {
-                Some((_, Step::Ended)) => return Stop::Ended,
+                Some((_, Step::Ended)) => {
+                    // Of a short playlist nothing may be left to fail on.
+                    let lost = self.lost.take().filter(|_| !self.worked);
+                    return lost.map_or(Stop::Ended, Stop::GaveUp);
+                }
                 None | Some((_, Step::Wait)) => {
                     if latest.changed().await.is_err() {
                         return Stop::Ended;
@@ -307,6 +317,7 @@ impl Reader<'_> {
                 Ok(()) => {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
+                    self.worked = true;
                     return Ok(Passed::Read);
                 }
                 Err(Trouble::Closed) => return Err(Stop::Closed),
@@ -341,6 +352,7 @@ impl Reader<'_> {
         if task.loaded.media.ended && self.failed_in_a_row >= COMPLETE_FAILURES_MAX {
             return Err(Stop::GaveUp(error));
         }
+        self.lost = Some(error);
         Ok(match piece.begun {
             true => Passed::Read,
             false => Passed::Unread,

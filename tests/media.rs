@@ -1,0 +1,144 @@
+//! `glasswatch analyze` over a folder of foreign media: nothing in it may crash it, hang it or end without a
+//! named cause.
+//!
+//! The folder is `GLASSWATCH_MEDIA`, or `../shared/media` beside the project; without it nothing is tested. All
+//! malformed files are tried, and a sample of the others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+/// Containers that are read.
+const PLAYABLE: [&str; 13] = [
+    "ts", "m2ts", "mts", "mp4", "m4v", "m4a", "mov", "mkv", "webm", "m3u8", "aac", "mp3", "ac3",
+];
+
+/// Words in paths of files that are broken on purpose.
+const MALFORMED: [&str; 6] = [
+    "fuzz",
+    "truncated",
+    "invalid",
+    "corrupt",
+    "malformed",
+    "bad",
+];
+
+/// The sample of files that are not malformed: one in so many, of at most so many bytes.
+const ONE_IN: usize = 8;
+const SAMPLE_BYTES: u64 = 1 << 20;
+
+/// Longest run on one file.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Processes at a time.
+const SIDE_BY_SIDE: usize = 2;
+
+fn folder() -> PathBuf {
+    std::env::var_os("GLASSWATCH_MEDIA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media"),
+        PathBuf::from,
+    )
+}
+
+fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => walk(&path, into),
+            false => into.push(path),
+        }
+    }
+}
+
+/// What is tried, always the same.
+fn chosen(root: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    walk(root, &mut all);
+    all.sort();
+    let name = |path: &Path| {
+        let name = path.strip_prefix(root).unwrap().to_string_lossy();
+        name.to_lowercase()
+    };
+    let (malformed, others): (Vec<PathBuf>, Vec<PathBuf>) = all
+        .into_iter()
+        .filter(|path| !path.to_string_lossy().ends_with("LICENSE"))
+        .partition(|path| MALFORMED.iter().any(|word| name(path).contains(word)));
+    let playable = |path: &PathBuf| {
+        let known = path.extension().and_then(|e| e.to_str());
+        known.is_some_and(|e| PLAYABLE.contains(&e.to_lowercase().as_str()))
+            && path.metadata().is_ok_and(|m| m.len() <= SAMPLE_BYTES)
+    };
+    let sample = others.into_iter().filter(playable).step_by(ONE_IN);
+    malformed.into_iter().chain(sample).collect()
+}
+
+/// What is wrong with a run on `path`, if anything.
+fn fault(path: &Path) -> Option<String> {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_glasswatch"));
+    let args = [
+        "analyze",
+        path.to_str()?,
+        "--format",
+        "jsonl",
+        "--jobs",
+        "1",
+    ];
+    let done = command.args(args).timeout(LIMIT).output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    let wrong = |what: &str| Some(format!("{}: {what}: {err}", path.display()));
+    if err.contains("panicked") {
+        return wrong("a panic");
+    }
+    let Some(code) = done.status.code() else {
+        return wrong("a crash, or no end in time");
+    };
+    let Some(Ok(summary)) = out.lines().last().map(serde_json::from_str::<Json>) else {
+        return wrong(&format!("exit {code} without a summary"));
+    };
+    let told = err
+        .lines()
+        .last()
+        .and_then(|line| line.strip_prefix("glasswatch: ")?.split_once(": "));
+    match (code, told) {
+        (0, _) if summary["video_frames"] != 0 || summary["audio_secs"] != 0.0 => None,
+        (3, Some((cause, detail))) if summary["input_cause"] == cause && !detail.is_empty() => None,
+        (3, _) => wrong("no named cause"),
+        _ => wrong(&format!("exit {code}")),
+    }
+}
+
+#[test]
+fn foreign_media_end_decoded_or_with_a_named_cause() {
+    let root = folder();
+    if !root.is_dir() {
+        println!("skipped: there is no folder {}", root.display());
+        return;
+    }
+    let files = Mutex::new(chosen(&root));
+    let count = files.lock().unwrap().len();
+    let faults = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(path) = { files.lock().unwrap().pop() } {
+                    faults.lock().unwrap().extend(fault(&path));
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().unwrap();
+    assert!(
+        faults.is_empty(),
+        "{} of {count}: {faults:#?}",
+        faults.len()
+    );
+    assert!(count > 0, "no media in {}", root.display());
+    println!("{count} files");
+}
