@@ -18,7 +18,7 @@ mod tracks;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use detectors::base::{Cause, Fact, InputEvent, MediaTime, Range, Track};
@@ -147,7 +147,7 @@ pub fn spawn(context: SourceContext) -> Running {
     Running { cancel, task }
 }
 
-/// Plays an input once: for files and one-shot commands. What fails [`ATTEMPTS`] times in a row is given up. Tells
+/// Plays an input once: for files and one-shot commands. What keeps failing is given up. Tells
 /// the same facts as [`spawn`].
 pub async fn play_once(context: &SourceContext) -> SourceEnd {
     if context.stream.input.protocol != Protocol::Hls {
@@ -156,6 +156,7 @@ pub async fn play_once(context: &SourceContext) -> SourceEnd {
     let watched = Arc::new(Impatient {
         on: Arc::clone(&context.intake),
         failures: AtomicU32::new(0),
+        decoded: AtomicBool::new(false),
         last: watch::Sender::new(None),
     });
     let mut last = watched.last.subscribe();
@@ -174,7 +175,7 @@ pub async fn play_once(context: &SourceContext) -> SourceEnd {
             playing.await;
             SourceEnd {
                 cause,
-                ..SourceEnd::failed(Cause::NoInput, format!("given up after {ATTEMPTS} failures"))
+                ..SourceEnd::failed(Cause::NoInput, "given up after repeated failures")
             }
         }
     };
@@ -185,14 +186,17 @@ pub async fn play_once(context: &SourceContext) -> SourceEnd {
     end
 }
 
-/// Failures in a row, with nothing decoded between them, that end a one-shot run. A source that would try for
-/// ever, because a live stream may come back, ends there.
-const ATTEMPTS: u32 = 3;
+/// Failures in a row that end a one-shot run of which nothing was ever decoded. A source that would try for ever,
+/// because a live stream may come back, ends there; one that passes over a failing segment has done so before.
+const ATTEMPTS: u32 = 5;
+/// The same after something was decoded.
+const LATER_ATTEMPTS: u32 = 12;
 
 /// Counts failures on their way.
 struct Impatient {
     on: Arc<dyn Intake>,
     failures: AtomicU32,
+    decoded: AtomicBool,
     /// The last straw.
     last: watch::Sender<Option<Cause>>,
 }
@@ -200,9 +204,16 @@ struct Impatient {
 impl Intake for Impatient {
     fn push(&self, unit: OwnedUnit) -> Pushed {
         match &unit.content {
-            Content::Picture(_) | Content::Sound(_) => self.failures.store(0, Ordering::Relaxed),
+            Content::Picture(_) | Content::Sound(_) => {
+                self.failures.store(0, Ordering::Relaxed);
+                self.decoded.store(true, Ordering::Relaxed);
+            }
             Content::Fact(Fact::Input(InputEvent::Failed { cause })) => {
-                if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= ATTEMPTS {
+                let limit = match self.decoded.load(Ordering::Relaxed) {
+                    true => LATER_ATTEMPTS,
+                    false => ATTEMPTS,
+                };
+                if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
                     self.last.send_replace(Some(*cause));
                 }
             }
