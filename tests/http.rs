@@ -588,7 +588,16 @@ async fn stills_are_served_and_nothing_else() {
     let still = get(&server, "/api/v1/evidence/news1/first.jpg").await;
     assert_eq!((still.status, still.body.as_str()), (200, "still"));
     assert!(still.head.contains("content-type: image/jpeg"));
+    let set = get(&server, "/api/v1/evidence/news1").await;
+    assert_eq!(set.status, 200);
+    assert!(
+        set.body
+            .contains("src=\"/api/v1/evidence/news1/first.jpg\"")
+    );
+    assert!(!set.body.contains("notes.txt"));
     for path in [
+        "..",
+        "news1/..",
         "../secret.jpg",
         "%2e%2e/secret.jpg",
         "..%2fsecret.jpg",
@@ -596,7 +605,7 @@ async fn stills_are_served_and_nothing_else() {
         "news1%2f..%2f..%2fsecret.jpg",
         "%2fetc%2fpasswd",
         "news1/notes.txt",
-        "news1",
+        "news2",
         "news1/none.jpg",
         "news1/first.jpg%00.png",
     ] {
