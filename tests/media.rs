@@ -142,3 +142,23 @@ fn foreign_media_end_decoded_or_with_a_named_cause() {
     assert!(count > 0, "no media in {}", root.display());
     println!("{count} files");
 }
+
+/// A packager may cut the coded pictures anywhere between PES packets.
+#[test]
+fn pictures_cut_anywhere_between_pes_packets_decode_whole() {
+    let path = folder()
+        .join("shaka-project_shaka-player/test/test/assets/hls-ts-audio-muxed-in-video/main.ts");
+    if !path.exists() {
+        println!("skipped: {} is not there", path.display());
+        return;
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_glasswatch"))
+        .args(["analyze", "--format", "jsonl"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let summary: Json = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["video_frames"], 1825);
+    assert!(!text.contains("\"critical\""), "{text}");
+}

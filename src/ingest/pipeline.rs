@@ -123,10 +123,10 @@ const OPUS: Chain = chain("opus", "opusparse", "opusdec");
 
 /// Chain and input caps of an elementary stream in a transport stream.
 fn elementary(codec: Codec, channels: Option<u8>) -> (Chain, gst::Caps) {
+    // No alignment is claimed: PES packets may begin and end inside a NAL unit.
     let video = |name: &str| {
         gst::Caps::builder(name)
             .field("stream-format", "byte-stream")
-            .field("alignment", "nal")
             .build()
     };
     let aac = |format: &str| {

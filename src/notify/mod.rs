@@ -1,7 +1,7 @@
 //! Telling people: events and receivers.
 //!
 //! Lanes hand transitions to an [`Outlet`](lane::Outlet) that never waits. One task turns each into an
-//! [`Event`](event::Event), writes it into the [`Ledger`](ledger::Ledger), and passes it to the events file and
+//! [`Event`](event::Event), writes it into the [`Ledger`], and passes it to the events file and
 //! to every receiver's own queue. What is in a queue is in memory only: it survives a receiver's outage, not
 //! the end of the process.
 

@@ -1,6 +1,6 @@
 //! Where requests may go: schemes, addresses, files.
 //!
-//! Names are judged when they are resolved for a connection, by [`Guard`], and the connection goes to the very
+//! Names are judged when they are resolved for a connection, by a guarded resolver, and the connection goes to the very
 //! address that was judged: a name that answers differently the second time gains nothing.
 
 use std::fmt;

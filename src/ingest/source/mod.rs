@@ -1,4 +1,4 @@
-//! Sources, one file per protocol: each brings bytes (or whole files) to a [`Converter`](super::convert::Converter).
+//! Sources, one file per protocol: each brings bytes (or whole files) to a [`Converter`].
 
 mod file;
 pub mod hls;

@@ -51,7 +51,7 @@ pub struct Master {
 pub struct Pick<'a> {
     /// The pinned variant.
     pub variant: &'a Variant,
-    /// Audio renditions of its group that have playlists of their own, at most [`AUDIO_RENDITIONS_MAX`].
+    /// Audio renditions of its group that have playlists of their own, at most eight.
     pub audio: Vec<&'a AudioRendition>,
 }
 
