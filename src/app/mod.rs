@@ -21,7 +21,6 @@ use crate::alert::{Change, Defect, Moment, Transition};
 use crate::config::{self, Config, LoadError};
 use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError};
-use crate::ingest::fetch::policy;
 use crate::ingest::source::SourceContext;
 use crate::ingest::stats::Stats;
 use crate::ingest::{self, Running, clock, teardown};
@@ -30,6 +29,7 @@ use crate::lane::{Lane, Mode, Outlet, Status};
 use crate::notify::event::Epoch;
 use crate::notify::jsonl::EventsTo;
 use crate::notify::ledger::Ledger;
+use crate::notify::webhook::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
 use crate::router::plan;
 use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
@@ -160,7 +160,7 @@ impl App {
             receivers: current.receivers.clone(),
             events: settings.events.clone(),
             evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
-            addresses: Arc::new(|ip| policy::address_allowed(ip, false)),
+            addresses: public_addresses(),
         })?;
         let outlet = match observer {
             None => notifier.outlet(),

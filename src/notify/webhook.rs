@@ -17,6 +17,7 @@ use sha2::Sha256;
 use url::Host;
 
 use crate::config::Secret;
+use crate::ingest::fetch::policy::address_allowed;
 
 /// Whether an address may be called.
 pub type AddressPolicy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -219,40 +220,9 @@ pub fn any_address() -> AddressPolicy {
     Arc::new(|_| true)
 }
 
-/// A policy that permits global unicast addresses only.
+/// The policy of everything that is fetched: public addresses only.
 pub fn public_addresses() -> AddressPolicy {
-    Arc::new(is_public)
-}
-
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let benchmark = a == 198 && (b == 18 || b == 19);
-            let protocol = (a, b, ip.octets()[2]) == (192, 0, 0);
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_documentation()
-                || ip.is_multicast()
-                || a == 0
-                || a >= 240
-                || shared
-                || benchmark
-                || protocol)
-        }
-        IpAddr::V6(ip) => {
-            let s = ip.segments();
-            if let Some(v4) = ip.to_ipv4_mapped() {
-                return is_public(IpAddr::V4(v4));
-            }
-            // Global unicast is 2000::/3; inside it, 6to4, Teredo and NAT64 lead to IPv4 addresses unseen here.
-            (s[0] & 0xe000) == 0x2000
-                && s[0] != 0x2002
-                && !(s[0] == 0x2001 && (s[1] < 0x200 || s[1] == 0xdb8))
-        }
-    }
+    Arc::new(|ip| address_allowed(ip, false))
 }
 
 #[cfg(test)]
@@ -328,10 +298,10 @@ mod tests {
             "2001:db8::1",
             "ff02::1",
         ] {
-            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+            assert!(!public_addresses()(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8"] {
-            assert!(is_public(ip.parse().unwrap()), "{ip}");
+            assert!(public_addresses()(ip.parse().unwrap()), "{ip}");
         }
     }
 
