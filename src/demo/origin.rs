@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid};
@@ -52,13 +53,28 @@ impl Window {
     }
 }
 
+/// Segments that a playlist needs before players can start.
+const PLAYABLE: usize = 3;
+
 /// The origin's shared state.
-#[derive(Clone, Default)]
-pub struct Origin(Arc<Mutex<Window>>);
+#[derive(Clone)]
+pub struct Origin {
+    window: Arc<Mutex<Window>>,
+    playable: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            window: Arc::default(),
+            playable: Arc::new(watch::Sender::new(false)),
+        }
+    }
+}
 
 impl Origin {
     fn window(&self) -> std::sync::MutexGuard<'_, Window> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves `/live.m3u8` on this loopback port (0: a free one) until the returned task is aborted.
@@ -74,6 +90,11 @@ impl Origin {
             let _ = axum::serve(listener, router).await;
         });
         Ok((address, task))
+    }
+
+    /// Turns true, once and for all, when there is a playlist.
+    pub fn playable(&self) -> watch::Receiver<bool> {
+        self.playable.subscribe()
     }
 
     /// Sets or lifts a fault.
@@ -100,12 +121,14 @@ impl Origin {
         while window.segments.len() > WINDOW + 2 {
             window.segments.pop_front();
         }
+        self.playable
+            .send_replace(window.segments.len() >= PLAYABLE);
     }
 }
 
 async fn playlist(State(origin): State<Origin>) -> Response {
     let window = origin.window();
-    if window.segments.len() < 3 {
+    if window.segments.len() < PLAYABLE {
         return StatusCode::NOT_FOUND.into_response();
     }
     let text = window.stalled.clone().unwrap_or_else(|| window.playlist());

@@ -76,6 +76,10 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
         });
         sources.push((delivery, source));
     }
+    // A player that comes too early would find a fault that nobody planned.
+    for (_, source) in &mut sources {
+        source.playable().await?;
+    }
     let board: Board = Arc::new(Mutex::new(watched));
     let folder = std::env::temp_dir().join(format!("glasswatch-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

@@ -154,8 +154,8 @@ pub struct Plan {
     pub loop_secs: f64,
 }
 
-/// Clean seconds before the first fault: baselines are learned.
-const LEAD_SECS: f64 = 12.0;
+/// Clean seconds before the first fault: HLS has its first playlist after some 7 s, then baselines are learned.
+const LEAD_SECS: f64 = 18.0;
 /// Clean seconds after each fault: it must be seen to end.
 const REST_SECS: f64 = 8.0;
 

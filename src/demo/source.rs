@@ -8,7 +8,7 @@ use detectors::base::Arrival;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -24,6 +24,8 @@ const LARGE: (usize, usize) = (640, 360);
 const SMALL: (usize, usize) = (320, 180);
 /// Stamps begin here, so that sound may be stamped early without going below zero.
 const FIRST_STAMP_SECS: u64 = 10;
+/// The first segments take some 7 s; a machine that needs this long cannot run the demo.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why the demo cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,8 @@ pub struct Source {
     /// Arrival time of source time 0.
     pub began: Arrival,
     tasks: Vec<JoinHandle<()>>,
+    /// When it has something to give: `None` = from the start.
+    playable: Option<watch::Receiver<bool>>,
 }
 
 impl Drop for Source {
@@ -111,9 +115,11 @@ impl Source {
         );
         let mut pipelines = Pipelines(vec![encoder]);
         let mut tasks = Vec::new();
+        let mut playable = None;
         let (url, output) = match plan.delivery {
             Delivery::Hls => {
                 let origin = Origin::default();
+                playable = Some(origin.playable());
                 let (address, task) = origin.serve(port.unwrap_or(0)).await?;
                 tasks.push(task);
                 (
@@ -155,7 +161,23 @@ impl Source {
             _pipelines: pipelines,
         };
         tasks.push(tokio::spawn(work.run()));
-        Ok(Self { url, began, tasks })
+        Ok(Self {
+            url,
+            began,
+            tasks,
+            playable,
+        })
+    }
+
+    /// Waits until a player that comes now is served: an HLS origin has no playlist at first.
+    pub async fn playable(&mut self) -> Result<(), DemoError> {
+        let Some(playable) = &mut self.playable else {
+            return Ok(());
+        };
+        match tokio::time::timeout(START_LIMIT, playable.wait_for(|yes| *yes)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(DemoError::Start("no HLS segments come".to_owned())),
+        }
     }
 }
 

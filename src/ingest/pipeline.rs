@@ -12,6 +12,7 @@ use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
 use tokio::sync::mpsc;
 
 use detectors::base::{Cause, Kind, MediaTime};
@@ -658,6 +659,23 @@ fn track_number(pad: &gst::Pad) -> u32 {
         .unwrap_or(0)
 }
 
+/// Decoders pad their pictures. Told that strides are read, they hand over their own memory; otherwise they copy
+/// every picture into a plain one.
+fn accept_padded_pictures(sink: &gst_app::AppSink) -> Result<(), ConvertError> {
+    let pad = sink
+        .static_pad("sink")
+        .ok_or_else(|| internal("no sink pad"))?;
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        let Some(gst::QueryViewMut::Allocation(query)) = info.query_mut().map(|q| q.view_mut())
+        else {
+            return gst::PadProbeReturn::Ok;
+        };
+        query.add_allocation_meta::<gst_video::VideoMeta>(None);
+        gst::PadProbeReturn::Handled
+    });
+    Ok(())
+}
+
 /// Builds parser, decoder and sink, started like the pipeline; returns the pad to feed.
 fn build_chain(
     pipeline: &gst::Pipeline,
@@ -722,6 +740,9 @@ fn build_chain(
         .qos(false)
         .callbacks(appsink::callbacks(Arc::clone(way), || {}))
         .build();
+    if way.track.kind == Kind::Video {
+        accept_padded_pictures(&sink)?;
+    }
     elements.push(sink.upcast());
     let not_linked = |_| internal("chain not linked");
     pipeline.add_many(&elements).map_err(not_linked)?;
