@@ -18,13 +18,14 @@
 //! Known limits: damage that was re-encoded upstream after scaling has no steps on the grid and is missed outside
 //! windows.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Evidence, Exhibit, Fact, Gap, InputEvent, Kind,
-    Limit, Media, MediaTime, Needs, OptionSpec, Options, Picture, Reading, Reset, RuleSpec, Scope,
-    Severity, Signal, Sink, Stamp, Track, Unit, Why,
+    Basis, Carry, Cause, Cost, Descriptor, Detector, Evidence, Exhibit, Fact, Gap, InputEvent,
+    Kind, Limit, Media, MediaTime, Needs, OptionSpec, Options, Picture, Reading, Reset, RuleSpec,
+    Scope, Severity, Signal, Sink, Stamp, Track, Unit, Why,
 };
 use crate::kernel::grid::{BLOCK, Grid};
 use crate::kernel::half::HalfLuma;
@@ -419,13 +420,14 @@ fn keep<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// A picture beside the one before it, tile by tile. Grids are measured on first use.
+/// A picture beside the one before it, tile by tile. Grids are measured on first use; the one of the picture is
+/// kept for the next.
 struct View<'a> {
     tiles: &'a [Tile],
     columns: usize,
-    half: &'a HalfLuma,
-    before: Option<&'a HalfLuma>,
-    grid: std::cell::OnceCell<(Grid, Option<Grid>)>,
+    picture: &'a Picture<'a>,
+    before: Option<&'a Carry>,
+    grid_before: OnceCell<Grid>,
 }
 
 impl<'a> View<'a> {
@@ -433,16 +435,21 @@ impl<'a> View<'a> {
         Self {
             tiles: picture.tiles().all(),
             columns: picture.tiles().columns().max(1),
-            half: picture.half(),
-            before: picture.before().map(|c| &c.half),
-            grid: std::cell::OnceCell::new(),
+            picture,
+            before: picture.before(),
+            grid_before: OnceCell::new(),
         }
     }
 
-    fn grids(&self) -> (&Grid, Option<&Grid>) {
-        let (now, before) =
-            (self.grid).get_or_init(|| (Grid::of(self.half), self.before.map(Grid::of)));
-        (now, before.as_ref())
+    fn grid(&self) -> &Grid {
+        self.picture.grid()
+    }
+
+    fn grid_before(&self) -> Option<&Grid> {
+        let carry = self.before?;
+        let measure = || Grid::of(&carry.half);
+        let kept = carry.grid.as_ref();
+        Some(kept.unwrap_or_else(|| self.grid_before.get_or_init(measure)))
     }
 
     fn change(&self, i: usize) -> f32 {
@@ -454,7 +461,7 @@ impl<'a> View<'a> {
     }
 
     fn seam(&self, i: usize) -> f32 {
-        self.grids().0.seams()[i]
+        self.grid().seams()[i]
     }
 
     /// A step on the grid that was not there before, and is not matched off the grid.
@@ -462,22 +469,19 @@ impl<'a> View<'a> {
         if self.change(i) < 1.0 {
             return false;
         }
-        let (now, before) = self.grids();
-        let old = before.map_or(0.0, |b| b.seams()[i]);
-        now.seams()[i] - old >= codes && now.twins()[i] < 0.5 * codes
+        let old = self.grid_before().map_or(0.0, |b| b.seams()[i]);
+        self.seam(i) - old >= codes && self.grid().twins()[i] < 0.5 * codes
     }
 
     /// The same on two sides of the block.
     fn newborn_corner(&self, i: usize, codes: f32) -> bool {
-        let (now, before) = self.grids();
-        let old = before.map_or(0.0, |b| b.corners()[i]);
-        self.newborn_seam(i, codes) && now.corners()[i] - old >= codes
+        let old = self.grid_before().map_or(0.0, |b| b.corners()[i]);
+        self.newborn_seam(i, codes) && self.grid().corners()[i] - old >= codes
     }
 
     fn newborn_twin(&self, i: usize, codes: f32) -> bool {
-        let (now, before) = self.grids();
-        let old = before.map_or(0.0, |b| b.twins()[i]);
-        now.twins()[i] - old >= codes
+        let old = self.grid_before().map_or(0.0, |b| b.twins()[i]);
+        self.grid().twins()[i] - old >= codes
     }
 
     /// The grey of missing references, or the luma of all-zero planes (green).
@@ -494,10 +498,10 @@ impl<'a> View<'a> {
     fn newly_striped(&self, i: usize) -> bool {
         self.change(i) > 4.0
             && self.tiles[i].variance > 30.0
-            && downward_step(self.half, self.columns, i) < 0.5
+            && downward_step(self.picture.half(), self.columns, i) < 0.5
             && self
                 .before
-                .is_some_and(|b| downward_step(b, self.columns, i) > 2.0)
+                .is_some_and(|b| downward_step(&b.half, self.columns, i) > 2.0)
     }
 
     /// The up to eight tiles around.
