@@ -36,6 +36,7 @@ fn failing_origins_are_named_paged_and_outlived() {
             case("file-url", &[Cause::SchemeRefused]),
             case("redirect-loop", &[Cause::RedirectRefused]),
             case("missing-key", &[Cause::EncryptedNoKey]),
+            case("wrong-key", &[Cause::EncryptedNoKey]),
             case("truncated", &[Cause::Undecodable]),
             case("cut-in-picture", &[Cause::NoAudio, Cause::Undecodable]),
             case("web-page", &[Cause::Undecodable]),

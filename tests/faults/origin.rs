@@ -118,11 +118,12 @@ impl Origin {
             ("redirect-loop", false) => {
                 (StatusCode::FOUND, [(header::LOCATION, file.to_owned())]).into_response()
             }
-            ("missing-key", true) => self.playlist(self.newest(), |name| {
+            ("missing-key" | "wrong-key", true) => self.playlist(self.newest(), |name| {
                 let key = "#EXT-X-KEY:METHOD=AES-128,URI=\"key.bin\"";
                 format!("{key}\n{}", plain(name))
             }),
             ("missing-key", _) if file == "key.bin" => StatusCode::NOT_FOUND.into_response(),
+            ("wrong-key", _) if file == "key.bin" => ok(&b"not the right one"[..16]),
             // The tables and a little.
             ("truncated", false) => match segment(file) {
                 Some(whole) => ok(whole.slice(..2 * 188 + 77)),

@@ -271,6 +271,23 @@ async fn wrong_short_and_unknown_keys_are_told_as_such() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_media_do_not_end_an_outage() {
+    let origin = Origin::start(|asked| match asked.path.as_str() {
+        "/a.m3u8" => ok(vod(
+            "#EXT-X-KEY:METHOD=AES-128,URI=\"wrong\",IV=0x1\n#EXTINF:1,\n1.ts\n\
+            #EXT-X-KEY:METHOD=NONE\n#EXTINF:1,\n2.ts",
+        )),
+        "/wrong" => ok(vec![66; 16]),
+        "/1.ts" => ok(encrypt(1, 1, &ts(1))),
+        _ => ok("<html>".repeat(1_000)),
+    })
+    .await;
+    let rig = rig(&format!("{}/a.m3u8", origin.url));
+    rig.to_end().await;
+    assert!(!rig.facts.has(&Fact::Input(InputEvent::Receiving)));
+}
+
+#[tokio::test]
 async fn a_key_that_is_not_given_ends_a_complete_playlist() {
     let segments = "#EXTINF:1,\n1.ts\n".repeat(3);
     let list = format!("#EXT-X-KEY:METHOD=AES-128,URI=\"key\"\n{segments}");

@@ -399,12 +399,15 @@ impl Reader<'_> {
             )),
         };
         while let Some(chunk) = body.chunk().await? {
-            session.tell.receiving();
             let mut init = InitFeed {
                 bytes: init.as_ref(),
                 fed: &mut self.fed_init,
             };
             let feeds = piece.push(chunk, &mut init).map_err(not_media)?;
+            // An outage does not end with a web page or what a wrong key makes of a segment.
+            if piece.is_media() {
+                session.tell.receiving();
+            }
             self.send(feeds).await?;
         }
         let mut init = InitFeed {

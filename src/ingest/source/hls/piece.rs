@@ -50,6 +50,11 @@ impl Piece {
         self.decryptor.is_some()
     }
 
+    /// Whether what came is known to be media.
+    pub fn is_media(&self) -> bool {
+        self.container.is_some()
+    }
+
     /// What follows is encrypted.
     pub fn decrypt_with(&mut self, decryptor: SegmentDecryptor) {
         self.decryptor = Some(decryptor);
