@@ -29,15 +29,16 @@ static SIGNALS: [Signal; 2] = [
         unit: "ratio of the page limit",
         range: (0.0, RATIO_MAX),
         basis: Basis::Arrival,
-        help: "How overdue the input is: 0 while within patience, 1 at the page limit, then growing.",
+        help: "How overdue the input is: 0 while within patience, then the time it is away against the page limit \
+               (1 pages).",
     },
     Signal {
         name: "track_overdue_ratio",
         unit: "ratio of the page limit",
         range: (0.0, RATIO_MAX),
         basis: Basis::Arrival,
-        help: "How overdue decoded media of an expected track is: 0 while within patience, 1 at the page limit, \
-               then growing.",
+        help: "How overdue decoded media of an expected track is: 0 while within patience, then the time it is \
+               away against the page limit (1 pages).",
     },
 ];
 static INPUT_OVERDUE: &Signal = &SIGNALS[0];
@@ -150,11 +151,13 @@ impl Patience {
         self.visible_after / 4
     }
 
-    /// 0 within patience, 1 at the page limit.
+    /// 0 within patience, then the share of the page limit.
     fn ratio(self, absent: Duration) -> f64 {
-        let over = absent.saturating_sub(self.visible_after).as_secs_f64();
-        let span = self.page_after.saturating_sub(self.visible_after);
-        (over / span.as_secs_f64().max(1e-3)).min(RATIO_MAX)
+        if absent <= self.visible_after {
+            return 0.0;
+        }
+        let page = self.page_after.as_secs_f64().max(1e-3);
+        (absent.as_secs_f64() / page).min(RATIO_MAX)
     }
 }
 

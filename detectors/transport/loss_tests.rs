@@ -107,16 +107,16 @@ fn overdue_input_grows_from_the_visible_limit_to_one_at_the_page_limit() {
     for (ms, want) in [
         (0, 0.0),
         (2000, 0.0),
-        (4000, 0.5),
+        (3000, 0.5),
         (6000, 1.0),
-        (10_000, 2.0),
+        (12_000, 2.0),
     ] {
         rig.tick(ms);
         assert_eq!(rig.input().0, want, "at {ms} ms");
     }
     assert_eq!(rig.input().1, Some(Cause::NoInput));
-    rig.receiving(11_000);
-    rig.tick(11_100);
+    rig.receiving(13_000);
+    rig.tick(13_100);
     assert_eq!(rig.input(), (0.0, None));
 }
 
@@ -128,7 +128,7 @@ fn the_newest_failure_since_the_last_byte_names_the_cause() {
     rig.failed(1900, Cause::HttpNotFound);
     assert_eq!(rig.input().0, 0.0, "within patience");
     rig.failed(5000, Cause::HttpNotFound);
-    assert_eq!(rig.input(), (0.5, Some(Cause::HttpNotFound)));
+    assert_eq!(rig.input(), (4.0 / 6.0, Some(Cause::HttpNotFound)));
     rig.receiving(5100);
     rig.tick(12_000);
     assert_eq!(
@@ -163,7 +163,7 @@ fn a_lost_input_is_told_once_and_not_on_its_tracks() {
     rig.decoded(1000, V);
     rig.decoded(1000, A);
     rig.tick(9000);
-    assert_eq!(rig.input().0, 1.5);
+    assert_eq!(rig.input().0, 8.0 / 6.0);
     assert_eq!(rig.tracks[&V].value, Value::Unmeasurable(Why::NoInput));
     // Bytes are back: the tracks get their time to deliver again, and no more than that.
     rig.receiving(60_000);
@@ -188,7 +188,7 @@ fn reconnecting_all_the_time_does_not_hide_that_nothing_decodes() {
     }
     rig.tick(8000);
     assert_eq!(rig.input().0, 0.0);
-    assert_eq!(rig.track(V), (1.5, Some(Cause::Undecodable)));
+    assert_eq!(rig.track(V), (8.0 / 6.0, Some(Cause::Undecodable)));
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn an_announced_gap_extends_patience_by_its_span() {
     rig.tick(6000);
     assert_eq!(rig.input().0, 0.0);
     rig.tick(8000);
-    assert_eq!(rig.input().0, 0.5);
+    assert_eq!(rig.input().0, 4.0 / 6.0);
 }
 
 #[test]

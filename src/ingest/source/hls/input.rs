@@ -404,10 +404,7 @@ impl Reader<'_> {
                 fed: &mut self.fed_init,
             };
             let feeds = piece.push(chunk, &mut init).map_err(not_media)?;
-            // An outage does not end with a web page or what a wrong key makes of a segment.
-            if piece.is_media() {
-                session.tell.receiving();
-            }
+            self.say_received(piece);
             self.send(feeds).await?;
         }
         let mut init = InitFeed {
@@ -417,7 +414,15 @@ impl Reader<'_> {
         let rest = piece
             .finish(Stage::Complete, &mut init)
             .map_err(not_media)?;
+        self.say_received(piece);
         self.send(rest).await
+    }
+
+    /// An outage does not end with a web page, nor with what a wrong key makes of a segment.
+    fn say_received(&self, piece: &Piece) {
+        if piece.is_media() {
+            self.session.tell.receiving();
+        }
     }
 
     /// Gives the piece its decryptor, when the segment needs one; tells where the key is from.
