@@ -1,8 +1,10 @@
 //! `glasswatch run`: signals, reload, events, and secrets that must not get out.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::mpsc::{TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
@@ -110,6 +112,65 @@ fn a_reload_restarts_only_what_changed() {
 }
 
 /// Answers every request with this status; the requests come out of the channel.
+/// Sends a clip to all ports in real time, over and over, until the receiver of `stop` is gone.
+fn send(clip: Vec<u8>, secs: f64, ports: Vec<u16>, stop: std::sync::mpsc::SyncSender<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams: Vec<&[u8]> = clip.chunks(7 * 188).collect();
+    let pace = Duration::from_secs_f64(secs / datagrams.len() as f64);
+    let began = Instant::now();
+    for (n, datagram) in (0..).zip(datagrams.iter().cycle()) {
+        std::thread::sleep((pace * n).saturating_sub(began.elapsed()));
+        for port in &ports {
+            // A port that nobody listens on yet is no error.
+            let _ = socket.send_to(datagram, ("127.0.0.1", *port));
+        }
+        if let Err(TrySendError::Disconnected(())) = stop.try_send(()) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_live_stream_costs_two_threads() {
+    const STREAMS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let clip = clean(10).write(dir.path(), "a.ts");
+    // Held until all are known, so that they differ.
+    let sockets: Vec<UdpSocket> = (0..STREAMS)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let ports: Vec<u16> = (sockets.iter())
+        .map(|s| s.local_addr().unwrap().port())
+        .collect();
+    drop(sockets);
+    let lines: String = (ports.iter())
+        .map(|p| format!("  - {{id: s{p}, url: 'udp://127.0.0.1:{p}', allow_private: true}}\n"))
+        .collect();
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), &lines));
+    let mut daemon = Daemon::start(&["--config", path.to_str().unwrap()]);
+    let at_rest = daemon.threads();
+    let (stop, _sending) = sync_channel(0);
+    let clip = std::fs::read(clip).unwrap();
+    let listening = ports.clone();
+    std::thread::spawn(move || send(clip, 10.0, listening, stop));
+    daemon.until("pictures and sound of all streams", |d| {
+        let page = d.get("/metrics");
+        let decoded = |port: &u16, unit: &str| {
+            let series = format!("glasswatch_{unit}_total{{stream=\"s{port}\"");
+            page.lines()
+                .any(|l| l.starts_with(&series) && !l.ends_with(" 0"))
+        };
+        (ports.iter())
+            .all(|p| decoded(p, "video_frames") && decoded(p, "audio_samples"))
+            .then_some(())
+    });
+    let beyond = daemon.threads().saturating_sub(at_rest);
+    // One decodes pictures, one sound; UDP has none of its own.
+    assert!((1..=2 * STREAMS).contains(&beyond), "{beyond} threads");
+    daemon.stop();
+}
+
 fn origin(status: &'static str) -> (u16, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
