@@ -217,7 +217,7 @@ fn live(dir: &Path, clip: &Path, streams: usize, clip_secs: u64, span: Duration)
         .map(|_| Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port()))
         .collect::<Outcome<Vec<u16>>>()?;
     let mut text = format!(
-        "version: 1\ninstance: {{data_dir: {}}}\nhttp: {{listen: null}}\ndefaults: {{allow_private: true}}\nstreams:\n",
+        "version: 1\ninstance: {{data_dir: {}}}\nhttp: {{listen: off}}\ndefaults: {{allow_private: true}}\nstreams:\n",
         dir.join("data").display()
     );
     for (n, port) in ports.iter().enumerate() {

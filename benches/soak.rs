@@ -66,7 +66,7 @@ fn sample(pid: u32) -> Result<Sample, Box<dyn Error>> {
 async fn soak(minutes: f64) -> Result<ExitCode, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let mut text = format!(
-        "version: 1\ninstance: {{data_dir: {}}}\nhttp: {{listen: null}}\ndefaults: {{allow_private: true}}\nstreams:\n",
+        "version: 1\ninstance: {{data_dir: {}}}\nhttp: {{listen: off}}\ndefaults: {{allow_private: true}}\nstreams:\n",
         dir.path().join("data").display()
     );
     let mut sources = Vec::new();
