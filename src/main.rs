@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,6 +15,7 @@ use glasswatch::cli::{
 };
 use glasswatch::config::{self, LoadError};
 use glasswatch::demo::run::{self as demo, DemoSettings};
+use glasswatch::ingest::teardown;
 use glasswatch::lane::pool::Pool;
 use glasswatch::listing;
 use glasswatch::notify::jsonl::EventsTo;
@@ -25,6 +27,8 @@ const USAGE: u8 = 2;
 const INPUT: u8 = 3;
 const CONFIG: u8 = 4;
 const INTERNAL: u8 = 70;
+/// For pipelines that still stop when all else is done.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,7 +47,9 @@ fn main() -> ExitCode {
         eprintln!("glasswatch: {problem}");
         return ExitCode::from(USAGE);
     }
-    match dispatch(cli.command) {
+    let done = dispatch(cli.command);
+    teardown::wait(LAST_WAIT);
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(problem) => {
             eprintln!("glasswatch: {problem:#}");

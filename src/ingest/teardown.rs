@@ -1,6 +1,6 @@
 //! Pipelines are stopped on threads of their own, because `set_state(Null)` can hang for ever.
 
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -12,6 +12,12 @@ use super::appsink::lock;
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
 static STOPPING: Mutex<Vec<(u64, Instant)>> = Mutex::new(Vec::new());
+static STOPPED: Condvar = Condvar::new();
+
+fn stopped(number: u64) {
+    lock(&STOPPING).retain(|(n, _)| *n != number);
+    STOPPED.notify_all();
+}
 
 /// Stops a pipeline in the background and lets go of it. A wedged one is leaked, and counted by [`wedged`].
 pub fn stop(pipeline: gst::Pipeline) {
@@ -30,7 +36,7 @@ pub fn stop(pipeline: gst::Pipeline) {
                 bus.unset_sync_handler();
             }
             drop(pipeline);
-            lock(&STOPPING).retain(|(n, _)| *n != number);
+            stopped(number);
         }
     };
     let spawned = std::thread::Builder::new()
@@ -39,7 +45,7 @@ pub fn stop(pipeline: gst::Pipeline) {
     if spawned.is_err() {
         // Out of threads: better to stop it here than to let it run on.
         let _ = pipeline.set_state(gst::State::Null);
-        lock(&STOPPING).retain(|(n, _)| *n != number);
+        stopped(number);
     }
 }
 
@@ -54,4 +60,15 @@ pub fn wedged() -> usize {
 /// Pipelines that are stopping now, wedged ones included.
 pub fn stopping() -> usize {
     lock(&STOPPING).len()
+}
+
+/// Waits until all have stopped, or for `limit`. A process that ends while protocol libraries still stop may crash
+/// in their destructors.
+pub fn wait(limit: Duration) {
+    // Whether they stopped or ran out of time, the caller goes on.
+    drop(
+        STOPPED
+            .wait_timeout_while(lock(&STOPPING), limit, |s| !s.is_empty())
+            .unwrap_or_else(PoisonError::into_inner),
+    );
 }

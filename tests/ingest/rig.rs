@@ -12,7 +12,7 @@ use glasswatch::config::{
 };
 use glasswatch::ingest::source::SourceContext;
 use glasswatch::ingest::stats::Stats;
-use glasswatch::ingest::{Content, Intake, OwnedUnit, Pushed, Running, spawn};
+use glasswatch::ingest::{Content, Intake, OwnedUnit, Pushed, Running, spawn, teardown};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video::prelude::*;
@@ -283,13 +283,29 @@ pub fn watch(input: Input) -> Watched {
     }
 }
 
-/// A runtime like the product's.
-pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
+/// A runtime like the product's, which outlives the pipelines of its test.
+pub struct Runtime(tokio::runtime::Runtime);
+
+impl std::ops::Deref for Runtime {
+    type Target = tokio::runtime::Runtime;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        teardown::wait(teardown::DEADLINE);
+    }
+}
+
+pub fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build()
-        .unwrap()
+        .build();
+    Runtime(runtime.unwrap())
 }
 
 /// Plays a file to its end.
