@@ -393,15 +393,15 @@ fn sentence(says: &str, unit: &str, value: f64, limit: Limit) -> String {
     if unit == "seconds" {
         return format!("{says} For {} (limit {}).", seconds(value), seconds(limit));
     }
-    // "ratio 0..1" is a unit with its range; people need the unit only.
-    let unit = unit.split_whitespace().next().unwrap_or_default();
-    let unit = if unit == "ratio" {
-        String::new()
-    } else {
-        format!(" {unit}")
+    let (value, limit, unit) = match unit {
+        "ratio 0..1" => (100.0 * value, 100.0 * limit, "%"),
+        "ratio of the page limit" => {
+            return format!("{says} For {} times the page limit.", number(value));
+        }
+        _ => (value, limit, unit),
     };
     format!(
-        "{says} Measured {}{unit} (limit {}{unit}).",
+        "{says} Measured {} {unit} (limit {} {unit}).",
         number(value),
         number(limit)
     )

@@ -211,7 +211,16 @@ fn numbers_read_well() {
     );
     assert_eq!(
         sentence("Bad.", "ratio 0..1", 0.125, Limit::AtLeast(0.05)),
-        "Bad. Measured 0.125 (limit 0.05)."
+        "Bad. Measured 12.5 % (limit 5 %)."
+    );
+    assert_eq!(
+        sentence(
+            "Gone.",
+            "ratio of the page limit",
+            1.04,
+            Limit::AtLeast(1.0)
+        ),
+        "Gone. For 1 times the page limit."
     );
     assert_eq!(seconds(754.2), "12 min 34 s");
     assert_eq!(number(1e-9), "0");

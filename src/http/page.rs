@@ -1,5 +1,6 @@
 //! The index page: one table of streams, readable without scripts, colours or a mouse.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use detectors::base::Severity;
@@ -103,9 +104,10 @@ fn row(out: &mut String, status: &Status) {
         .iter()
         .map(|t| format!("{} {}", t.info.track, escape(&t.info.codec)))
         .collect();
-    let defects: Vec<_> = status
-        .defects
-        .iter()
+    let mut worst_first: Vec<_> = status.defects.iter().collect();
+    worst_first.sort_by_key(|d| Reverse(d.severity));
+    let defects: Vec<_> = worst_first
+        .into_iter()
         .map(|d| {
             let stills = match status.stream.evidence && d.severity >= Severity::Warning {
                 true => format!(
