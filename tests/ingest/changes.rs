@@ -302,6 +302,52 @@ fn fragments_survive_jumps_truncation_and_new_initialisation() {
 }
 
 #[test]
+fn a_live_input_that_decodes_too_slowly_loses_whole_groups_of_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = ts(
+        dir.path(),
+        "long",
+        &format!("{} ! {X264}", video(300, (320, 180), 25)),
+        &format!("{} ! {AAC}", tone(564)),
+    );
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let (mut context, sink, stats) = context(input("udp://127.0.0.1:1", Protocol::Udp));
+    let gate = Gate::before(&sink);
+    context.intake = gate.clone();
+    let mut converter = Converter::new(&context);
+    let to = converter.add_input(None, None);
+    let mut feed = |converter: &mut Converter, bytes: &[u8]| {
+        for piece in bytes.chunks(7 * 188) {
+            let data = Feed::Data(Bytes::copy_from_slice(piece));
+            converter.feed(to, data).unwrap();
+        }
+    };
+    let start = begin(Container::MpegTs, None, false);
+    converter.feed(to, start).unwrap();
+    // What comes behind the backlog is shorter than what makes a backlog.
+    let (before, after) = bytes.split_at(bytes.len() / 188 * 5 / 6 * 188);
+    feed(&mut converter, before);
+    assert!(stats.shed_bytes.get() > 0);
+    gate.open();
+    runtime.block_on(converter.room(0)).unwrap();
+    feed(&mut converter, after);
+    converter.feed(to, Feed::End { truncated: false }).unwrap();
+    runtime.block_on(converter.finish(DEADLINE)).unwrap();
+    let seen = sink.all();
+    let dropped: u32 = (seen.iter())
+        .filter(|s| s.track == Some(Track::video(0)))
+        .map(|s| s.dropped)
+        .sum();
+    assert!(dropped >= 25, "{dropped}");
+    assert_eq!(pictures(&seen, 0).len() + dropped as usize, 300);
+    assert_monotone(&seen);
+    // Our own doing is no evidence against the stream.
+    assert_eq!(evidence(&seen), []);
+    assert!(!seen.iter().any(|s| s.discontinuity));
+}
+
+#[test]
 fn separate_renditions_share_one_clock() {
     let dir = tempfile::tempdir().unwrap();
     let (video_init, pictures_only) = fragments(dir.path(), &[small()]);

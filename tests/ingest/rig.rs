@@ -27,6 +27,7 @@ pub struct Seen {
     pub media: Option<MediaTime>,
     pub track: Option<Track>,
     pub discontinuity: bool,
+    pub dropped: u32,
     pub what: What,
 }
 
@@ -77,10 +78,43 @@ impl Intake for Sink {
             media: unit.media,
             track: unit.track,
             discontinuity: unit.discontinuity,
+            dropped: unit.dropped,
             what,
         });
         self.more.notify_all();
         Pushed::Queued
+    }
+}
+
+/// Holds decoders up at their first picture until it is opened.
+pub struct Gate {
+    pub sink: Arc<Sink>,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub fn before(sink: &Arc<Sink>) -> Arc<Self> {
+        Arc::new(Self {
+            sink: Arc::clone(sink),
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        })
+    }
+
+    pub fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+impl Intake for Gate {
+    fn push(&self, unit: OwnedUnit) -> Pushed {
+        if matches!(unit.content, Content::Picture(_)) {
+            let open = self.open.lock().unwrap();
+            drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        }
+        self.sink.push(unit)
     }
 }
 
