@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{EvidenceKind, Fact, Kind, SkewBasis, Track};
+use detectors::base::{Cause, EvidenceKind, Fact, Kind, SkewBasis, Track};
 use glasswatch::config::{Pace, Protocol};
 use glasswatch::ingest::convert::{Container, Converter, Feed};
 
@@ -345,6 +345,50 @@ fn a_live_input_that_decodes_too_slowly_loses_whole_groups_of_pictures() {
     // Our own doing is no evidence against the stream.
     assert_eq!(evidence(&seen), []);
     assert!(!seen.iter().any(|s| s.discontinuity));
+}
+
+#[test]
+fn scrambled_pictures_are_named_and_come_back_when_they_are_in_the_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = ts(
+        dir.path(),
+        "clear",
+        &format!("{} ! {X264}", video(225, (320, 180), 25)),
+        &format!("{} ! {AAC}", tone(422)),
+    );
+    let pid = |packet: &[u8]| u16::from_be_bytes([packet[1] & 0x1f, packet[2]]);
+    let mut count = std::collections::BTreeMap::new();
+    for packet in bytes.chunks(188) {
+        *count.entry(pid(packet)).or_insert(0) += 1;
+    }
+    let pictures_on = *count.iter().max_by_key(|(_, n)| **n).unwrap().0;
+    let mut noise = fastrand::Rng::with_seed(5);
+    let packets = bytes.len() / 188;
+    for packet in bytes
+        .chunks_mut(188)
+        .take(packets * 2 / 3)
+        .skip(packets / 3)
+    {
+        if pid(packet) == pictures_on && packet[3] & 0x20 == 0 {
+            packet[3] |= 0x80;
+            noise.fill(&mut packet[4..]);
+        }
+    }
+    let seen = play(&written(dir.path(), &bytes));
+    let problems: Vec<Option<Cause>> = (facts(&seen))
+        .filter_map(|(_, f)| match f {
+            Fact::Tracks(infos) => infos.iter().find(|i| i.track == Track::video(0)),
+            _ => None,
+        })
+        .map(|info| info.problem)
+        .collect();
+    let key = Some(Cause::EncryptedNoKey);
+    assert!(problems.contains(&key), "{problems:?}");
+    assert_eq!(problems.last(), Some(&None), "{problems:?}");
+    // Three seconds each of clear, scrambled and clear pictures, which begin again at a key frame.
+    let shown = pictures(&seen, 0).len();
+    assert!((120..=152).contains(&shown), "{shown}");
+    assert!(frames(&seen, 0) > 420_000, "the sound was never scrambled");
 }
 
 #[test]
