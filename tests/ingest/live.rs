@@ -58,6 +58,21 @@ fn plain_udp_is_decoded_and_silence_is_told() {
 }
 
 #[test]
+fn ipv6_is_listened_on() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("left out: this machine has no IPv6");
+        return;
+    }
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let port = free_port();
+    let watched = watch(input(&format!("udp://[::1]:{port}"), Protocol::Udp));
+    let _sender = programme(&format!("udpsink host=::1 port={port}"));
+    watched.sink.wait("pictures and sound", decodes);
+    assert!(runtime.block_on(watched.running.stop(Duration::from_secs(5))));
+}
+
+#[test]
 fn multicast_is_joined() {
     let runtime = runtime();
     let _inside = runtime.enter();
