@@ -70,13 +70,14 @@ pub async fn analyze(
         lane.set_signal_tap(Arc::new(move |sample| csv.write(sample)));
     }
     let stats = Arc::new(Stats::default());
+    let bytes = file_bytes(&stream);
     let cx = SourceContext {
         stream,
         intake: lane.intake(),
         stats: Arc::clone(&stats),
         cancel: CancellationToken::new(),
     };
-    let bar = extras.progress.then(|| progress(Arc::clone(&lane)));
+    let bar = (extras.progress).then(|| progress(Arc::clone(&lane), Arc::clone(&stats), bytes));
     let end = ingest::play_once(&cx).await;
     let waiting = Arc::clone(&lane);
     // The lane has the end of the input in its mailbox; `join` returns when that has been handled.
@@ -113,10 +114,16 @@ pub async fn analyze(
     })
 }
 
-/// A bar that shows how much media has been seen; the length of a stream is not always known beforehand.
-fn progress(lane: Arc<Lane>) -> tokio::task::JoinHandle<()> {
+/// A bar that shows how much of a file was read, or of inputs that are not read from end to end how much media was
+/// seen.
+fn progress(
+    lane: Arc<Lane>,
+    stats: Arc<Stats>,
+    file_bytes: Option<u64>,
+) -> tokio::task::JoinHandle<()> {
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+    let style = |template| ProgressStyle::with_template(template).ok();
+    if let Some(style) = style("{spinner} {msg}") {
         bar.set_style(style);
     }
     tokio::spawn(async move {
@@ -129,9 +136,30 @@ fn progress(lane: Arc<Lane>) -> tokio::task::JoinHandle<()> {
                 status.media_secs,
                 status.defects.len()
             ));
-            bar.tick();
+            let read = stats.input_bytes.get();
+            // Containers that are checked before they are played are "read" at once.
+            if let Some(all) = file_bytes
+                && (bar.length().is_some() || (1..all).contains(&read))
+            {
+                if bar.length().is_none()
+                    && let Some(style) = style("{wide_bar} {percent:>3} %  {msg}  {eta} left")
+                {
+                    bar.set_length(all);
+                    bar.set_style(style);
+                }
+                bar.set_position(read);
+            } else {
+                bar.tick();
+            }
         }
     })
+}
+
+/// Length of the input, when it is a file.
+fn file_bytes(stream: &config::Stream) -> Option<u64> {
+    let url = url::Url::parse(stream.input.url.expose()).ok()?;
+    let path = url.to_file_path().ok()?;
+    std::fs::metadata(path).ok().map(|about| about.len())
 }
 
 /// Readings as lines: media_secs, track, detector, signal, value, unmeasurable.
