@@ -24,6 +24,11 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Clock ticks a second in `/proc/*/stat` on Linux.
 const TICKS_A_SEC: f64 = 100.0;
 const REPEATS: usize = 3;
+/// What `./run`, the image and the unit set.
+const AS_DEPLOYED: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+];
 
 fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
@@ -229,6 +234,7 @@ fn live(dir: &Path, clip: &Path, streams: usize, clip_secs: u64, span: Duration)
         Command::new(glasswatch())
             .args(["run", "--config"])
             .arg(&config)
+            .envs(AS_DEPLOYED)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?,

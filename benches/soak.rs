@@ -10,6 +10,11 @@ use std::time::Duration;
 use glasswatch::demo::schedule::{Delivery, Plan};
 use glasswatch::demo::source::Source;
 
+/// What `./run`, the image and the unit set.
+const AS_DEPLOYED: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+];
 /// Growth of the last quarter's median over the second quarter's that is still noise.
 const RSS_GROWTH: f64 = 1.05;
 const SAMPLE: Duration = Duration::from_secs(5);
@@ -87,6 +92,7 @@ async fn soak(minutes: f64) -> Result<ExitCode, Box<dyn Error>> {
         Command::new(env!("CARGO_BIN_EXE_glasswatch"))
             .args(["run", "--config"])
             .arg(&config)
+            .envs(AS_DEPLOYED)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?,

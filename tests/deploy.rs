@@ -209,3 +209,20 @@ fn stops_wait_longer_than_the_drain() {
         );
     }
 }
+
+#[test]
+fn memory_is_kept_together_wherever_the_daemon_is_started() {
+    let run = fs::read_to_string(root().join("../run")).unwrap();
+    let bench = fs::read_to_string(root().join("../benches/soak.rs")).unwrap();
+    let unit = read("systemd/glasswatch.service");
+    for (name, text) in [
+        ("run", run),
+        ("soak", bench),
+        ("unit", unit),
+        ("image", read("Dockerfile")),
+    ] {
+        for setting in ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_"] {
+            assert!(text.contains(setting), "{name} does not set {setting}");
+        }
+    }
+}
