@@ -67,6 +67,8 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// List the detectors, or describe one
     Detectors(DetectorsArgs),
+    /// Look at this machine: versions, missing GStreamer elements, limits, clock
+    Doctor(DoctorArgs),
     /// Watch a built-in faulty stream, and compare what was injected with what was found
     Demo(DemoArgs),
 }
@@ -129,6 +131,15 @@ pub struct ProbeArgs {
     /// Refuse private, link-local and loopback addresses
     #[arg(long)]
     pub public_only: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 everything needed is there, 1 something is missing.")]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `analyze`

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use glasswatch::app::analyze::{Extras, analyze};
+use glasswatch::app::doctor::{self, Health};
 use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
 use glasswatch::app::{App, Settings, StartError, probe};
 use glasswatch::cli::{
@@ -23,6 +24,7 @@ use glasswatch::telemetry::{log, process::Process};
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFECTS_FOUND: u8 = 1;
+const SOMETHING_MISSING: u8 = 1;
 const USAGE: u8 = 2;
 const INPUT: u8 = 3;
 const CONFIG: u8 = 4;
@@ -87,6 +89,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
             Ok(0)
         }
         Command::Detectors(args) => detectors(args.name.as_deref(), args.json),
+        Command::Doctor(args) => doctor(args.json),
         Command::Run(args) => runtime()?.block_on(run(args)),
         Command::Probe(args) => runtime()?.block_on(probe_one(args)),
         Command::Analyze(args) => runtime()?.block_on(analyze_one(args)),
@@ -120,6 +123,17 @@ fn detectors(name: Option<&str>, json: bool) -> anyhow::Result<u8> {
             Ok(USAGE)
         }
     }
+}
+
+fn doctor(json: bool) -> anyhow::Result<u8> {
+    gstreamer::init().context("GStreamer does not start")?;
+    let findings = doctor::examine();
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&findings)?),
+        false => print!("{}", doctor::text(&findings)),
+    }
+    let missing = findings.iter().any(|f| f.health == Health::Missing);
+    Ok(if missing { SOMETHING_MISSING } else { 0 })
 }
 
 async fn run(args: RunArgs) -> anyhow::Result<u8> {

@@ -102,6 +102,17 @@ fn probe_names_what_it_cannot_open() {
 }
 
 #[test]
+fn the_doctor_finds_everything_on_a_machine_that_is_set_up() {
+    let done = run(["doctor"]);
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    let findings: Json = serde_json::from_str(&run(["doctor", "--json"]).out).unwrap();
+    for finding in findings.as_array().unwrap() {
+        assert_ne!(finding["health"], "missing", "{finding}");
+        assert!(done.out.contains(finding["what"].as_str().unwrap()));
+    }
+}
+
+#[test]
 fn detectors_are_listed_and_described() {
     let list = run(["detectors"]);
     assert_eq!((list.code, list.err.as_str()), (Some(0), ""), "{list:?}");
