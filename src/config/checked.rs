@@ -10,6 +10,8 @@ use std::time::Duration;
 use detectors::base::{Descriptor, Options, RuleSpec};
 use detectors::registry::REGISTRY;
 
+use super::content_keys::ContentKeys;
+
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -319,6 +321,8 @@ pub struct Input {
     pub jitter: Duration,
     /// Multicast interface by name.
     pub interface: Option<String>,
+    /// Keys of encrypted media.
+    pub content_keys: ContentKeys,
     /// Whether private, link-local and loopback addresses may be reached.
     pub allow_private: bool,
     /// Overrides how long media may stay away before it is visible; `None` = by protocol.

@@ -132,6 +132,9 @@ fn stream(out: &mut Out, s: &Stream) {
     if let Some(interface) = &input.interface {
         out.pair(2, "interface", &quoted(interface));
     }
+    if !input.content_keys.is_empty() {
+        out.pair(2, "content_keys", &quoted("***"));
+    }
     out.pair(2, "allow_private", &input.allow_private.to_string());
     for (key, span) in [
         ("visible_after", input.visible_after),

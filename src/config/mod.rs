@@ -5,6 +5,7 @@
 mod address;
 pub mod check;
 pub mod checked;
+pub mod content_keys;
 pub mod diff;
 pub mod document;
 pub mod effective;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use check::Env;
 pub use checked::*;
+pub use content_keys::{ContentKeys, KeyId};
 pub use diff::{Changes, diff};
 pub use document::{Document, one_stream_of};
 pub use effective::print_effective;

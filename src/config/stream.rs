@@ -12,6 +12,7 @@ use super::checked::{
     Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode,
     Stream,
 };
+use super::content_keys::ContentKeys;
 use super::problem::suggest;
 use super::raw::{self, Data, Node};
 use super::schema;
@@ -106,6 +107,7 @@ impl Checker<'_> {
                 srt,
                 jitter: settings.jitter,
                 interface: settings.interface,
+                content_keys: settings.content_keys,
                 allow_private: settings.allow_private,
                 visible_after: settings.visible_after,
                 page_after: settings.page_after,
@@ -149,6 +151,7 @@ impl Checker<'_> {
             srt: self.srt(&child(s.node, "srt")),
             jitter: self.span(s, "jitter").unwrap_or_default(),
             interface: self.text(s, "interface"),
+            content_keys: self.content_keys(s),
             allow_private: self.flag(s, "allow_private"),
             visible_after,
             page_after,
@@ -252,6 +255,16 @@ impl Checker<'_> {
             .or(bandwidth.map(Rendition::Bandwidth))
             .or(name.map(Rendition::Name))
             .unwrap_or(Rendition::Highest)
+    }
+
+    fn content_keys(&mut self, s: Section<'_>) -> ContentKeys {
+        let Some((text, at, _)) = self.secret(s, "content_keys") else {
+            return ContentKeys::default();
+        };
+        ContentKeys::parse(&Secret::new(text.value.trim())).unwrap_or_else(|bad| {
+            self.wrong(at, &bad.to_string(), None);
+            ContentKeys::default()
+        })
     }
 
     fn srt(&mut self, node: &Node) -> Srt {
@@ -487,6 +500,7 @@ struct Settings {
     srt: Srt,
     jitter: Duration,
     interface: Option<String>,
+    content_keys: ContentKeys,
     allow_private: bool,
     visible_after: Option<Duration>,
     page_after: Option<Duration>,

@@ -4,6 +4,7 @@
 //! pushed into an [`Intake`]. Ingest knows nothing of detectors' names, rules or alerts.
 
 mod appsink;
+pub mod cenc;
 pub mod clock;
 pub mod convert;
 pub mod crypt;

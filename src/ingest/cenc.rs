@@ -1,0 +1,563 @@
+//! Common Encryption of fragmented MP4 (ISO/IEC 23001-7): samples are decrypted before they are demultiplexed.
+//!
+//! The initialisation segment is made to look clear (sample entries get their original names back), and every
+//! fragment is decrypted in place, so that what follows never knows. Schemes: `cenc`, `cens` (counter mode), `cbc1`,
+//! `cbcs` (block chaining), whole samples, subsamples and patterns, keys per track and per sample group.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use aes::Aes128;
+use cbc::cipher::{Block, BlockModeDecrypt, KeyIvInit};
+use ctr::Ctr64BE;
+use ctr::cipher::StreamCipher;
+
+use crate::config::{ContentKeys, KeyId};
+
+const BLOCK: usize = 16;
+/// Samples read from one track run: more than any segment under the size limit can hold.
+const MAX_SAMPLES: usize = 1 << 20;
+
+/// Why a fragment stays encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CencError {
+    /// The operator's list does not have it.
+    #[error("no key is configured for a key id of the stream")]
+    NoKey,
+    /// Boxes contradict each other, or reach beyond the fragment.
+    #[error("the encryption boxes of a fragment make no sense")]
+    Malformed,
+    /// Neither of the four schemes.
+    #[error("the encryption scheme is not one of cenc, cens, cbc1, cbcs")]
+    UnknownScheme,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Counter,
+    Chained,
+}
+
+/// How samples are protected unless a sample group says otherwise (`tenc`, or an entry of `seig`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Protection {
+    protected: bool,
+    key: KeyId,
+    /// Bytes of each sample's own vector: 0, 8 or 16.
+    iv_bytes: usize,
+    /// For samples without one.
+    constant_iv: [u8; BLOCK],
+    /// Encrypted and clear blocks in turn; (0, 0): all are encrypted.
+    pattern: (usize, usize),
+}
+
+impl Protection {
+    /// From the pattern byte on: the same layout in `tenc` (after its first byte) and `seig`.
+    fn read(data: &[u8], has_pattern: bool) -> Option<Self> {
+        let pattern = *data.first()?;
+        let (protected, iv_bytes) = (*data.get(1)? == 1, usize::from(*data.get(2)?));
+        let mut constant_iv = [0; BLOCK];
+        if protected && iv_bytes == 0 {
+            let size = usize::from(*data.get(19)?);
+            let iv = data.get(20..20 + size)?;
+            constant_iv.get_mut(..size)?.copy_from_slice(iv);
+        }
+        let pattern = match has_pattern {
+            true => (usize::from(pattern >> 4), usize::from(pattern & 15)),
+            false => (0, 0),
+        };
+        matches!(iv_bytes, 0 | 8 | 16).then_some(Self {
+            protected,
+            key: data.get(3..19)?.try_into().ok()?,
+            iv_bytes,
+            constant_iv,
+            pattern,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    mode: Mode,
+    /// `cbcs` starts the chain anew with every subsample.
+    restarts: bool,
+    default: Protection,
+}
+
+/// What an initialisation segment says of encryption.
+#[derive(Debug, Clone, Default)]
+pub struct Cenc {
+    tracks: HashMap<u32, Track>,
+}
+
+impl Cenc {
+    /// Reads an initialisation segment and makes it look clear. Tracks for which no key is there stay as they are.
+    pub fn open(init: &mut [u8], keys: &ContentKeys) -> Result<Self, CencError> {
+        let mut tracks = HashMap::new();
+        let mut result = Ok(());
+        for trak in all(init, 0..init.len(), &[b"moov", b"trak"]) {
+            let entry = || -> Option<Entry> { Entry::find(init, trak.clone()) };
+            let Some(entry) = entry() else { continue };
+            let Some(track) = entry.track(init) else {
+                result = Err(CencError::UnknownScheme);
+                continue;
+            };
+            // Keys may rotate: with any key at hand the samples themselves tell whether it is there.
+            if keys.is_empty() {
+                result = Err(CencError::NoKey);
+                continue;
+            }
+            tracks.insert(entry.track_id, track);
+            entry.clear(init);
+        }
+        match tracks.is_empty() {
+            true => result.map(|()| Self::default()),
+            false => Ok(Self { tracks }),
+        }
+    }
+
+    /// Whether nothing is encrypted, or nothing can be decrypted.
+    pub fn is_empty(&self) -> bool {
+        self.tracks.is_empty()
+    }
+
+    /// Decrypts a fragment, `moof` and `mdat` together, in place.
+    pub fn decrypt(&self, fragment: &mut [u8], keys: &ContentKeys) -> Result<(), CencError> {
+        for traf in all(fragment, 0..fragment.len(), &[b"moof", b"traf"]) {
+            let tfhd = Header::read(fragment, &traf).ok_or(CencError::Malformed)?;
+            let Some(track) = self.tracks.get(&tfhd.track_id) else {
+                continue;
+            };
+            let samples = tfhd.samples(fragment, &traf).ok_or(CencError::Malformed)?;
+            let groups = Groups::read(fragment, &traf);
+            let guards = Guards::read(fragment, &traf, &groups, track, samples.len())
+                .ok_or(CencError::Malformed)?;
+            for (sample, guard) in samples.into_iter().zip(guards.0) {
+                if !guard.by.protected {
+                    continue;
+                }
+                let key = keys.get(&guard.by.key).ok_or(CencError::NoKey)?;
+                let sample = fragment.get_mut(sample).ok_or(CencError::Malformed)?;
+                guard.decrypt(sample, key, track)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An encrypted sample entry inside a `trak`.
+struct Entry {
+    track_id: u32,
+    /// Place of its four letters.
+    name: usize,
+    /// Place of the letters of its `sinf`.
+    sinf_name: usize,
+    original: [u8; 4],
+    scheme: [u8; 4],
+    tenc: Range<usize>,
+}
+
+impl Entry {
+    fn find(init: &[u8], trak: Range<usize>) -> Option<Self> {
+        let tkhd = one(init, trak.clone(), &[b"tkhd"])?;
+        let wide = *init.get(tkhd.start)? == 1;
+        let track_id = u32_at(init, tkhd.start + if wide { 20 } else { 12 })?;
+        let stsd = one(init, trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
+        let entry = Boxes::new(init, stsd.start + 8..stsd.end).next()?;
+        // Fixed fields of visual and audio entries (ISO/IEC 14496-12, 12.1.3 and 12.2.3).
+        let fixed = match &entry.name {
+            b"encv" => 78,
+            b"enca" => 28,
+            _ => return None,
+        };
+        let inside = entry.payload.start + fixed..entry.payload.end;
+        let sinf = Boxes::new(init, inside).find(|b| &b.name == b"sinf")?;
+        let frma = one(init, sinf.payload.clone(), &[b"frma"])?;
+        let schm = one(init, sinf.payload.clone(), &[b"schm"])?;
+        let tenc = one(init, sinf.payload.clone(), &[b"schi", b"tenc"])?;
+        Some(Self {
+            track_id,
+            name: entry.at + 4,
+            sinf_name: sinf.at + 4,
+            original: letters(init, frma.start)?,
+            scheme: letters(init, schm.start + 4)?,
+            tenc,
+        })
+    }
+
+    fn track(&self, init: &[u8]) -> Option<Track> {
+        let (mode, restarts) = match &self.scheme {
+            b"cenc" | b"cens" => (Mode::Counter, false),
+            b"cbc1" => (Mode::Chained, false),
+            b"cbcs" => (Mode::Chained, true),
+            _ => return None,
+        };
+        let tenc = init.get(self.tenc.clone())?;
+        let default = Protection::read(tenc.get(5..)?, *tenc.first()? > 0)?;
+        Some(Track {
+            mode,
+            restarts,
+            default,
+        })
+    }
+
+    fn clear(&self, init: &mut [u8]) {
+        for (at, name) in [(self.name, &self.original), (self.sinf_name, b"free")] {
+            if let Some(place) = init.get_mut(at..at + 4) {
+                place.copy_from_slice(name);
+            }
+        }
+    }
+}
+
+/// `tfhd`.
+struct Header {
+    track_id: u32,
+    default_size: Option<u32>,
+}
+
+impl Header {
+    fn read(data: &[u8], traf: &Range<usize>) -> Option<Self> {
+        let tfhd = one(data, traf.clone(), &[b"tfhd"])?;
+        let flags = u32_at(data, tfhd.start)? & 0xff_ffff;
+        let before = [(0x1, 8), (0x2, 4), (0x8, 4)];
+        let skipped: usize = (before.iter())
+            .filter(|(flag, _)| flags & flag != 0)
+            .map(|(_, size)| size)
+            .sum();
+        let default_size = match flags & 0x10 {
+            0 => None,
+            _ => Some(u32_at(data, tfhd.start + 8 + skipped)?),
+        };
+        Some(Self {
+            track_id: u32_at(data, tfhd.start + 4)?,
+            default_size,
+        })
+    }
+
+    /// Where the samples of a fragment lie. Offsets count from its `moof`; without one, samples follow each other.
+    fn samples(&self, data: &[u8], traf: &Range<usize>) -> Option<Vec<Range<usize>>> {
+        let mdat = one(data, 0..data.len(), &[b"mdat"])?;
+        let mut next = mdat.start;
+        let mut samples = Vec::new();
+        for trun in all(data, traf.clone(), &[b"trun"]) {
+            let flags = u32_at(data, trun.start)? & 0xff_ffff;
+            let count = u32_at(data, trun.start + 4)? as usize;
+            let mut at = trun.start + 8;
+            if flags & 0x1 != 0 {
+                next = usize::try_from(u32_at(data, at)?.cast_signed()).ok()?;
+                at += 4;
+            }
+            at += if flags & 0x4 != 0 { 4 } else { 0 };
+            for _ in 0..count {
+                at += if flags & 0x100 != 0 { 4 } else { 0 };
+                let size = match flags & 0x200 {
+                    0 => self.default_size?,
+                    _ => u32_at(data, at)?,
+                };
+                let after = [0x200, 0x400, 0x800];
+                at += 4 * after.iter().filter(|f| flags & **f != 0).count();
+                let end = next.checked_add(size as usize)?;
+                if end > data.len() || samples.len() >= MAX_SAMPLES {
+                    return None;
+                }
+                samples.push(next..end);
+                next = end;
+            }
+        }
+        Some(samples)
+    }
+}
+
+/// Sample groups of type `seig`: keys that change inside a track.
+#[derive(Default)]
+struct Groups {
+    entries: Vec<Protection>,
+    /// (samples, entry counted from 1; 0: the track's default)
+    runs: Vec<(usize, usize)>,
+}
+
+impl Groups {
+    fn read(data: &[u8], traf: &Range<usize>) -> Self {
+        Self::of(data, traf).unwrap_or_default()
+    }
+
+    fn of(data: &[u8], traf: &Range<usize>) -> Option<Self> {
+        let seig = |b: &Range<usize>| data.get(b.start + 4..b.start + 8) == Some(b"seig");
+        let sgpd = (all(data, traf.clone(), &[b"sgpd"]).into_iter()).find(seig)?;
+        let sbgp = (all(data, traf.clone(), &[b"sbgp"]).into_iter()).find(seig)?;
+        let version = *data.get(sgpd.start)?;
+        let mut at = sgpd.start + 8;
+        let fixed = match version {
+            0 => return None,
+            1 => u32_at(data, at)? as usize,
+            _ => 0,
+        };
+        at += 4;
+        let count = u32_at(data, at)?;
+        at += 4;
+        let mut entries = Vec::new();
+        for _ in 0..count.min(1 << 12) {
+            let size = match fixed {
+                0 if version == 1 => {
+                    at += 4;
+                    u32_at(data, at - 4)? as usize
+                }
+                size => size,
+            };
+            // One reserved byte comes first.
+            entries.push(Protection::read(data.get(at + 1..sgpd.end)?, true)?);
+            at += size;
+        }
+        let wide = *data.get(sbgp.start)? == 1;
+        let mut at = sbgp.start + if wide { 12 } else { 8 };
+        let count = u32_at(data, at)?;
+        let mut runs = Vec::new();
+        for _ in 0..count.min(1 << 16) {
+            at += 4;
+            let samples = u32_at(data, at)? as usize;
+            at += 4;
+            // Beyond 0x10000 are entries of the fragment, before it those of the track, which none of ours has.
+            let index = u32_at(data, at)? as usize;
+            runs.push((samples, index.checked_sub(0x1_0000).unwrap_or(0)));
+        }
+        Some(Self { entries, runs })
+    }
+
+    /// The protection of a sample, or `None` for the track's default.
+    fn of_sample(&self, mut sample: usize) -> Option<Protection> {
+        for (count, entry) in &self.runs {
+            if sample < *count {
+                return self.entries.get(entry.checked_sub(1)?).copied();
+            }
+            sample -= count;
+        }
+        None
+    }
+}
+
+/// How one sample is protected.
+struct Guard {
+    by: Protection,
+    iv: [u8; BLOCK],
+    /// (clear, encrypted) bytes in turn; empty: all of it is encrypted.
+    parts: Vec<(usize, usize)>,
+}
+
+struct Guards(Vec<Guard>);
+
+impl Guards {
+    /// From `senc`, or from where `saiz` and `saio` point.
+    fn read(
+        data: &[u8],
+        traf: &Range<usize>,
+        groups: &Groups,
+        track: &Track,
+        samples: usize,
+    ) -> Option<Self> {
+        let by = |sample| groups.of_sample(sample).unwrap_or(track.default);
+        let mut guards = Vec::with_capacity(samples);
+        if let Some(senc) = one(data, traf.clone(), &[b"senc"]) {
+            let parted = u32_at(data, senc.start)? & 2 != 0;
+            let count = u32_at(data, senc.start + 4)? as usize;
+            let mut at = senc.start + 8;
+            for sample in 0..count.min(samples) {
+                let has_parts = parted && by(sample).protected;
+                guards.push(Guard::read(data, &mut at, by(sample), has_parts)?);
+            }
+        } else if let Some(saiz) = one(data, traf.clone(), &[b"saiz"]) {
+            let saio = one(data, traf.clone(), &[b"saio"])?;
+            let typed = |b: &Range<usize>| {
+                Some(if *data.get(b.start + 3)? & 1 != 0 {
+                    8
+                } else {
+                    0
+                })
+            };
+            let sizes = saiz.start + 4 + typed(&saiz)?;
+            let default = usize::from(*data.get(sizes)?);
+            let offset = saio.start + 8 + typed(&saio)?;
+            let mut at = match *data.get(saio.start)? {
+                0 => u32_at(data, offset)? as usize,
+                _ => u32_at(data, offset + 4)? as usize,
+            };
+            for sample in 0..samples {
+                let size = match default {
+                    0 => usize::from(*data.get(sizes + 5 + sample)?),
+                    size => size,
+                };
+                let mut within = at;
+                let has_parts = size > by(sample).iv_bytes;
+                guards.push(Guard::read(data, &mut within, by(sample), has_parts)?);
+                at += size;
+            }
+        } else {
+            // Constant vector, whole samples: nothing else needs to be said.
+            let whole = |sample| Guard {
+                by: by(sample),
+                iv: by(sample).constant_iv,
+                parts: Vec::new(),
+            };
+            guards.extend((0..samples).map(whole));
+        }
+        (guards.len() == samples).then_some(Self(guards))
+    }
+}
+
+impl Guard {
+    fn read(data: &[u8], at: &mut usize, by: Protection, has_parts: bool) -> Option<Self> {
+        let mut iv = by.constant_iv;
+        if by.iv_bytes > 0 {
+            iv = [0; BLOCK];
+            iv.get_mut(..by.iv_bytes)?
+                .copy_from_slice(data.get(*at..*at + by.iv_bytes)?);
+            *at += by.iv_bytes;
+        }
+        let mut parts = Vec::new();
+        if has_parts {
+            let count = u16_at(data, *at)?;
+            *at += 2;
+            for _ in 0..count {
+                let clear = usize::from(u16_at(data, *at)?);
+                let encrypted = u32_at(data, *at + 2)? as usize;
+                parts.push((clear, encrypted));
+                *at += 6;
+            }
+        }
+        Some(Self { by, iv, parts })
+    }
+
+    fn decrypt(&self, sample: &mut [u8], key: &[u8; 16], track: &Track) -> Result<(), CencError> {
+        let mut cipher = Cipher::new(track.mode, key, &self.iv);
+        let whole = [(0, sample.len())];
+        let parts = match self.parts.is_empty() {
+            true => &whole[..],
+            false => &self.parts[..],
+        };
+        let mut at = 0;
+        for (clear, encrypted) in parts {
+            at += clear;
+            let part = sample.get_mut(at..at + encrypted);
+            let part = part.ok_or(CencError::Malformed)?;
+            if track.restarts {
+                cipher = Cipher::new(track.mode, key, &self.iv);
+            }
+            cipher.decrypt(part, self.by.pattern);
+            at += encrypted;
+        }
+        Ok(())
+    }
+}
+
+enum Cipher {
+    Counter(Box<Ctr64BE<Aes128>>),
+    Chained(Box<cbc::Decryptor<Aes128>>),
+}
+
+impl Cipher {
+    fn new(mode: Mode, key: &[u8; 16], iv: &[u8; BLOCK]) -> Self {
+        match mode {
+            Mode::Counter => Self::Counter(Box::new(Ctr64BE::new(key.into(), iv.into()))),
+            Mode::Chained => Self::Chained(Box::new(cbc::Decryptor::new(key.into(), iv.into()))),
+        }
+    }
+
+    /// Decrypts a protected range; the blocks that its pattern leaves out stay.
+    fn decrypt(&mut self, part: &mut [u8], (crypt, skip): (usize, usize)) {
+        if crypt == 0 || skip == 0 {
+            return self.run(part);
+        }
+        for stretch in part.chunks_mut((crypt + skip) * BLOCK) {
+            let encrypted = stretch.len().min(crypt * BLOCK) / BLOCK * BLOCK;
+            self.run(&mut stretch[..encrypted]);
+        }
+    }
+
+    fn run(&mut self, bytes: &mut [u8]) {
+        match self {
+            Self::Counter(cipher) => cipher.apply_keystream(bytes),
+            // A last block that is not whole is clear.
+            Self::Chained(cipher) => {
+                for block in bytes.chunks_exact_mut(BLOCK) {
+                    if let Ok(block) = <&mut Block<cbc::Decryptor<Aes128>>>::try_from(block) {
+                        cipher.decrypt_block(block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Found {
+    name: [u8; 4],
+    at: usize,
+    payload: Range<usize>,
+}
+
+/// Boxes in a range; stops at the first that is not whole.
+struct Boxes<'a> {
+    data: &'a [u8],
+    rest: Range<usize>,
+}
+
+impl<'a> Boxes<'a> {
+    fn new(data: &'a [u8], rest: Range<usize>) -> Self {
+        Self { data, rest }
+    }
+}
+
+impl Iterator for Boxes<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        let at = self.rest.start;
+        let size = u32_at(self.data, at)? as usize;
+        let (header, size) = match size {
+            0 => (8, self.rest.end.checked_sub(at)?),
+            1 => (16, usize::try_from(u32_at(self.data, at + 12)?).ok()?),
+            size => (8, size),
+        };
+        let end = at.checked_add(size)?;
+        if size < header || end > self.rest.end {
+            return None;
+        }
+        self.rest.start = end;
+        Some(Found {
+            name: letters(self.data, at + 4)?,
+            at,
+            payload: at + header..end,
+        })
+    }
+}
+
+/// Payloads of all boxes at a path.
+fn all(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Vec<Range<usize>> {
+    let Some((name, rest)) = path.split_first() else {
+        return vec![within];
+    };
+    Boxes::new(data, within)
+        .filter(|b| b.name == **name)
+        .flat_map(|b| all(data, b.payload, rest))
+        .collect()
+}
+
+fn one(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Option<Range<usize>> {
+    all(data, within, path).into_iter().next()
+}
+
+fn letters(data: &[u8], at: usize) -> Option<[u8; 4]> {
+    data.get(at..at.checked_add(4)?)?.try_into().ok()
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    letters(data, at).map(u32::from_be_bytes)
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?]))
+}
+
+#[cfg(test)]
+#[path = "cenc_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
