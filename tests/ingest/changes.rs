@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, EvidenceKind, Fact, Kind, SkewBasis, Track};
-use glasswatch::config::{Pace, Protocol};
+use detectors::base::{Cause, EvidenceKind, Fact, Kind, SkewBasis, Track, TrackInfo};
+use glasswatch::config::{ContentKeys, Pace, Protocol, Secret};
 use glasswatch::ingest::convert::{Container, Converter, Feed};
 
 use crate::rig::*;
@@ -345,6 +345,62 @@ fn a_live_input_that_decodes_too_slowly_loses_whole_groups_of_pictures() {
     // Our own doing is no evidence against the stream.
     assert_eq!(evidence(&seen), []);
     assert!(!seen.iter().any(|s| s.discontinuity));
+}
+
+#[test]
+fn encrypted_fragments_are_decrypted_with_the_key_and_named_without() {
+    let set = std::env::var_os("GLASSWATCH_MEDIA").map_or("../shared/media".into(), PathBuf::from);
+    let folder = set.join("Eyevinn_mp4ff/mp4/testdata");
+    let zero = "0".repeat(32);
+    let id = "cd7eb9ff88f34caeb06185b00024e4c2";
+    for (name, id, key) in [
+        (
+            "prog_8s_enc_dashinit.mp4",
+            id,
+            "63cb5f7184dd4b689a5c5ff11ee6a328",
+        ),
+        ("cbcs.mp4", &zero, "22bdb0063805260307ee5045c0f3835a"),
+        ("cbcs_audio.mp4", &zero, "5ffd93861fa776e96cccd934898fc1c8"),
+    ] {
+        let Ok(bytes) = std::fs::read(folder.join(name)) else {
+            eprintln!("left out: no {name} in {}", folder.display());
+            continue;
+        };
+        let with = |list: String| {
+            let runtime = runtime();
+            let _inside = runtime.enter();
+            let mut input = input("https://example.invalid/x.m3u8", Protocol::Hls);
+            input.content_keys = ContentKeys::parse(&Secret::new(list)).unwrap();
+            let (context, sink, _) = context(input);
+            let mut converter = Converter::new(&context);
+            let to = converter.add_input(None, None);
+            let mut feed = |f| converter.feed(to, f).unwrap();
+            feed(begin(Container::FragmentedMp4, None, false));
+            feed(Feed::Data(bytes.clone().into()));
+            feed(Feed::End { truncated: false });
+            // Without a key nothing comes out, which is an error; the tracks say why.
+            let _ = runtime.block_on(converter.finish(DEADLINE));
+            sink.all()
+        };
+        let opened = with(format!("{id}:{key}"));
+        let units = pictures(&opened, 0).len() + frames(&opened, 0);
+        assert!(units >= 24, "{name}: {units} {}", digest(&opened));
+        assert_eq!(evidence(&opened), [], "{name}");
+        assert!(
+            tracks(&opened).iter().all(|t| t.problem.is_none()),
+            "{name}"
+        );
+        for list in [String::new(), format!("{}:{key}", "ee".repeat(16))] {
+            let closed = with(list);
+            assert_eq!(pictures(&closed, 0).len() + frames(&closed, 0), 0, "{name}");
+            let named = |t: &TrackInfo| t.problem == Some(Cause::EncryptedNoKey);
+            assert!(
+                tracks(&closed).iter().all(named),
+                "{name}: {:?}",
+                tracks(&closed)
+            );
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, Skew
 
 use super::{ConvertError, Core, timeline_key};
 use crate::ingest::appsink::{Mark, Way, lock};
+use crate::ingest::cenc::{Cenc, CencError};
 use crate::ingest::pipeline::{Claim, Pipeline};
 use crate::ingest::tracks::Entry;
 
@@ -43,6 +44,9 @@ pub(super) struct Fragments {
     only: Option<Kind>,
     language: Option<String>,
     init: Bytes,
+    /// The same as the demultiplexer gets it: without signs of an encryption that is undone before.
+    clear_init: Bytes,
+    cenc: Cenc,
     streams: HashMap<u32, Stream>,
     pipeline: Option<Pipeline>,
     draining: Vec<Pipeline>,
@@ -64,6 +68,8 @@ impl Fragments {
             only,
             language,
             init: Bytes::new(),
+            clear_init: Bytes::new(),
+            cenc: Cenc::default(),
             streams: HashMap::new(),
             pipeline: None,
             draining: Vec::new(),
@@ -100,7 +106,12 @@ impl Fragments {
         if self.announced && init == self.init {
             return Ok(());
         }
-        let tracks = read_moov(&init).ok_or_else(|| ConvertError {
+        let mut clear = init.to_vec();
+        let keys = &core.context.stream.input.content_keys;
+        // Tracks that stay encrypted keep their sample entries, and are refused by those.
+        self.cenc = Cenc::open(&mut clear, keys).unwrap_or_default();
+        self.clear_init = clear.into();
+        let tracks = read_moov(&self.clear_init).ok_or_else(|| ConvertError {
             cause: Cause::Undecodable,
             detail: "the initialisation segment holds no usable `moov`".to_owned(),
         })?;
@@ -263,13 +274,39 @@ impl Fragments {
             }
             self.skew(core, id, media);
         }
+        let mut whole = BytesMut::with_capacity(moof.len() + mdat.len());
+        whole.extend_from_slice(moof);
+        whole.extend_from_slice(mdat);
+        if !self.cenc.is_empty() {
+            let opened = (self.cenc).decrypt(&mut whole, &core.context.stream.input.content_keys);
+            if !self.tell_encrypted(core, opened) {
+                return Ok(());
+            }
+        }
         if let Some(pipeline) = &self.pipeline {
-            let mut whole = BytesMut::with_capacity(moof.len() + mdat.len());
-            whole.extend_from_slice(moof);
-            whole.extend_from_slice(mdat);
             pipeline.push(whole.freeze(), None);
         }
         Ok(())
+    }
+
+    /// Keys may run out, and come back, in the middle of a stream. Tells whether the fragment is in the clear.
+    fn tell_encrypted(&self, core: &Core, opened: Result<(), CencError>) -> bool {
+        let problem = opened.err().map(|error| {
+            tracing::debug!(stream = %core.context.stream.id, "{error}");
+            match error {
+                CencError::Malformed => Cause::Undecodable,
+                CencError::NoKey | CencError::UnknownScheme => Cause::EncryptedNoKey,
+            }
+        });
+        let mut changed = false;
+        for stream in self.streams.values() {
+            let problem = stream.info.problem.or(problem);
+            changed |= lock(&core.hub.tracks).set_problem(stream.way.track, problem);
+        }
+        if changed {
+            core.hub.tell_tracks();
+        }
+        problem.is_none()
     }
 
     fn skew(&mut self, core: &mut Core, id: u32, media: MediaTime) {
@@ -320,7 +357,7 @@ impl Fragments {
         });
         let after = self.draining.last().map(|p| Arc::clone(&p.done));
         let pipeline = Pipeline::fragments(&core.hub, core.settings, after, claim)?;
-        pipeline.push(self.init.clone(), None);
+        pipeline.push(self.clear_init.clone(), None);
         self.pipeline = Some(pipeline);
         Ok(())
     }
