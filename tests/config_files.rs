@@ -27,10 +27,17 @@ fn env(file: &str) -> Env {
     for name in ["GLASSWATCH_TOKEN", "SRT_PASSPHRASE", "ORIGIN_TOKEN"] {
         env.vars.insert(name.to_owned(), "0123456789".to_owned());
     }
+    let key = "00112233445566778899aabbccddeeff";
+    env.vars
+        .insert("CONTENT_KEYS".to_owned(), format!("{key}:{key}"));
     let files = [
         ("url", "https://cdn.example.com/a.m3u8"),
         ("secret", "whsec_Z2xhc3N3YXRjaA=="),
         ("token", "t"),
+        (
+            "content_keys",
+            "00112233445566778899aabbccddeeff:00112233445566778899aabbccddeeff",
+        ),
         ("passphrase", "0123456789"),
         ("stream_id", "s"),
     ];

@@ -239,14 +239,6 @@ pub const RECEIVER: &[Key] = &[
         "Only events of at least this severity are sent.",
     ),
     key(
-        "content_keys",
-        Shape::Secret {
-            sample: "${CONTENT_KEYS}",
-        },
-        "Keys of encrypted fMP4 (Common Encryption): KEYID:KEY, 32 hexadecimal digits each, separated by spaces, commas \
-         or lines.",
-    ),
-    key(
         "allow_private",
         Shape::Flag { default: false },
         "Whether private, link-local and loopback addresses may be called.",
@@ -344,6 +336,14 @@ pub const SETTINGS: &[Key] = &[
         "interface",
         text("eth0"),
         "Network interface for multicast. Default: as the system routes.",
+    ),
+    key(
+        "content_keys",
+        Shape::Secret {
+            sample: "${CONTENT_KEYS}",
+        },
+        "Keys of encrypted fMP4 (Common Encryption): KEYID:KEY, 32 hexadecimal digits each, separated by spaces, commas \
+         or lines.",
     ),
     key(
         "allow_private",
