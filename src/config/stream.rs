@@ -9,8 +9,8 @@ use detectors::registry::REGISTRY;
 use super::address;
 use super::check::{Checker, ID_HINT, Origin, Section, child, is_id};
 use super::checked::{
-    Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode,
-    Stream,
+    Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Rtsp, RtspTransport,
+    Secret, Srt, SrtMode, Stream,
 };
 use super::problem::suggest;
 use super::raw::{self, Data, Node};
@@ -104,6 +104,7 @@ impl Checker<'_> {
                 rendition: settings.rendition,
                 program: settings.program,
                 srt,
+                rtsp: settings.rtsp,
                 jitter: settings.jitter,
                 interface: settings.interface,
                 allow_private: settings.allow_private,
@@ -147,6 +148,7 @@ impl Checker<'_> {
             rendition: self.rendition(s),
             program: self.whole(s, "program").and_then(|n| u16::try_from(n).ok()),
             srt: self.srt(&child(s.node, "srt")),
+            rtsp: self.rtsp(&child(s.node, "rtsp")),
             jitter: self.span(s, "jitter").unwrap_or_default(),
             interface: self.text(s, "interface"),
             allow_private: self.flag(s, "allow_private"),
@@ -276,6 +278,26 @@ impl Checker<'_> {
             passphrase,
             stream_id,
             latency: self.span(s, "latency").unwrap_or_default(),
+        }
+    }
+
+    fn rtsp(&mut self, node: &Node) -> Rtsp {
+        let s = self.open(node, &[schema::RTSP]);
+        let user = self.text(s, "user");
+        let password = self
+            .secret(s, "password")
+            .map(|(text, ..)| Secret::new(text.value.trim()));
+        if let (None, Some(_)) = (&user, &password) {
+            self.wrong(node, "a password without `user`", None);
+        }
+        Rtsp {
+            transport: match self.choice(s, "transport") {
+                "udp" => RtspTransport::Udp,
+                _ => RtspTransport::Tcp,
+            },
+            latency: self.span(s, "latency").unwrap_or_default(),
+            user,
+            password,
         }
     }
 
@@ -485,6 +507,7 @@ struct Settings {
     rendition: Rendition,
     program: Option<u16>,
     srt: Srt,
+    rtsp: Rtsp,
     jitter: Duration,
     interface: Option<String>,
     allow_private: bool,

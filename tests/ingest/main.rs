@@ -5,3 +5,4 @@ mod changes;
 mod files;
 mod live;
 mod rig;
+mod servers;
