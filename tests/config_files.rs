@@ -24,7 +24,12 @@ fn env(file: &str) -> Env {
         host: "monitor-1".to_owned(),
         ..Env::default()
     };
-    for name in ["GLASSWATCH_TOKEN", "SRT_PASSPHRASE", "ORIGIN_TOKEN"] {
+    for name in [
+        "GLASSWATCH_TOKEN",
+        "SRT_PASSPHRASE",
+        "RTSP_PASSWORD",
+        "ORIGIN_TOKEN",
+    ] {
         env.vars.insert(name.to_owned(), "0123456789".to_owned());
     }
     let files = [
@@ -32,6 +37,7 @@ fn env(file: &str) -> Env {
         ("secret", "whsec_Z2xhc3N3YXRjaA=="),
         ("token", "t"),
         ("passphrase", "0123456789"),
+        ("password", "p"),
         ("stream_id", "s"),
     ];
     for (name, text) in files {

@@ -287,9 +287,6 @@ impl Checker<'_> {
         let password = self
             .secret(s, "password")
             .map(|(text, ..)| Secret::new(text.value.trim()));
-        if let (None, Some(_)) = (&user, &password) {
-            self.wrong(node, "a password without `user`", None);
-        }
         Rtsp {
             transport: match self.choice(s, "transport") {
                 "udp" => RtspTransport::Udp,

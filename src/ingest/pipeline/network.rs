@@ -19,6 +19,9 @@ use crate::ingest::convert::ConvertError;
 /// Messages of a network element that may wait: with SRT, about 3 s at 14 Mb/s.
 const WAITING: usize = 4096;
 
+/// Name of the element that speaks RTMP.
+const RTMP: &str = "rtmp";
+
 /// Where SRT bytes come from.
 pub(in crate::ingest) struct SrtPlace<'a> {
     /// Peer, or own place of a listener.
@@ -123,12 +126,24 @@ impl Pipeline {
         source.set_property("port", i32::from(place.port));
         source.set_property("application", &place.application);
         source.set_property("stream", &place.stream);
+        source.set_property("name", RTMP);
+        // How long is too long, and why, is the source's to say.
+        source.set_property("timeout", 30_u32);
         if let Some((user, password)) = &place.credentials {
             source.set_property("username", user);
             source.set_property("password", password);
         }
         let receiver = this.bytes_of(hub, &source)?;
         Ok((this.play()?, receiver))
+    }
+
+    /// Whether an RTMP server has accepted the connection and the application.
+    pub(in crate::ingest) fn rtmp_answered(&self) -> bool {
+        let source = self.pipeline.by_name(RTMP);
+        source
+            .map(|s| s.property::<gst::Structure>("stats"))
+            .and_then(|stats| stats.get::<u64>("in-bytes-total").ok())
+            .is_some_and(|bytes| bytes > 0)
     }
 
     /// Adds a source and takes what it brings; the channel closes at its end.
@@ -200,6 +215,8 @@ impl Pipeline {
             ("tcp-timeout", &patience),
             // Reconnecting, with a limit and a cause, is the supervisor's.
             ("udp-reconnect", "false"),
+            // Only the sender's clock counts: arrival must not bend it.
+            ("buffer-mode", "none"),
             ("timeout", "0"),
             ("do-rtsp-keep-alive", "true"),
         ] {

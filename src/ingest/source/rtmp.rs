@@ -11,9 +11,8 @@ use crate::ingest::convert::{Container, Converter, Feed};
 use crate::ingest::pipeline::network::RtmpPlace;
 use crate::ingest::pipeline::{Done, Pipeline};
 
-/// How long a server may take to bring the first media. The element gives up on a server that does not even speak
-/// RTMP after 5 s.
-const FIRST_MEDIA: Duration = Duration::from_secs(10);
+/// How long a server may take to bring the first media.
+const FIRST_MEDIA: Duration = Duration::from_secs(8);
 /// The header of FLV, which the element makes up itself.
 const HEADER: u64 = 13;
 
@@ -75,6 +74,10 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
             Ok(None) => return Err(why(&pipeline.done, playing)),
             Err(_) if playing => {
                 let detail = "RTMP: the stream stopped; its publisher may be gone";
+                return Err(SourceEnd::failed(Cause::Timeout, detail));
+            }
+            Err(_) if !pipeline.rtmp_answered() => {
+                let detail = "RTMP: the server does not answer";
                 return Err(SourceEnd::failed(Cause::Timeout, detail));
             }
             Err(_) => {

@@ -286,8 +286,10 @@ async fn place(context: &SourceContext) -> Result<(String, Option<(String, Strin
     };
     let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
     let credentials = super::credentials(&url).or_else(|| {
-        let password = input.rtsp.password.as_ref().map_or("", |p| p.expose());
-        Some((input.rtsp.user.clone()?, password.to_owned()))
+        let (user, password) = (&input.rtsp.user, &input.rtsp.password);
+        let password_text = password.as_ref().map_or("", |p| p.expose());
+        (user.is_some() || password.is_some())
+            .then(|| (user.clone().unwrap_or_default(), password_text.to_owned()))
     });
     let location = format!("{}://{host}{}{query}", url.scheme(), url.path());
     Ok((location, credentials))
