@@ -1,7 +1,10 @@
 //! RTMP and RTSP against real servers on loopback: nginx with its RTMP module, and GStreamer's RTSP server.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use detectors::base::{Cause, Fact, InputEvent};
@@ -80,17 +83,35 @@ const PICTURES: &str =
     "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=180,framerate=25/1";
 const H264: &str =
     "x264enc tune=zerolatency key-int-max=10 threads=1 speed-preset=ultrafast ! h264parse";
-const AAC: &str = "audio/x-raw,rate=48000,channels=2 ! avenc_aac";
 const SOUND: &str = "audiotestsrc is-live=true samplesperbuffer=1024";
 
-/// Publishes a programme until it is dropped.
-fn publish(port: u16, video: &str, audio: &str) -> Sender {
-    Sender::start(&format!(
-        "{PICTURES} ! {video} ! queue ! flvmux name=m streamable=true \
-         ! rtmp2sink location=rtmp://127.0.0.1:{port}/live/one \
-         {SOUND} ! {audio} ! queue ! m."
-    ))
+/// A publisher's process, which ends with its test.
+struct Publisher(Child);
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
+
+/// Publishes a programme until it is dropped.
+fn publish(port: u16, size: &str, sound: &[&str]) -> Publisher {
+    let pictures = format!("testsrc2=size={size}:rate=25");
+    let mut command = Command::new("ffmpeg");
+    command.args("-v error -nostdin -re -f lavfi -i".split(' '));
+    command.arg(&pictures).args("-re -f lavfi -i".split(' '));
+    command.arg("sine=frequency=440:sample_rate=44100");
+    command
+        .args("-c:v libx264 -preset ultrafast -tune zerolatency -g 10 -pix_fmt yuv420p".split(' '));
+    command.args(sound).args(["-f", "flv"]);
+    command.arg(format!("rtmp://127.0.0.1:{port}/live/one"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Publisher(command.spawn().unwrap())
+}
+
+const AAC: &[&str] = &["-c:a", "aac"];
+const MP3: &[&str] = &["-c:a", "libmp3lame"];
 
 fn rtsp_launch(video: &str, audio: &str) -> String {
     format!("( {PICTURES} ! {video} name=pay0 {SOUND} ! {audio} name=pay1 )")
@@ -134,7 +155,7 @@ fn rtmp_is_followed_while_publisher_and_server_come_and_go() {
     let _inside = runtime.enter();
     let port = free_port();
     let server = Server::rtmp(port);
-    let publisher = publish(server.port, H264, AAC);
+    let publisher = publish(server.port, "320x180", AAC);
     let mut input = input(&format!("rtmp://127.0.0.1:{port}/live/one"), Protocol::Rtmp);
     input.limits.idle = Duration::from_secs(2);
     let watched = watch(input);
@@ -152,7 +173,7 @@ fn rtmp_is_followed_while_publisher_and_server_come_and_go() {
         cause(s).is_some_and(|c| matches!(c, Cause::Timeout | Cause::PeerClosed))
     });
     watched.sink.clear();
-    let _publisher = publish(port, H264, AAC);
+    let _publisher = publish(port, "320x180", AAC);
     watched.sink.wait("the publisher's return", decodes);
 
     watched.sink.clear();
@@ -164,7 +185,7 @@ fn rtmp_is_followed_while_publisher_and_server_come_and_go() {
     });
     let _server = Server::rtmp(port);
     watched.sink.clear();
-    let _publisher = publish(port, H264, AAC);
+    let _publisher = publish(port, "320x180", AAC);
     watched.sink.wait("the server's return", |s| {
         decodes(s) && events(s).contains(&InputEvent::Reopened)
     });
@@ -206,7 +227,7 @@ fn rtmp_brings_what_the_next_publisher_sends() {
     let _inside = runtime.enter();
     let server = Server::rtmp(free_port());
     let port = server.port;
-    let publisher = publish(port, H264, AAC);
+    let publisher = publish(port, "320x180", AAC);
     let watched = watch(input(
         &format!("rtmp://127.0.0.1:{port}/live/one"),
         Protocol::Rtmp,
@@ -214,9 +235,7 @@ fn rtmp_brings_what_the_next_publisher_sends() {
     watched.sink.wait("pictures and sound", decodes);
     drop(publisher);
     watched.sink.clear();
-    let small = format!("videoscale ! video/x-raw,width=160,height=90 ! {H264}");
-    let mp3 = "audio/x-raw,rate=44100,channels=2 ! lamemp3enc ! mpegaudioparse";
-    let _publisher = publish(port, &small, mp3);
+    let _publisher = publish(port, "160x90", MP3);
     watched.sink.wait("the change", |s| {
         decodes(s)
             && video_formats(s).iter().any(|v| v.width == 160)
@@ -329,6 +348,72 @@ fn rtsp_refusals_are_named() {
     }
 }
 
+/// Answers RTSP requests with what `answer` makes of their methods; counts the bytes of requests.
+fn fake_rtsp(answer: impl Fn(&str) -> String + Send + 'static) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            while let Ok(size @ 1..) = stream.read(&mut request) {
+                count.fetch_add(size, Ordering::SeqCst);
+                let text = String::from_utf8_lossy(&request[..size]).into_owned();
+                let number = text.lines().find_map(|l| l.strip_prefix("CSeq: "));
+                let status = answer(text.split(' ').next().unwrap());
+                let number = number.unwrap_or("0");
+                let reply = format!("RTSP/1.0 {status}\r\nCSeq: {number}\r\n\r\n");
+                if stream.write_all(reply.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (port, heard)
+}
+
+#[test]
+fn rtsp_redirects_are_not_followed() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let (elsewhere, heard) = fake_rtsp(|_| "200 OK".to_owned());
+    let (port, asked) = fake_rtsp(move |method| match method {
+        "DESCRIBE" => format!("302 Found\r\nLocation: rtsp://127.0.0.1:{elsewhere}/live"),
+        _ => "200 OK\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY".to_owned(),
+    });
+    let watched = watch(input(
+        &format!("rtsp://127.0.0.1:{port}/live"),
+        Protocol::Rtsp,
+    ));
+    watched
+        .sink
+        .wait("refusal", |s| cause(s) == Some(Cause::RedirectRefused));
+    stop(&runtime, watched);
+    assert!(asked.load(Ordering::SeqCst) > 0);
+    assert_eq!(heard.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn an_rtsp_server_in_trouble_is_named() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    for (status, wanted) in [
+        ("503 Service Unavailable", Cause::HttpServerError),
+        ("453 Not Enough Bandwidth", Cause::HttpClientError),
+    ] {
+        let (port, _) = fake_rtsp(move |method| match method {
+            "DESCRIBE" => status.to_owned(),
+            _ => "200 OK\r\nPublic: OPTIONS, DESCRIBE, SETUP, PLAY".to_owned(),
+        });
+        let url = format!("rtsp://127.0.0.1:{port}/live");
+        let watched = watch(input(&url, Protocol::Rtsp));
+        watched.sink.wait("a name", |s| cause(s) == Some(wanted));
+        stop(&runtime, watched);
+    }
+}
+
 #[test]
 fn an_rtsp_camera_that_hangs_is_told_and_let_go() {
     let runtime = runtime();
@@ -342,8 +427,8 @@ fn an_rtsp_camera_that_hangs_is_told_and_let_go() {
     let watched = watch(input);
     watched.sink.wait("pictures and sound", decodes);
     let signal = |name: &str| {
-        let pid = server.process.id().to_string();
-        let done = Command::new("/bin/kill").args([name, &pid]).status();
+        let command = format!("kill {name} {}", server.process.id());
+        let done = Command::new("sh").args(["-c", &command]).status();
         assert!(done.unwrap().success());
     };
     watched.sink.clear();

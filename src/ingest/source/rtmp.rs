@@ -13,8 +13,8 @@ use crate::ingest::pipeline::{Done, Pipeline};
 
 /// How long a server may take to bring the first media.
 const FIRST_MEDIA: Duration = Duration::from_secs(8);
-/// The header of FLV, which the element makes up itself.
-const HEADER: u64 = 13;
+/// Commands and metadata that may come without media.
+const PRELUDE: u64 = 64 << 10;
 
 pub(super) async fn run(context: SourceContext) -> SourceEnd {
     match receive(&context).await {
@@ -44,9 +44,9 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
     let mut received = Received::new(context);
     let mut decoding = Decoding::default();
     let mut newest = clock::now();
-    let mut count = 0_u64;
+    let (mut count, mut fed) = (0_u64, None);
+    let mut playing = false;
     loop {
-        let playing = count > HEADER;
         let patience = if playing {
             input.limits.idle
         } else {
@@ -62,14 +62,18 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
             Ok(Some(first)) => {
                 let batch = super::gather(first, &mut bytes);
                 count = count.saturating_add(batch.len() as u64);
-                if count > HEADER {
-                    newest = clock::now();
-                    received.note(batch.len());
-                }
+                let size = batch.len();
                 converter
                     .feed(to, Feed::Data(batch))
                     .map_err(SourceEnd::from)?;
-                decoding.check(&converter)?;
+                // Without a publisher servers send metadata all the same.
+                if converter.fed() != fed || count > PRELUDE {
+                    fed = converter.fed();
+                    playing = true;
+                    newest = clock::now();
+                    received.note(size);
+                    decoding.check(&converter)?;
+                }
             }
             Ok(None) => return Err(why(&pipeline.done, playing)),
             Err(_) if playing => {
