@@ -369,7 +369,7 @@ mod tests {
     fn refused_with_a_reason() {
         for (text, part) in [
             ("rtmp://a.example/live", "stream is missing"),
-            ("rtsp:///live", "not a valid URL"),
+            ("rtsp:///live", "host is missing"),
             ("https://a.example/x.mpd", "DASH is not supported yet"),
             ("srt://a.example", "port is missing"),
             ("udp://239.1.1.1", "port is missing"),
