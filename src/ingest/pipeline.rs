@@ -1,8 +1,9 @@
-//! Decoding chains; with [`network`], the only place with GStreamer element names.
+//! Decoding chains; with the files below it, the only place with GStreamer element names.
 //!
 //! Every chain is wired by hand and runs on one thread: the `appsrc` task (or, for files, the demuxer's), with a
 //! single-threaded decoder and no queue.
 
+mod coding;
 pub(super) mod network;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +23,8 @@ use super::convert::ConvertError;
 use super::{libav, teardown};
 use crate::config;
 use crate::transport::Codec;
+
+pub(super) use coding::Coding;
 
 /// Buffers carry media time plus this, so that media times before zero fit GStreamer's unsigned clock.
 const HEADROOM_NANOS: i64 = 3_600_000_000_000;
@@ -118,75 +121,6 @@ const MPEG_AUDIO: Chain = chain("mp2", "mpegaudioparse", "mpg123audiodec");
 const AC3: Chain = chain("ac3", "ac3parse", "avdec_ac3");
 const EAC3: Chain = chain("eac3", "ac3parse", "avdec_eac3");
 const OPUS: Chain = chain("opus", "opusparse", "opusdec");
-
-/// How an elementary stream is coded.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Coding {
-    /// As in a transport stream, with the channels of sound if known.
-    Stream(Codec, Option<u8>),
-    /// As its container or a network element describes it.
-    Described(gst::Caps),
-}
-
-impl Coding {
-    /// H.264 with lengths before its NAL units; `config` is an `AVCDecoderConfigurationRecord`.
-    pub(super) fn avc(config: &[u8]) -> Self {
-        Self::with_config("video/x-h264", "avc", config)
-    }
-
-    /// HEVC with lengths before its NAL units; `config` is an `HEVCDecoderConfigurationRecord`.
-    pub(super) fn hvc(config: &[u8]) -> Self {
-        Self::with_config("video/x-h265", "hvc1", config)
-    }
-
-    fn with_config(name: &str, format: &str, config: &[u8]) -> Self {
-        let caps = gst::Caps::builder(name)
-            .field("stream-format", format)
-            .field("alignment", "au")
-            .field("codec_data", gst::Buffer::from_slice(config.to_vec()));
-        Self::Described(caps.build())
-    }
-
-    /// AAC without headers; `config` is an `AudioSpecificConfig`.
-    pub(super) fn aac(config: &[u8]) -> Self {
-        let caps = gst::Caps::builder("audio/mpeg")
-            .field("mpegversion", 4)
-            .field("stream-format", "raw")
-            .field("framed", true)
-            .field("codec_data", gst::Buffer::from_slice(config.to_vec()));
-        Self::Described(caps.build())
-    }
-
-    /// Kind, codec word, and why it cannot be decoded.
-    pub(super) fn announce(&self) -> (Option<Kind>, String, Option<Cause>) {
-        match self {
-            Coding::Stream(codec, _) => (None, codec.as_str().to_owned(), None),
-            Coding::Described(caps) => match caps.structure(0) {
-                Some(caps) => {
-                    let (kind, chain, word) = demuxed(caps);
-                    (kind, word, chain.err())
-                }
-                None => (None, String::new(), Some(Cause::UnsupportedCodec)),
-            },
-        }
-    }
-
-    fn chain(&self) -> Result<(Chain, gst::Caps), ConvertError> {
-        match self {
-            Coding::Stream(codec, channels) => Ok(elementary(*codec, *channels)),
-            Coding::Described(caps) => {
-                let chain = caps.structure(0).map(|c| demuxed(c).1);
-                let chain = chain.unwrap_or(Err(Cause::UnsupportedCodec));
-                chain
-                    .map(|chain| (chain, caps.clone()))
-                    .map_err(|cause| ConvertError {
-                        cause,
-                        detail: "no decoder for the codec".to_owned(),
-                    })
-            }
-        }
-    }
-}
 
 /// Chain and input caps of an elementary stream in a transport stream.
 fn elementary(codec: Codec, channels: Option<u8>) -> (Chain, gst::Caps) {

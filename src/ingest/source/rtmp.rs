@@ -93,7 +93,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
 }
 
 /// Waits for an error; an orderly end closes the channel instead, behind the last bytes.
-pub(super) async fn failed(done: &Done, converter: &Converter) {
+async fn failed(done: &Done, converter: &Converter) {
     let hub = converter.hub();
     loop {
         let moved = hub.moved.notified();

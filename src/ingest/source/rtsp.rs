@@ -8,7 +8,6 @@ use detectors::base::{Cause, EvidenceKind, Kind};
 use tokio::sync::mpsc;
 use url::Url;
 
-use super::rtmp::failed;
 use super::{Decoding, Received, SourceContext, SourceEnd, call};
 use crate::config::RtspTransport;
 use crate::ingest::clock;
@@ -61,7 +60,6 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         let wait = newest.plus(patience).since(clock::now());
         let first = tokio::select! {
             () = context.cancel.cancelled() => return Ok(()),
-            () = failed(&pipeline.done, &converter) => return Err(why(&pipeline.done, playing)),
             () = ended(&pipeline.done, &converter) => return Err(why(&pipeline.done, playing)),
             first = tokio::time::timeout(wait, brought.recv()) => first,
         };
@@ -202,7 +200,7 @@ impl Inputs {
     }
 }
 
-/// Waits for an orderly end.
+/// Waits for the end, well or not.
 async fn ended(done: &Done, converter: &Converter) {
     let hub = converter.hub();
     loop {
