@@ -8,10 +8,12 @@ BUILD_PACKAGES=(
   build-essential pkg-config ca-certificates
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-  gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav glib-networking
 )
-# Only the tests need these: a stock player's toolbox as peer, and the metrics linter.
-TEST_PACKAGES=(gstreamer1.0-tools ffmpeg prometheus)
+# Only the tests need these: a stock player's toolbox, an RTMP and an RTSP server as peers, and the metrics linter.
+TEST_PACKAGES=(
+  gstreamer1.0-tools ffmpeg nginx-light libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 prometheus
+)
 
 have_package() {
   dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
@@ -43,12 +45,16 @@ setup() {
     fi
     echo "Installing Debian packages: ${missing[*]}"
     as_root apt-get update -qq || return 1
-    # The prometheus package would start a server of its own; only promtool is wanted.
+    # Two packages would start servers of their own; only their programs are wanted.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
       apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || return 1
-    if printf '%s\n' "${missing[@]}" | grep -qx prometheus && command -v systemctl >/dev/null; then
-      as_root systemctl disable --now prometheus >/dev/null 2>&1 || true
-    fi
+    local service
+    for package in prometheus nginx-light; do
+      service=${package%-light}
+      if printf '%s\n' "${missing[@]}" | grep -qx "$package" && command -v systemctl >/dev/null; then
+        as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
+      fi
+    done
   fi
   have_rust || {
     echo "Rust $MIN_RUST or newer is needed; found: $(rustc --version 2>/dev/null || echo none)." >&2

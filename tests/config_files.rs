@@ -24,7 +24,12 @@ fn env(file: &str) -> Env {
         host: "monitor-1".to_owned(),
         ..Env::default()
     };
-    for name in ["GLASSWATCH_TOKEN", "SRT_PASSPHRASE", "ORIGIN_TOKEN"] {
+    for name in [
+        "GLASSWATCH_TOKEN",
+        "SRT_PASSPHRASE",
+        "RTSP_PASSWORD",
+        "ORIGIN_TOKEN",
+    ] {
         env.vars.insert(name.to_owned(), "0123456789".to_owned());
     }
     let key = "00112233445566778899aabbccddeeff";
@@ -39,6 +44,7 @@ fn env(file: &str) -> Env {
             "00112233445566778899aabbccddeeff:00112233445566778899aabbccddeeff",
         ),
         ("passphrase", "0123456789"),
+        ("password", "p"),
         ("stream_id", "s"),
     ];
     for (name, text) in files {

@@ -91,6 +91,7 @@ fn stream(id: &str, protocol: Protocol) -> Arc<Stream> {
             headers: vec![("authorization".into(), Secret::new("s3cret"))],
             rendition: Rendition::Highest,
             program: None,
+            rtsp: Default::default(),
             srt: Srt {
                 mode: SrtMode::Caller,
                 passphrase: Some(Secret::new("s3cret-passphrase")),

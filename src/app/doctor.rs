@@ -63,6 +63,23 @@ const NEEDS: &[Need] = &[
     need("matroskademux", GOOD, "MKV and WebM"),
     need("wavparse", GOOD, "WAV"),
     need("srtsrc", BAD, "SRT"),
+    need("rtpopusdepay", GOOD, "RTSP"),
+    need("rtpL16depay", GOOD, "RTSP"),
+    need("rtppcmadepay", GOOD, "RTSP"),
+    need("rtppcmudepay", GOOD, "RTSP"),
+    need("rtpac3depay", GOOD, "RTSP"),
+    need("rtpmpadepay", GOOD, "RTSP"),
+    need("rtpmp4adepay", GOOD, "RTSP"),
+    need("rtpmp4gdepay", GOOD, "RTSP"),
+    need("rtpmp2tdepay", GOOD, "RTSP"),
+    need("rtpjpegdepay", GOOD, "RTSP"),
+    need("rtpmpvdepay", GOOD, "RTSP"),
+    need("rtph265depay", GOOD, "RTSP"),
+    need("rtph264depay", GOOD, "RTSP"),
+    need("rtspsrc", GOOD, "RTSP"),
+    need("rtmp2src", BAD, "RTMP"),
+    need("alawdec", GOOD, "G.711"),
+    need("mulawdec", GOOD, "G.711"),
 ];
 
 /// Descriptors that a stream takes, at most: sockets, pipes of its pipelines, evidence being written.
@@ -293,7 +310,12 @@ mod tests {
 
     #[test]
     fn no_element_is_forgotten() {
-        let source = include_str!("../ingest/pipeline.rs");
+        let source = concat!(
+            include_str!("../ingest/pipeline.rs"),
+            include_str!("../ingest/pipeline/coding.rs"),
+            include_str!("../ingest/pipeline/network.rs"),
+            include_str!("../ingest/source/rtsp.rs"),
+        );
         gst::init().ok();
         // `filesrc` and `fakesink` come with GStreamer itself.
         let named = (source.lines())

@@ -52,7 +52,9 @@ fn wrong<T>(message: impl Into<String>, hint: impl Into<Option<String>>) -> Resu
     })
 }
 
-const SCHEMES: [&str; 6] = ["http", "https", "srt", "udp", "rtp", "file"];
+const SCHEMES: [&str; 10] = [
+    "http", "https", "srt", "rtmp", "rtmps", "rtsp", "rtsps", "udp", "rtp", "file",
+];
 const SRT_PARAMETERS: [&str; 4] = ["latency", "mode", "passphrase", "streamid"];
 
 /// Understands an input URL or file path. `hidden`: it came from a file, so nothing of it is shown.
@@ -74,10 +76,8 @@ pub fn input(text: &Text, base: &Path, hidden: bool) -> Result<Target, Wrong> {
         "srt" => srt(rest, text, hidden),
         "udp" => plain(Protocol::Udp, "udp", rest, text, hidden),
         "rtp" => plain(Protocol::Rtp, "rtp", rest, text, hidden),
-        later @ ("rtmp" | "rtmps" | "rtsp" | "rtsps") => wrong(
-            format!("{} is not supported yet", later.to_uppercase()),
-            "use HLS, SRT, UDP or RTP".to_owned(),
-        ),
+        "rtmp" | "rtmps" => rtmp(word, text, hidden),
+        "rtsp" | "rtsps" => called(Protocol::Rtsp, word, text, hidden),
         other if text.substituted || hidden || !is_word(other) => {
             wrong("unknown scheme", suggest("", SCHEMES))
         }
@@ -177,6 +177,32 @@ fn srt(rest: &str, text: &Text, hidden: bool) -> Result<Target, Wrong> {
         url: Secret::with_shown(url.as_str(), shown(text, hidden, Some(&url))),
         protocol: Protocol::Srt,
         srt,
+    })
+}
+
+fn rtmp(word: &str, text: &Text, hidden: bool) -> Result<Target, Wrong> {
+    let target = called(Protocol::Rtmp, word, text, hidden)?;
+    let parts = Url::parse(target.url.expose()).ok().map(|url| {
+        let parts = url.path().split('/').filter(|part| !part.is_empty());
+        parts.count()
+    });
+    match parts {
+        Some(2..) => Ok(target),
+        _ => wrong(
+            "the application or the stream is missing",
+            "write `rtmp://host/application/stream`".to_owned(),
+        ),
+    }
+}
+
+/// A peer that is called, with a default port.
+fn called(protocol: Protocol, word: &str, text: &Text, hidden: bool) -> Result<Target, Wrong> {
+    let url = parse(word)?;
+    Ok(Target {
+        private: is_private(&url),
+        url: Secret::with_shown(url.as_str(), shown(text, hidden, Some(&url))),
+        protocol,
+        srt: SrtQuery::default(),
     })
 }
 
@@ -310,6 +336,8 @@ mod tests {
         assert_eq!(protocol("UDP://@239.1.1.1:5000"), Protocol::Udp);
         assert_eq!(protocol("rtp://:5004"), Protocol::Rtp);
         assert_eq!(protocol("srt://a.example:9000"), Protocol::Srt);
+        assert_eq!(protocol("RTMPS://a.example/live/one"), Protocol::Rtmp);
+        assert_eq!(protocol("rtsp://u:p@a.example"), Protocol::Rtsp);
     }
 
     #[test]
@@ -340,8 +368,8 @@ mod tests {
     #[test]
     fn refused_with_a_reason() {
         for (text, part) in [
-            ("rtmp://a.example/live", "RTMP is not supported yet"),
-            ("rtsp://a.example/live", "RTSP is not supported yet"),
+            ("rtmp://a.example/live", "stream is missing"),
+            ("rtsp:///live", "host is missing"),
             ("https://a.example/x.mpd", "DASH is not supported yet"),
             ("srt://a.example", "port is missing"),
             ("udp://239.1.1.1", "port is missing"),
@@ -372,6 +400,10 @@ mod tests {
         assert_eq!(
             shown("srt://a.example:1?passphrase=0123456789"),
             "srt://a.example:1?***"
+        );
+        assert_eq!(
+            shown("rtsp://u:s3cret@a.example/1?tok=s3cret"),
+            "rtsp://***@a.example/1?***"
         );
         assert_eq!(
             shown("https://a.example/@x.m3u8"),
@@ -406,6 +438,8 @@ mod tests {
         ] {
             assert!(of(&format!("http://{yes}/a.ts")).unwrap().private, "{yes}");
             assert!(of(&format!("srt://{yes}:1")).unwrap().private, "{yes}");
+            assert!(of(&format!("rtmp://{yes}/a/b")).unwrap().private, "{yes}");
+            assert!(of(&format!("rtsp://{yes}/a")).unwrap().private, "{yes}");
         }
         for no in ["8.8.8.8", "100.128.0.1", "a.example", "[2001:db8::1]"] {
             assert!(!of(&format!("http://{no}/a.ts")).unwrap().private, "{no}");

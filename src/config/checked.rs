@@ -286,6 +286,10 @@ pub enum Protocol {
     Udp,
     /// MPEG-TS in RTP.
     Rtp,
+    /// RTMP, pulled.
+    Rtmp,
+    /// RTSP.
+    Rtsp,
 }
 
 impl Protocol {
@@ -298,6 +302,8 @@ impl Protocol {
             Protocol::Srt => "srt",
             Protocol::Udp => "udp",
             Protocol::Rtp => "rtp",
+            Protocol::Rtmp => "rtmp",
+            Protocol::Rtsp => "rtsp",
         }
     }
 }
@@ -317,6 +323,8 @@ pub struct Input {
     pub program: Option<u16>,
     /// SRT options.
     pub srt: Srt,
+    /// RTSP options.
+    pub rtsp: Rtsp,
     /// RTP jitter buffer.
     pub jitter: Duration,
     /// Multicast interface by name.
@@ -372,6 +380,39 @@ pub struct Srt {
     pub stream_id: Option<Secret>,
     /// Receive latency.
     pub latency: Duration,
+}
+
+/// How RTSP media travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RtspTransport {
+    /// Inside the RTSP connection.
+    Tcp,
+    /// In datagrams beside it.
+    Udp,
+}
+
+/// RTSP options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rtsp {
+    /// How media travels.
+    pub transport: RtspTransport,
+    /// Length of the jitter buffer.
+    pub latency: Duration,
+    /// User; one in the URL comes first.
+    pub user: Option<String>,
+    /// Password of `user`.
+    pub password: Option<Secret>,
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Self {
+            transport: RtspTransport::Tcp,
+            latency: Duration::from_millis(200),
+            user: None,
+            password: None,
+        }
+    }
 }
 
 /// Limits of what is fetched.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use detectors::registry::REGISTRY;
 
 use super::checked::{
-    Config, DetectorConfig, Pace, ReceiverKind, Rendition, Secret, SrtMode, Stream,
+    Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode, Stream,
 };
 use super::schema::{number_word, span_word};
 
@@ -128,6 +128,17 @@ fn stream(out: &mut Out, s: &Stream) {
     out.secret(3, "passphrase", input.srt.passphrase.as_ref());
     out.secret(3, "stream_id", input.srt.stream_id.as_ref());
     out.pair(3, "latency", &span_word(input.srt.latency));
+    out.line(2, "rtsp:");
+    let transport = match input.rtsp.transport {
+        RtspTransport::Tcp => "tcp",
+        RtspTransport::Udp => "udp",
+    };
+    out.pair(3, "transport", transport);
+    out.pair(3, "latency", &span_word(input.rtsp.latency));
+    if let Some(user) = &input.rtsp.user {
+        out.pair(3, "user", &quoted(user));
+    }
+    out.secret(3, "password", input.rtsp.password.as_ref());
     out.pair(2, "jitter", &span_word(input.jitter));
     if let Some(interface) = &input.interface {
         out.pair(2, "interface", &quoted(interface));

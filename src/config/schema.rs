@@ -290,7 +290,8 @@ pub const STREAM: &[Key] = &[
         Shape::Secret {
             sample: "https://cdn.example.com/channel-1/master.m3u8",
         },
-        "http(s), srt, udp, rtp, or a file (relative to this file). HLS is known by `.m3u8`. Required.",
+        "http(s), srt, rtmp(s), rtsp(s), udp, rtp, or a file (relative to this file). HLS is known by `.m3u8`. \
+         Required.",
     ),
     key(
         "profile",
@@ -327,6 +328,7 @@ pub const SETTINGS: &[Key] = &[
         "MPEG-TS program number. Default: the first one with media.",
     ),
     key("srt", Shape::Section(SRT), "SRT."),
+    key("rtsp", Shape::Section(RTSP), "RTSP."),
     key(
         "jitter",
         span_ms(200, 0, 10 * SECOND),
@@ -394,6 +396,35 @@ pub const SETTINGS: &[Key] = &[
         "detectors",
         Shape::Detectors,
         "All detectors run unless switched off with `NAME: false`.",
+    ),
+];
+
+/// `rtsp:`
+pub const RTSP: &[Key] = &[
+    key(
+        "transport",
+        Shape::Word {
+            default: "tcp",
+            of: &["tcp", "udp"],
+        },
+        "How media travels: inside the RTSP connection, or in datagrams beside it.",
+    ),
+    key(
+        "latency",
+        span_ms(200, 0, 10 * SECOND),
+        "Length of the jitter buffer.",
+    ),
+    key(
+        "user",
+        text("viewer"),
+        "User. Also as `rtsp://user:password@` in the URL, which comes first.",
+    ),
+    key(
+        "password",
+        Shape::Secret {
+            sample: "${RTSP_PASSWORD}",
+        },
+        "Password of `user`.",
     ),
 ];
 

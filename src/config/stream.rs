@@ -9,8 +9,8 @@ use detectors::registry::REGISTRY;
 use super::address;
 use super::check::{Checker, ID_HINT, Origin, Section, child, is_id};
 use super::checked::{
-    Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode,
-    Stream,
+    Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Rtsp, RtspTransport,
+    Secret, Srt, SrtMode, Stream,
 };
 use super::content_keys::ContentKeys;
 use super::problem::suggest;
@@ -105,6 +105,7 @@ impl Checker<'_> {
                 rendition: settings.rendition,
                 program: settings.program,
                 srt,
+                rtsp: settings.rtsp,
                 jitter: settings.jitter,
                 interface: settings.interface,
                 content_keys: settings.content_keys,
@@ -149,6 +150,7 @@ impl Checker<'_> {
             rendition: self.rendition(s),
             program: self.whole(s, "program").and_then(|n| u16::try_from(n).ok()),
             srt: self.srt(&child(s.node, "srt")),
+            rtsp: self.rtsp(&child(s.node, "rtsp")),
             jitter: self.span(s, "jitter").unwrap_or_default(),
             interface: self.text(s, "interface"),
             content_keys: self.content_keys(s),
@@ -262,7 +264,7 @@ impl Checker<'_> {
             return ContentKeys::default();
         };
         ContentKeys::parse(&Secret::new(text.value.trim())).unwrap_or_else(|bad| {
-            self.wrong(at, &bad.to_string(), None);
+            self.wrong(at, bad.to_string(), None);
             ContentKeys::default()
         })
     }
@@ -289,6 +291,23 @@ impl Checker<'_> {
             passphrase,
             stream_id,
             latency: self.span(s, "latency").unwrap_or_default(),
+        }
+    }
+
+    fn rtsp(&mut self, node: &Node) -> Rtsp {
+        let s = self.open(node, &[schema::RTSP]);
+        let user = self.text(s, "user");
+        let password = self
+            .secret(s, "password")
+            .map(|(text, ..)| Secret::new(text.value.trim()));
+        Rtsp {
+            transport: match self.choice(s, "transport") {
+                "udp" => RtspTransport::Udp,
+                _ => RtspTransport::Tcp,
+            },
+            latency: self.span(s, "latency").unwrap_or_default(),
+            user,
+            password,
         }
     }
 
@@ -498,6 +517,7 @@ struct Settings {
     rendition: Rendition,
     program: Option<u16>,
     srt: Srt,
+    rtsp: Rtsp,
     jitter: Duration,
     interface: Option<String>,
     content_keys: ContentKeys,

@@ -332,7 +332,7 @@ fn one_shot_streams_take_sets_over_the_file() {
 #[test]
 fn one_shot_mistakes_name_the_argument() {
     let told = one(
-        "rtsp://a.example/",
+        "rtmp://a.example/",
         &[("jiter", "1s"), ("program", "x")],
         None,
     )
@@ -341,7 +341,7 @@ fn one_shot_mistakes_name_the_argument() {
         told.to_string(),
         "--set jiter: unknown key `jiter`; did you mean `jitter`?\n\
          --set program: must be a number, not `x`\n\
-         INPUT: RTSP is not supported yet; use HLS, SRT, UDP or RTP"
+         INPUT: the application or the stream is missing; write `rtmp://host/application/stream`"
     );
     let told = |sets: &[(&str, &str)]| one("/x.ts", sets, None).unwrap_err().to_string();
     assert_eq!(

@@ -319,7 +319,7 @@ impl Groups {
             at += 4;
             // Beyond 0x10000 are entries of the fragment, before it those of the track, which none of ours has.
             let index = u32_at(data, at)? as usize;
-            runs.push((samples, index.checked_sub(0x1_0000).unwrap_or(0)));
+            runs.push((samples, index.saturating_sub(0x1_0000)));
         }
         Some(Self { entries, runs })
     }

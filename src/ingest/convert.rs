@@ -4,6 +4,7 @@ mod branch;
 pub(super) mod fragments;
 mod opus;
 mod packed;
+pub(super) mod packets;
 mod ts;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::transport::timeline::Timeline;
 
 use fragments::Fragments;
 use packed::Packed;
+use packets::{Flv, Packet, Packets};
 use ts::Ts;
 
 /// Container of a byte input.
@@ -31,6 +33,10 @@ pub enum Container {
     FragmentedMp4,
     /// Raw ADTS AAC, MP3, AC-3 or E-AC-3, possibly after an ID3 tag with a timestamp (HLS packed audio).
     PackedAudio,
+    /// FLV.
+    Flv,
+    /// Coded units, which come by [`Converter::packet`].
+    Packets,
 }
 
 /// What is fed to one input of a converter.
@@ -88,6 +94,8 @@ enum Demuxer {
     Ts(Box<Ts>),
     Fragments(Box<Fragments>),
     Packed(Box<Packed>),
+    Flv(Box<Flv>),
+    Packets(Box<Packets>),
 }
 
 /// Turns container bytes into units. Dropping it tears its pipelines down on a thread of their own.
@@ -112,7 +120,7 @@ impl Converter {
                 },
                 sheds: matches!(
                     input.protocol,
-                    Protocol::Udp | Protocol::Rtp | Protocol::Srt
+                    Protocol::Udp | Protocol::Rtp | Protocol::Srt | Protocol::Rtmp | Protocol::Rtsp
                 ),
                 video_piece: None,
                 fed: None,
@@ -153,6 +161,8 @@ impl Converter {
                     (Some(Demuxer::Ts(_)), Container::MpegTs)
                         | (Some(Demuxer::Fragments(_)), Container::FragmentedMp4)
                         | (Some(Demuxer::Packed(_)), Container::PackedAudio)
+                        | (Some(Demuxer::Flv(_)), Container::Flv)
+                        | (Some(Demuxer::Packets(_)), Container::Packets)
                 );
                 if !kept {
                     if let Some(before) = &mut to.demuxer {
@@ -169,20 +179,26 @@ impl Converter {
                         Container::PackedAudio => {
                             Demuxer::Packed(Box::new(Packed::new(input, language)))
                         }
+                        Container::Flv => Demuxer::Flv(Box::new(Flv::new(input))),
+                        Container::Packets => {
+                            Demuxer::Packets(Box::new(Packets::new(input, false)))
+                        }
                     });
                 }
                 match &mut to.demuxer {
                     Some(Demuxer::Ts(ts)) => ts.begin(core, discontinuity),
                     Some(Demuxer::Fragments(f)) => f.begin(core, init, discontinuity)?,
                     Some(Demuxer::Packed(p)) => p.begin(core, discontinuity),
-                    None => {}
+                    Some(Demuxer::Flv(f)) => f.begin(),
+                    Some(Demuxer::Packets(_)) | None => {}
                 }
             }
             Feed::Data(bytes) => match &mut to.demuxer {
                 Some(Demuxer::Ts(ts)) => ts.data(core, &bytes)?,
                 Some(Demuxer::Fragments(f)) => f.data(core, bytes)?,
                 Some(Demuxer::Packed(p)) => p.data(core, bytes)?,
-                None => {
+                Some(Demuxer::Flv(f)) => f.data(core, &bytes)?,
+                Some(Demuxer::Packets(_)) | None => {
                     return Err(ConvertError {
                         cause: Cause::Internal,
                         detail: "data before the beginning of a piece".to_owned(),
@@ -193,8 +209,29 @@ impl Converter {
                 Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
                 Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
                 Some(Demuxer::Packed(p)) => p.piece_end(core, truncated)?,
-                None => {}
+                Some(Demuxer::Flv(_) | Demuxer::Packets(_)) | None => {}
             },
+        }
+        Ok(())
+    }
+
+    /// Tells a track of an input of coded units.
+    pub(super) fn announce(&mut self, input: usize, track: &pipeline::Announced) {
+        if let Some(Demuxer::Packets(packets)) =
+            self.inputs.get_mut(input).and_then(|i| i.demuxer.as_mut())
+        {
+            // The number is found again with the first unit.
+            let _ = packets.announce(&self.core, track);
+        }
+    }
+
+    /// Feeds a coded unit.
+    pub(super) fn packet(&mut self, input: usize, packet: Packet) -> Result<(), ConvertError> {
+        self.health()?;
+        if let Some(Demuxer::Packets(packets)) =
+            self.inputs.get_mut(input).and_then(|i| i.demuxer.as_mut())
+        {
+            packets.packet(&mut self.core, packet);
         }
         Ok(())
     }
@@ -317,6 +354,8 @@ impl Demuxer {
             Demuxer::Ts(ts) => ts.end(core),
             Demuxer::Fragments(f) => f.end(),
             Demuxer::Packed(p) => p.end(),
+            Demuxer::Flv(f) => f.end(),
+            Demuxer::Packets(p) => p.end(),
         }
     }
 
@@ -326,6 +365,8 @@ impl Demuxer {
             Demuxer::Ts(ts) => ts.done(),
             Demuxer::Fragments(f) => f.done(),
             Demuxer::Packed(p) => p.done(),
+            Demuxer::Flv(f) => f.done(),
+            Demuxer::Packets(p) => p.done(),
         }
     }
 
@@ -335,6 +376,8 @@ impl Demuxer {
             Demuxer::Ts(ts) => ts.error(),
             Demuxer::Fragments(f) => f.error(),
             Demuxer::Packed(p) => p.error(),
+            Demuxer::Flv(f) => f.error(),
+            Demuxer::Packets(p) => p.error(),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Decoding chains: the only file with GStreamer element names (and long because all of them stay in one place).
+//! Decoding chains; with the files below it, the only place with GStreamer element names.
 //!
 //! Every chain is wired by hand and runs on one thread: the `appsrc` task (or, for files, the demuxer's), with a
 //! single-threaded decoder and no queue.
 
-use std::net::SocketAddr;
+mod coding;
+pub(super) mod network;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +15,6 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
-use tokio::sync::mpsc;
 
 use detectors::base::{Cause, Kind, MediaTime};
 
@@ -23,11 +24,10 @@ use super::{libav, teardown};
 use crate::config;
 use crate::transport::Codec;
 
+pub(super) use coding::Coding;
+
 /// Buffers carry media time plus this, so that media times before zero fit GStreamer's unsigned clock.
 const HEADROOM_NANOS: i64 = 3_600_000_000_000;
-
-/// SRT messages (of up to 1316 bytes) that may wait: about 3 s at 14 Mb/s.
-const SRT_BUFFERS: usize = 4096;
 
 /// How long a pipeline waits for the one before it to be drained.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -224,6 +224,8 @@ fn demuxed(caps: &gst::StructureRef) -> (Option<Kind>, Result<Chain, Cause>, Str
         "audio/x-flac" => Ok(chain("flac", "flacparse", "avdec_flac")),
         "audio/x-vorbis" => plain("vorbis", Some("vorbisdec")),
         "audio/x-raw" => plain("pcm", None),
+        "audio/x-mulaw" => plain("pcmu", Some("mulawdec")),
+        "audio/x-alaw" => plain("pcma", Some("alawdec")),
         _ => Err(Cause::UnsupportedCodec),
     };
     let word = found.map_or_else(|_| name.to_owned(), |c| c.codec.to_owned());
@@ -391,15 +393,14 @@ impl Pipeline {
         Ok(self)
     }
 
-    /// One elementary stream in byte-stream form; buffers carry media time.
+    /// One elementary stream; buffers carry media time.
     pub(super) fn elementary(
-        codec: Codec,
-        channels: Option<u8>,
+        coding: &Coding,
         way: &Arc<Way>,
         settings: Settings,
         after: Option<Arc<Done>>,
     ) -> Result<Self, ConvertError> {
-        let (chain, caps) = elementary(codec, channels);
+        let (chain, caps) = coding.chain()?;
         let (this, source) = Self::empty(&way.hub)?.with_source(&caps, gst::Format::Time, after)?;
         way.set_shift(-HEADROOM_NANOS);
         let pad = build_chain(&this.pipeline, chain, way, settings)?;
@@ -454,75 +455,6 @@ impl Pipeline {
         this.play()
     }
 
-    /// Bytes from an SRT peer; the channel closes when the connection ends or fails.
-    pub(super) fn srt(
-        hub: &Arc<Hub>,
-        place: &SrtPlace<'_>,
-    ) -> Result<(Self, mpsc::Receiver<Bytes>), ConvertError> {
-        let this = Self::empty(hub)?;
-        let source = make("srtsrc")?;
-        let listener = place.srt.mode == config::SrtMode::Listener;
-        if listener {
-            // Without a host, or the element takes the address for a peer's.
-            let uri = format!("srt://:{}?mode=listener", place.address.port());
-            source.set_property("uri", uri);
-            source.set_property("localaddress", place.address.ip().to_string());
-        } else {
-            source.set_property("uri", format!("srt://{}?mode=caller", place.address));
-        }
-        let latency = i32::try_from(place.srt.latency.as_millis()).unwrap_or(i32::MAX);
-        source.set_property("latency", latency);
-        for (property, value) in [
-            // Reconnecting, with a limit and a cause, is the supervisor's.
-            ("auto-reconnect", "false"),
-            ("keep-listening", "false"),
-            ("poll-timeout", "1000"),
-        ] {
-            set(&source, property, value);
-        }
-        for (property, secret) in [
-            ("passphrase", &place.srt.passphrase),
-            ("streamid", &place.srt.stream_id),
-        ] {
-            if let Some(secret) = secret {
-                source.set_property(property, secret.expose());
-            }
-        }
-        let (sender, receiver) = mpsc::channel(SRT_BUFFERS);
-        let stats = Arc::clone(&hub.stats);
-        let sender = Arc::new(Mutex::new(Some(sender)));
-        let (at_end, done) = (Arc::clone(&sender), Arc::clone(&this.done));
-        let sink = gst_app::AppSink::builder()
-            .sync(false)
-            .async_(false)
-            .max_buffers(1)
-            .enable_last_sample(false)
-            .wait_on_eos(false)
-            .callbacks(
-                gst_app::AppSinkCallbacks::builder()
-                    .new_sample(move |sink| {
-                        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                        let map = sample.buffer().and_then(|b| b.map_readable().ok());
-                        if let (Some(map), Some(sender)) = (map, lock(&sender).as_ref())
-                            && sender.try_send(Bytes::copy_from_slice(&map)).is_err()
-                        {
-                            stats.shed_bytes.add(map.len() as u64);
-                        }
-                        Ok(gst::FlowSuccess::Ok)
-                    })
-                    .eos(move |_| {
-                        done.end(Ok(()));
-                        lock(&at_end).take();
-                    })
-                    .build(),
-            )
-            .build();
-        this.add(&source)?;
-        this.add(sink.upcast_ref())?;
-        source.link(&sink).map_err(|_| internal("SRT not linked"))?;
-        Ok((this.play()?, receiver))
-    }
-
     /// Wires every pad the demuxer has or will have; an unlinked one would end the source.
     fn claim_pads(&self, demuxer: &gst::Element, settings: Settings, claim: Claim) {
         let pipeline = self.pipeline.downgrade();
@@ -533,17 +465,8 @@ impl Pipeline {
             if pad.is_linked() || wire_pad(&pipeline, pad, settings, &claim).is_some() {
                 return;
             }
-            if let Ok(sink) = make("fakesink") {
-                set(&sink, "async", "false");
-                set(&sink, "sync", "false");
-                let linked = pipeline.add(&sink).is_ok()
-                    && sink.sync_state_with_parent().is_ok()
-                    && sink
-                        .static_pad("sink")
-                        .is_some_and(|s| pad.link(&s).is_ok());
-                if !linked {
-                    tracing::debug!("an unwanted track could not be thrown away");
-                }
+            if let Err(error) = network::throw_away(&pipeline, pad) {
+                tracing::debug!(%error, "a pad stays unlinked");
             }
         };
         for pad in demuxer.src_pads() {
@@ -591,14 +514,6 @@ impl Pipeline {
             None => self.done.end(Ok(())),
         }
     }
-}
-
-/// Where SRT bytes come from.
-pub(super) struct SrtPlace<'a> {
-    /// Peer, or own place of a listener.
-    pub(super) address: SocketAddr,
-    /// Options.
-    pub(super) srt: &'a config::Srt,
 }
 
 /// Time of a buffer.

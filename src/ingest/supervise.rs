@@ -73,7 +73,9 @@ impl Policy {
     pub fn of(protocol: Protocol) -> Self {
         let ceiling = match protocol {
             Protocol::Http | Protocol::Hls | Protocol::File => CEILING,
-            Protocol::Srt | Protocol::Udp | Protocol::Rtp => CEILING_PEER,
+            Protocol::Srt | Protocol::Udp | Protocol::Rtp | Protocol::Rtmp | Protocol::Rtsp => {
+                CEILING_PEER
+            }
         };
         Self { ceiling }
     }

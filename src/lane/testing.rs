@@ -197,6 +197,7 @@ pub fn stream(detectors: &[(&'static Descriptor, &[RuleSpec])]) -> config::Strea
             headers: Vec::new(),
             rendition: config::Rendition::Highest,
             program: None,
+            rtsp: config::Rtsp::default(),
             srt: config::Srt {
                 mode: config::SrtMode::Caller,
                 passphrase: None,

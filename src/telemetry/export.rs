@@ -315,7 +315,7 @@ fn input(page: &mut Page, status: &Status, stats: &Stats) {
             page.count(&names::TS_ERRORS, &[id, check], counter.get());
         }
     }
-    if protocol == Protocol::Rtp {
+    if matches!(protocol, Protocol::Rtp | Protocol::Rtsp) {
         page.count(&names::RTP_LOST, &[id], stats.rtp_lost.get());
     }
     if protocol == Protocol::Hls {

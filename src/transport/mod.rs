@@ -1,6 +1,7 @@
 //! What can be known from the bytes before any decoder: pure, bounded, fuzzed.
 
 pub mod continuity;
+pub mod flv;
 pub mod playlist;
 #[cfg(test)]
 pub mod testkit;

@@ -1,6 +1,7 @@
 //! UDP, SRT and progressive HTTP: peers that fall silent, die, refuse or send noise, beside healthy ones.
 
 use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -109,6 +110,35 @@ impl Srt {
     }
 }
 
+/// An RTSP server. Dropping it kills it.
+struct Rtsp(Child);
+
+impl Drop for Rtsp {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Rtsp {
+    fn start(port: u16) -> Self {
+        let launch = "( videotestsrc is-live=true horizontal-speed=2 \
+             ! video/x-raw,format=I420,width=320,height=180,framerate=25/1 \
+             ! x264enc tune=zerolatency key-int-max=25 threads=1 speed-preset=ultrafast \
+             ! rtph264pay config-interval=-1 name=pay0 pt=96 \
+             audiotestsrc is-live=true samplesperbuffer=160 \
+             ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay1 )";
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", include_str!("../ingest/rtsp_server.py")]);
+        command.arg(port.to_string()).arg(launch);
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn line(id: &str, port: u16) -> String {
+        format!("  - {{id: {id}, url: \"rtsp://127.0.0.1:{port}/live\", page_after: 4s}}\n")
+    }
+}
+
 fn free_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
@@ -136,6 +166,10 @@ fn failing_peers_are_named_paged_and_outlived() {
                 "srt-gone",
                 &[Cause::PeerClosed, Cause::Timeout, Cause::ConnectFailed],
             ),
+            case(
+                "rtsp-gone",
+                &[Cause::PeerClosed, Cause::Timeout, Cause::ConnectFailed],
+            ),
             Case {
                 never_worked: true,
                 ..case("srt-wrong-passphrase", &[Cause::AuthRefused])
@@ -143,7 +177,8 @@ fn failing_peers_are_named_paged_and_outlived() {
         ];
         let began = Instant::now();
         let [silent, noise, udp] = [(); 3].map(|()| Udp::start(began));
-        let [gone_port, wrong_port, srt_port] = [(); 3].map(|()| free_port());
+        let [gone_port, wrong_port, srt_port, camera_port] = [(); 4].map(|()| free_port());
+        let camera = Rtsp::start(camera_port);
         let gone = Srt::start(began, gone_port, KEY);
         let wrong = Srt::start(began, wrong_port, "passphrase=\"another horse\"");
         let _srt = Srt::start(began, srt_port, KEY);
@@ -158,6 +193,7 @@ fn failing_peers_are_named_paged_and_outlived() {
             noise.line("udp-noise"),
             Srt::line("srt-gone", gone_port),
             Srt::line("srt-wrong-passphrase", wrong_port),
+            Rtsp::line("rtsp-gone", camera_port),
             udp.line("udp-healthy"),
             Srt::line("srt-healthy", srt_port),
         ];
@@ -167,13 +203,16 @@ fn failing_peers_are_named_paged_and_outlived() {
             silent.set(Mood::Silent);
             noise.set(Mood::Noisy);
             drop(gone);
+            drop(camera);
         };
         let mut back = Vec::new();
+        let mut camera_back = None;
         let mend_them = async || {
             origin.set_broken(false);
             silent.set(Mood::Fine);
             noise.set(Mood::Fine);
             drop(wrong);
+            camera_back = Some(Rtsp::start(camera_port));
             back.extend([gone_port, wrong_port].map(|port| Srt::start(began, port, KEY)));
         };
         let neighbours = ["udp-healthy", "srt-healthy"];

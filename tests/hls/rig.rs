@@ -287,6 +287,7 @@ pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
         headers: Vec::new(),
         rendition: Rendition::Highest,
         program: None,
+        rtsp: Default::default(),
         srt: Srt {
             mode: SrtMode::Caller,
             passphrase: None,

@@ -3,5 +3,7 @@
 
 mod changes;
 mod files;
+mod flv;
 mod live;
 mod rig;
+mod servers;

@@ -255,6 +255,7 @@ pub fn input(url: &str, protocol: Protocol) -> Input {
         headers: Vec::new(),
         rendition: Rendition::Highest,
         program: None,
+        rtsp: Default::default(),
         srt: Srt {
             mode: SrtMode::Caller,
             passphrase: None,

@@ -9,7 +9,7 @@ use detectors::base::{Arrival, Kind, MediaTime, Track};
 use super::{ConvertError, Core};
 use crate::ingest::appsink::{Mark, Way};
 use crate::ingest::clock;
-use crate::ingest::pipeline::{BufferTime, Pipeline};
+use crate::ingest::pipeline::{BufferTime, Coding, Pipeline};
 use crate::transport::Codec;
 
 /// Encoded bytes that may wait for one decoder of a live input: about 3 s at 20 Mb/s.
@@ -44,8 +44,7 @@ struct Joining {
 /// A track's decoder.
 pub(super) struct Branch {
     pub(super) way: Arc<Way>,
-    codec: Codec,
-    channels: Option<u8>,
+    coding: Coding,
     pipeline: Option<Pipeline>,
     /// Pipelines that are still handing out what they were fed.
     draining: Vec<Pipeline>,
@@ -58,10 +57,14 @@ pub(super) struct Branch {
 
 impl Branch {
     pub(super) fn new(core: &Core, track: Track, codec: Codec, channels: Option<u8>) -> Self {
+        Self::coded(core, track, Coding::Stream(codec, channels))
+    }
+
+    /// A branch for what its container describes.
+    pub(super) fn coded(core: &Core, track: Track, coding: Coding) -> Self {
         Self {
             way: Way::new(track, &core.hub),
-            codec,
-            channels,
+            coding,
             pipeline: None,
             draining: Vec::new(),
             built: None,
@@ -72,18 +75,29 @@ impl Branch {
     }
 
     pub(super) fn is(&self, codec: Codec, channels: Option<u8>) -> bool {
-        self.codec == codec && self.channels == channels
+        self.coding == Coding::Stream(codec, channels)
     }
 
-    pub(super) fn codec(&self) -> Codec {
-        self.codec
+    pub(super) fn is_coded(&self, coding: &Coding) -> bool {
+        self.coding == *coding
+    }
+
+    pub(super) fn codec(&self) -> Option<Codec> {
+        match self.coding {
+            Coding::Stream(codec, _) => Some(codec),
+            Coding::Described(_) => None,
+        }
     }
 
     /// From here on the stream is coded otherwise.
     pub(super) fn change(&mut self, codec: Codec, channels: Option<u8>) {
+        self.recode(Coding::Stream(codec, channels));
+    }
+
+    /// See [`Branch::change`].
+    pub(super) fn recode(&mut self, coding: Coding) {
         self.end();
-        self.codec = codec;
-        self.channels = channels;
+        self.coding = coding;
         self.built = None;
         self.join();
     }
@@ -148,7 +162,7 @@ impl Branch {
         let first = !self.way.has_format();
         self.built = Some(now);
         let after = self.draining.last().map(|p| Arc::clone(&p.done));
-        match Pipeline::elementary(self.codec, self.channels, &self.way, core.settings, after) {
+        match Pipeline::elementary(&self.coding, &self.way, core.settings, after) {
             Ok(pipeline) => self.pipeline = Some(pipeline),
             Err(error) => {
                 self.error = Some(error);

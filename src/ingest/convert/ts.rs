@@ -343,7 +343,7 @@ impl Rest {
             return;
         }
         let bytes = Bytes::from(data);
-        if stream.branch.codec() == Codec::Opus {
+        if stream.branch.codec() == Some(Codec::Opus) {
             for unit in opus::units(&bytes) {
                 let after = Duration::from_nanos(unit.after_nanos.unsigned_abs());
                 let coded = Coded {

@@ -3,15 +3,18 @@
 mod file;
 pub mod hls;
 pub mod http;
+mod rtmp;
 mod rtp;
+mod rtsp;
 mod srt;
 mod tell;
 mod udp;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use detectors::base::{Arrival, Cause, Fact, InputEvent};
 use tokio_util::sync::CancellationToken;
 
@@ -183,6 +186,65 @@ pub(super) async fn resolve(
         })
 }
 
+/// A peer to call by name or address.
+struct Call {
+    host: String,
+    port: u16,
+}
+
+/// Applies the address policy to the peer of a URL, and tells whom to call: the address that was checked; or, with the
+/// scheme `by_name`, the name, because the certificate must bear it, which it does not where a changed answer of the
+/// name service might lead.
+async fn call(
+    url: &url::Url,
+    default_port: u16,
+    by_name: &str,
+    allow_private: bool,
+) -> Result<Call, SourceEnd> {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port().unwrap_or(default_port);
+    let checked = resolve(host, port, allow_private).await?;
+    let named = url.scheme() == by_name && host.parse::<IpAddr>().is_err();
+    let host = match named {
+        true => host.to_owned(),
+        false => checked.ip().to_string(),
+    };
+    Ok(Call { host, port })
+}
+
+/// User and password of a URL.
+fn credentials(url: &url::Url) -> Option<(String, String)> {
+    // The only decoder at hand is that of forms, to which these three mean something else.
+    let plain = |text: &str| {
+        let text = text
+            .replace('+', "%2B")
+            .replace('&', "%26")
+            .replace('=', "%3D");
+        let mut pairs = url::form_urlencoded::parse(text.as_bytes());
+        pairs
+            .next()
+            .map_or_else(String::new, |(text, _)| text.into_owned())
+    };
+    let user = Some(url.username()).filter(|user| !user.is_empty())?;
+    Some((plain(user), plain(url.password().unwrap_or_default())))
+}
+
+/// Bytes gathered before they are analysed together.
+const BATCH: usize = 128 << 10;
+
+/// Joins what has arrived meanwhile.
+fn gather(first: Bytes, more: &mut tokio::sync::mpsc::Receiver<Bytes>) -> Bytes {
+    let mut batch = BytesMut::from(first);
+    while batch.len() < BATCH {
+        match more.try_recv() {
+            Ok(bytes) => batch.extend_from_slice(&bytes),
+            Err(_) => break,
+        }
+    }
+    batch.freeze()
+}
+
 /// Reads a stream until it ends, fails, or is cancelled.
 pub async fn run(context: SourceContext) -> SourceEnd {
     match context.stream.input.protocol {
@@ -191,6 +253,8 @@ pub async fn run(context: SourceContext) -> SourceEnd {
         Protocol::Http => http::run(&context).await,
         Protocol::Udp | Protocol::Rtp => udp::run(context).await,
         Protocol::Srt => srt::run(context).await,
+        Protocol::Rtmp => rtmp::run(context).await,
+        Protocol::Rtsp => rtsp::run(context).await,
     }
 }
 
@@ -198,6 +262,31 @@ pub async fn run(context: SourceContext) -> SourceEnd {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn credentials_are_decoded() {
+        let of = |text: &str| credentials(&url::Url::parse(text).unwrap());
+        let pair = |u: &str, p: &str| Some((u.to_owned(), p.to_owned()));
+        assert_eq!(of("rtsp://u:a+b&c=d%40e@h/"), pair("u", "a+b&c=d@e"));
+        assert_eq!(of("rtsp://u@h/"), pair("u", ""));
+        assert_eq!(of("rtsp://h/"), None);
+    }
+
+    #[tokio::test]
+    async fn names_are_kept_only_where_a_certificate_vouches() {
+        let of = async |text: &str| {
+            let url = url::Url::parse(text).unwrap();
+            let found = call(&url, 1935, "rtmps", true).await.unwrap();
+            (found.host, found.port)
+        };
+        let (host, port) = of("rtmp://localhost/a/b").await;
+        assert!(host.parse::<IpAddr>().is_ok(), "{host}");
+        assert_eq!(port, 1935);
+        let (host, port) = of("rtmps://localhost:44/a/b").await;
+        assert_eq!((host.as_str(), port), ("localhost", 44));
+        let url = url::Url::parse("rtmps://localhost/a/b").unwrap();
+        assert!(call(&url, 1, "rtmps", false).await.is_err());
+    }
 
     #[tokio::test]
     async fn only_public_addresses_may_be_called_freely() {

@@ -3,17 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use detectors::base::{Cause, InputEvent};
 
 use super::{Decoding, Received, SourceContext, SourceEnd};
 use crate::config::SrtMode;
 use crate::ingest::clock;
 use crate::ingest::convert::{Container, Converter, Feed};
-use crate::ingest::pipeline::{Done, Pipeline, SrtPlace};
+use crate::ingest::pipeline::network::SrtPlace;
+use crate::ingest::pipeline::{Done, Pipeline};
 
-/// Bytes gathered before they are analysed together.
-const BATCH: usize = 128 << 10;
 /// How long a caller may take to bring the first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// A listener without a caller tells so this often.
@@ -71,7 +69,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         };
         match first {
             Ok(Some(first)) => {
-                let batch = gather(first, &mut bytes);
+                let batch = super::gather(first, &mut bytes);
                 newest = clock::now();
                 connected = true;
                 received.note(batch.len());
@@ -100,18 +98,6 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
             }
         }
     }
-}
-
-/// Joins what has arrived meanwhile.
-fn gather(first: Bytes, more: &mut tokio::sync::mpsc::Receiver<Bytes>) -> Bytes {
-    let mut batch = BytesMut::from(first);
-    while batch.len() < BATCH {
-        match more.try_recv() {
-            Ok(bytes) => batch.extend_from_slice(&bytes),
-            Err(_) => break,
-        }
-    }
-    batch.freeze()
 }
 
 /// Names the end of a connection.

@@ -1,0 +1,79 @@
+//! How elementary streams are described to their chains.
+
+use gstreamer as gst;
+
+use detectors::base::{Cause, Kind};
+
+use super::{Chain, demuxed, elementary};
+use crate::ingest::convert::ConvertError;
+use crate::transport::Codec;
+
+/// How an elementary stream is coded.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::ingest) enum Coding {
+    /// As in a transport stream, with the channels of sound if known.
+    Stream(Codec, Option<u8>),
+    /// As its container or a network element describes it.
+    Described(gst::Caps),
+}
+
+impl Coding {
+    /// H.264 with lengths before its NAL units; `config` is an `AVCDecoderConfigurationRecord`.
+    pub(in crate::ingest) fn avc(config: &[u8]) -> Self {
+        Self::with_config("video/x-h264", "avc", config)
+    }
+
+    /// HEVC with lengths before its NAL units; `config` is an `HEVCDecoderConfigurationRecord`.
+    pub(in crate::ingest) fn hvc(config: &[u8]) -> Self {
+        Self::with_config("video/x-h265", "hvc1", config)
+    }
+
+    fn with_config(name: &str, format: &str, config: &[u8]) -> Self {
+        let caps = gst::Caps::builder(name)
+            .field("stream-format", format)
+            .field("alignment", "au")
+            .field("codec_data", gst::Buffer::from_slice(config.to_vec()));
+        Self::Described(caps.build())
+    }
+
+    /// AAC without headers; `config` is an `AudioSpecificConfig`.
+    pub(in crate::ingest) fn aac(config: &[u8]) -> Self {
+        let caps = gst::Caps::builder("audio/mpeg")
+            .field("mpegversion", 4)
+            .field("stream-format", "raw")
+            .field("framed", true)
+            .field("codec_data", gst::Buffer::from_slice(config.to_vec()));
+        Self::Described(caps.build())
+    }
+
+    /// Kind, codec word, and why it cannot be decoded.
+    pub(in crate::ingest) fn announce(&self) -> (Option<Kind>, String, Option<Cause>) {
+        match self {
+            Coding::Stream(codec, _) => (None, codec.as_str().to_owned(), None),
+            Coding::Described(caps) => match caps.structure(0) {
+                Some(caps) => {
+                    let (kind, chain, word) = demuxed(caps);
+                    (kind, word, chain.err())
+                }
+                None => (None, String::new(), Some(Cause::UnsupportedCodec)),
+            },
+        }
+    }
+
+    /// Chain and its input caps.
+    pub(super) fn chain(&self) -> Result<(Chain, gst::Caps), ConvertError> {
+        match self {
+            Coding::Stream(codec, channels) => Ok(elementary(*codec, *channels)),
+            Coding::Described(caps) => {
+                let chain = caps.structure(0).map(|c| demuxed(c).1);
+                let chain = chain.unwrap_or(Err(Cause::UnsupportedCodec));
+                chain
+                    .map(|chain| (chain, caps.clone()))
+                    .map_err(|cause| ConvertError {
+                        cause,
+                        detail: "no decoder for the codec".to_owned(),
+                    })
+            }
+        }
+    }
+}
