@@ -341,7 +341,7 @@ fn one_shot_mistakes_name_the_argument() {
         told.to_string(),
         "--set jiter: unknown key `jiter`; did you mean `jitter`?\n\
          --set program: must be a number, not `x`\n\
-         INPUT: RTSP is not supported yet; use HLS, SRT, UDP or RTP"
+         INPUT: RTSP is not supported yet; use HLS, DASH, SRT, UDP or RTP"
     );
     let told = |sets: &[(&str, &str)]| one("/x.ts", sets, None).unwrap_err().to_string();
     assert_eq!(

@@ -1,9 +1,11 @@
 //! Sources, one file per protocol: each brings bytes (or whole files) to a [`Converter`].
 
+pub mod dash;
 mod file;
 pub mod hls;
 pub mod http;
 mod rtp;
+mod segments;
 mod srt;
 mod tell;
 mod udp;
@@ -187,6 +189,7 @@ pub(super) async fn resolve(
 pub async fn run(context: SourceContext) -> SourceEnd {
     match context.stream.input.protocol {
         Protocol::File => file::run(context).await,
+        Protocol::Dash => dash::run(&context).await,
         Protocol::Hls => hls::run(&context).await,
         Protocol::Http => http::run(&context).await,
         Protocol::Udp | Protocol::Rtp => udp::run(context).await,

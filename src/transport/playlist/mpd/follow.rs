@@ -71,7 +71,14 @@ fn pick<'a>(
                 return None;
             }
             let lowest = matches!(rule, Rendition::Lowest);
-            (sound, if lowest { Rendition::Lowest } else { Rendition::Highest })
+            (
+                sound,
+                if lowest {
+                    Rendition::Lowest
+                } else {
+                    Rendition::Highest
+                },
+            )
         }
     };
     let offers: Vec<_> = sets
@@ -100,7 +107,9 @@ fn is_read(representation: &Representation) -> bool {
 
 /// A live presentation of known length that will not be updated.
 fn is_over(mpd: &Mpd, clock: UnixNanos) -> bool {
-    let end = mpd.duration.map(|all| mpd.available_from.saturating_add(nanos(all)));
+    let end = mpd
+        .duration
+        .map(|all| mpd.available_from.saturating_add(nanos(all)));
     mpd.update_every.is_none() && end.is_some_and(|end| end < clock)
 }
 
@@ -151,7 +160,10 @@ impl Follower {
 
     /// The next index (`sidx`) that is needed before [`Follower::update`] can tell segments.
     pub fn wants(&self, mpd: &Mpd) -> Option<(Url, ByteRange)> {
-        let picked = mpd.periods.iter().filter_map(|p| pick(p, &self.rule, self.role));
+        let picked = mpd
+            .periods
+            .iter()
+            .filter_map(|p| pick(p, &self.rule, self.role));
         let mut wanted = picked.filter_map(|(_, own)| match own.addressing.media {
             Segments::Whole { index: Some(place) } if !own.encrypted => Some((&own.base, place)),
             _ => None,
@@ -213,7 +225,9 @@ impl Follower {
             return Ok(self.take(media, last_end, now, News::Changed));
         };
         let slack = nanos(last_span / 2);
-        let fresh = starts.iter().position(|start| start.saturating_add(slack) >= self.end);
+        let fresh = starts
+            .iter()
+            .position(|start| start.saturating_add(slack) >= self.end);
         let restarted = restarted_clock
             || (fresh.is_none() && last_end.saturating_add(slack) < self.begin(&old));
         if restarted && mpd.live {
@@ -233,8 +247,10 @@ impl Follower {
         };
         // What left the manifest unseen.
         let gone = match fresh {
-            0 => u64::try_from(first.saturating_sub(self.end).saturating_add(slack)).unwrap_or(0)
-                / u64::try_from(nanos(last_span)).unwrap_or(0).max(1),
+            0 => {
+                u64::try_from(first.saturating_sub(self.end).saturating_add(slack)).unwrap_or(0)
+                    / u64::try_from(nanos(last_span)).unwrap_or(0).max(1)
+            }
             _ => 0,
         };
         let next = old.end().saturating_add(gone);
@@ -248,13 +264,7 @@ impl Follower {
         Ok(self.take(media, last_end, now, News::Changed))
     }
 
-    fn take(
-        &mut self,
-        media: Media,
-        end: UnixNanos,
-        now: Duration,
-        news: News,
-    ) -> News {
+    fn take(&mut self, media: Media, end: UnixNanos, now: Duration, news: News) -> News {
         self.current = Some(Arc::new(media));
         self.end = end;
         self.changed_at = now;
@@ -278,7 +288,10 @@ impl Follower {
         let mut next_in: Option<Duration> = None;
         for period in &mpd.periods {
             let origin = available_from.saturating_add(nanos(period.start));
-            let known = period.sets.iter().any(|set| !set.representations.is_empty());
+            let known = period
+                .sets
+                .iter()
+                .any(|set| !set.representations.is_empty());
             offered |= known;
             if period.duration.is_some_and(|length| length.is_zero()) {
                 continue;
@@ -365,9 +378,13 @@ impl Follower {
             }
         }
         let longest = media.segments.iter().map(|s| s.duration).max();
-        media.target = longest.unwrap_or_default().clamp(*TARGET.start(), *TARGET.end());
+        media.target = longest
+            .unwrap_or_default()
+            .clamp(*TARGET.start(), *TARGET.end());
         // Never so far back that the first segment leaves the window while it is being read.
-        media.hold_back = mpd.delay.map(|delay| delay.min(window * 3 / 4).max(media.target));
+        media.hold_back = mpd
+            .delay
+            .map(|delay| delay.min(window * 3 / 4).max(media.target));
         Ok(Laid {
             media,
             starts,

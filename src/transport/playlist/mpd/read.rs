@@ -8,7 +8,7 @@ use url::Url;
 
 use super::xml::Element;
 use super::{
-    Addressing, AdaptationSet, ByteRange, Clock, Content, Mpd, MpdError, Period, Representation,
+    AdaptationSet, Addressing, ByteRange, Clock, Content, Mpd, MpdError, Period, Representation,
     Resource, Run, Segments, Timing, time,
 };
 
@@ -194,7 +194,9 @@ fn representation(chain: &Chain<'_>, base: Url, timelines: &mut Timelines) -> Re
         id: inherited(&chain[..1], "id").unwrap_or("").to_owned(),
         bandwidth: number("bandwidth").unwrap_or(0),
         height,
-        mime: inherited(chain, "mimeType").unwrap_or("").to_ascii_lowercase(),
+        mime: inherited(chain, "mimeType")
+            .unwrap_or("")
+            .to_ascii_lowercase(),
         encrypted: chain
             .iter()
             .any(|element| element.first("ContentProtection").is_some()),
@@ -229,9 +231,7 @@ fn addressing(chain: &Chain<'_>, timelines: &mut Timelines) -> Addressing {
         _ => Timing::Untold,
     };
     let media = match kind {
-        "SegmentTemplate" => {
-            Segments::Template(inherited(&own, "media").unwrap_or("").to_owned())
-        }
+        "SegmentTemplate" => Segments::Template(inherited(&own, "media").unwrap_or("").to_owned()),
         "SegmentList" => {
             let holder = own.iter().find(|e| e.first("SegmentURL").is_some());
             let entries = holder.into_iter().flat_map(|e| e.all("SegmentURL"));
@@ -288,7 +288,12 @@ fn range(text: &str) -> Option<ByteRange> {
 fn duration(text: &str) -> Option<Duration> {
     const MAX_SECS: f64 = 100.0 * 365.0 * 86_400.0;
     let (mut day_units, mut time_units) = (
-        [('Y', 365.0 * 86_400.0), ('M', 30.0 * 86_400.0), ('D', 86_400.0)].iter(),
+        [
+            ('Y', 365.0 * 86_400.0),
+            ('M', 30.0 * 86_400.0),
+            ('D', 86_400.0),
+        ]
+        .iter(),
         [('H', 3_600.0), ('M', 60.0), ('S', 1.0)].iter(),
     );
     let mut rest = text.trim().strip_prefix('P')?;

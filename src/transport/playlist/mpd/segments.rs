@@ -149,7 +149,9 @@ impl<'a> Layout<'a> {
     /// When the last segment ends.
     pub fn end(&self) -> Option<UnixNanos> {
         let last = self.stretches.iter().rfind(|s| s.count > 0)?;
-        let ticks = last.time.saturating_add(last.duration.saturating_mul(last.count));
+        let ticks = last
+            .time
+            .saturating_add(last.duration.saturating_mul(last.count));
         Some(self.at(ticks))
     }
 
@@ -180,7 +182,10 @@ impl<'a> Layout<'a> {
         let addressing = self.addressing();
         let named = match (&addressing.media, addressing.end_number) {
             (Segments::List(list), _) => Some(list.len() as u64),
-            (_, Some(end)) => Some(end.saturating_add(1).saturating_sub(addressing.start_number)),
+            (_, Some(end)) => Some(
+                end.saturating_add(1)
+                    .saturating_sub(addressing.start_number),
+            ),
             _ => None,
         };
         let all = match (length.map(|length| length.div_ceil(duration)), named) {
@@ -293,7 +298,9 @@ impl<'a> Layout<'a> {
             spare = spare.saturating_sub(stretch.count);
             first &= skip == 0 || !slots.is_empty();
             for n in skip..stretch.count {
-                let time = stretch.time.saturating_add(n.saturating_mul(stretch.duration));
+                let time = stretch
+                    .time
+                    .saturating_add(n.saturating_mul(stretch.duration));
                 let number = stretch.number.saturating_add(n);
                 slots.push(Slot {
                     start: self.at(time),
@@ -311,9 +318,7 @@ impl<'a> Layout<'a> {
     fn segment(&self, number: u64, time: u64) -> Result<Segment, Unplayable> {
         let (own, addressing) = (self.representation, self.addressing());
         let (uri, range) = match &addressing.media {
-            Segments::Template(template) => {
-                (fill(template, own, Some((number, time)))?, None)
-            }
+            Segments::Template(template) => (fill(template, own, Some((number, time)))?, None),
             Segments::List(list) => {
                 let at = usize::try_from(number.saturating_sub(addressing.start_number));
                 let entry = at.ok().and_then(|at| list.get(at));
@@ -476,7 +481,10 @@ fn parts(bytes: &[u8], place: ByteRange) -> Option<Vec<(ByteRange, Duration)>> {
     };
     let count = u32_at(at)? & 0xffff;
     at += 4;
-    let mut start = place.start.checked_add(u64::from(size))?.checked_add(first_offset)?;
+    let mut start = place
+        .start
+        .checked_add(u64::from(size))?
+        .checked_add(first_offset)?;
     let mut parts = Vec::new();
     for _ in 0..count {
         let (reference, duration) = (u32_at(at)?, u32_at(at + 4)?);
@@ -484,7 +492,10 @@ fn parts(bytes: &[u8], place: ByteRange) -> Option<Vec<(ByteRange, Duration)>> {
             return None;
         }
         let len = u64::from(reference);
-        parts.push((ByteRange { start, len }, span(u64::from(duration), timescale)));
+        parts.push((
+            ByteRange { start, len },
+            span(u64::from(duration), timescale),
+        ));
         start = start.checked_add(len)?;
         at += 12;
     }
