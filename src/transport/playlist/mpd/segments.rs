@@ -64,6 +64,7 @@ pub(super) struct Layout<'a> {
     representation: &'a Representation,
     /// Where the period begins.
     origin: UnixNanos,
+    clock: Option<UnixNanos>,
     stretches: Vec<Stretch>,
     index: Option<&'a Index>,
     /// Until the next segment becomes available as time passes.
@@ -105,6 +106,7 @@ impl<'a> Layout<'a> {
         let mut layout = Self {
             representation,
             origin,
+            clock,
             stretches: Vec::new(),
             index: index.filter(|index| !index.parts.is_empty()),
             next_in: None,
@@ -192,7 +194,7 @@ impl<'a> Layout<'a> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let count = self.repeated(duration, all, since)?;
+        let count = self.repeated(addressing.offset, duration, all, since)?;
         self.stretches.push(Stretch {
             time: addressing.offset,
             duration,
@@ -202,9 +204,10 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// How many segments in a row there are: `all` in the end, and only those that have ended by now.
+    /// How many segments in a row there are from `time` on: `all` in the end, and only those that have ended by now.
     fn repeated(
         &mut self,
+        time: u64,
         duration: u64,
         all: Option<u64>,
         since: Option<u64>,
@@ -214,12 +217,12 @@ impl<'a> Layout<'a> {
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => return Err(Unplayable::NoLength),
         };
-        if let Some(since) = since
+        if let Some(clock) = self.clock.filter(|_| since.is_some())
             && all.is_none_or(|all| all > count)
         {
             let next = count.saturating_add(1).saturating_mul(duration);
-            let wait = next.saturating_sub(since);
-            self.next_in = Some(span(wait, self.addressing().timescale));
+            let wait = self.at(time.saturating_add(next)).saturating_sub(clock);
+            self.next_in = Some(Duration::from_nanos(u64::try_from(wait).unwrap_or(0)));
         }
         Ok(count)
     }
@@ -243,6 +246,7 @@ impl<'a> Layout<'a> {
                     let until = following.or(limit).map(|until| until.saturating_sub(time));
                     let since = now.filter(|_| following.is_none());
                     self.repeated(
+                        time,
                         run.duration,
                         until.map(|until| until.div_ceil(run.duration)),
                         since.map(|now| now.saturating_sub(time)),
