@@ -317,7 +317,7 @@ fn a_live_input_that_decodes_too_slowly_loses_whole_groups_of_pictures() {
     context.intake = gate.clone();
     let mut converter = Converter::new(&context);
     let to = converter.add_input(None, None);
-    let mut feed = |converter: &mut Converter, bytes: &[u8]| {
+    let feed = |converter: &mut Converter, bytes: &[u8]| {
         for piece in bytes.chunks(7 * 188) {
             let data = Feed::Data(Bytes::copy_from_slice(piece));
             converter.feed(to, data).unwrap();

@@ -440,7 +440,7 @@ pub(super) fn fill(
         write!(out, "{number:0width$}").map_err(|_| Unplayable::Template)?;
     }
     // Identifiers stand between two signs.
-    let whole = template.matches('$').count() % 2 == 0;
+    let whole = template.matches('$').count().is_multiple_of(2);
     match whole && out.len() <= URI_MAX {
         true => Ok(out),
         false => Err(Unplayable::Template),
