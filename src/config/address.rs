@@ -344,7 +344,6 @@ mod tests {
         for (text, part) in [
             ("rtmp://a.example/live", "RTMP is not supported yet"),
             ("rtsp://a.example/live", "RTSP is not supported yet"),
-            ("https://a.example/x.mpd", "DASH is not supported yet"),
             ("srt://a.example", "port is missing"),
             ("udp://239.1.1.1", "port is missing"),
             ("udp://239.1.1.1:5?x=1", "no parameters"),

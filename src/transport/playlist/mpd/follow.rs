@@ -53,7 +53,11 @@ fn pick<'a>(
     let of = |wanted: &[Content]| {
         let sets = period.sets.iter();
         let mut sets: Vec<_> = sets.filter(|set| wanted.contains(&set.content)).collect();
-        sets.retain(|set| set.representations.iter().any(is_read));
+        // Main content that cannot be read is taken all the same, so that it is told rather than left out.
+        let readable = |set: &&AdaptationSet| set.representations.iter().any(is_read);
+        if role == Role::Audio || sets.iter().any(readable) {
+            sets.retain(readable);
+        }
         sets
     };
     let pictures = of(&[Content::Video, Content::Muxed]);
@@ -84,7 +88,7 @@ fn pick<'a>(
     let offers: Vec<_> = sets
         .into_iter()
         .flat_map(|set| set.representations.iter().map(move |own| (set, own)))
-        .filter(|(_, own)| is_read(own))
+        .filter(|(set, own)| is_read(own) || !set.representations.iter().any(is_read))
         .collect();
     let variants = offers.iter().enumerate().map(|(at, (_, own))| Variant {
         uri: at.to_string(),
@@ -283,6 +287,11 @@ impl Follower {
         available_from: UnixNanos,
         clock: UnixNanos,
     ) -> Result<Laid, Unplayable> {
+        let sets = mpd.periods.iter().flat_map(|period| &period.sets);
+        let mut all = sets.flat_map(|set| &set.representations).peekable();
+        if all.peek().is_some() && !all.any(is_read) {
+            return Err(Unplayable::Container);
+        }
         let mut layouts = Vec::new();
         let mut offered = false;
         let mut next_in: Option<Duration> = None;
@@ -319,11 +328,8 @@ impl Follower {
             layouts.push((origin, layout));
         }
         if layouts.is_empty() {
-            let unread = mpd.periods.iter().flat_map(|p| &p.sets);
-            let mut unread = unread.flat_map(|set| &set.representations);
             return Err(match (offered, next_in) {
                 (_, Some(_)) => Unplayable::NotYet,
-                (true, _) if !unread.any(is_read) => Unplayable::Container,
                 (true, _) => Unplayable::NoRendition,
                 (false, _) if mpd.periods.is_empty() && mpd.live => Unplayable::NotYet,
                 (false, _) => Unplayable::NoRendition,
