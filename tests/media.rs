@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use glasswatch::config::Rendition;
+use glasswatch::transport::playlist::mpd::{self, Follower, Role};
 use serde_json::Value as Json;
 
 /// Containers that are read.
@@ -161,4 +163,52 @@ fn pictures_cut_anywhere_between_pes_packets_decode_whole() {
     let summary: Json = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(summary["video_frames"], 1825);
     assert!(!text.contains("\"critical\""), "{text}");
+}
+
+/// Every manifest gives a plan (segments to read) or a named refusal, at several moments of its life.
+#[test]
+fn foreign_manifests_give_a_plan_or_a_named_error() {
+    let root = folder();
+    if !root.is_dir() {
+        println!("skipped: there is no folder {}", root.display());
+        return;
+    }
+    let mut all = Vec::new();
+    walk(&root, &mut all);
+    all.retain(|path| {
+        path.extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("mpd"))
+    });
+    all.sort();
+    let (mut plans, mut refusals) = (0, 0);
+    for path in &all {
+        let url = url::Url::from_file_path(path).unwrap();
+        let told = match mpd::parse(&std::fs::read(path).unwrap(), &url) {
+            Err(error) => Err(error.to_string()),
+            Ok(mpd) => {
+                let mut follower = Follower::new(Role::Main, Rendition::Highest);
+                let week = 7 * 86_400 * 1_000_000_000;
+                let mut last = Err("nothing".to_owned());
+                for at in [0, week, i64::MAX / 2] {
+                    let at = mpd.available_from.saturating_add(at);
+                    let updated = follower.update(&mpd, at, Duration::ZERO);
+                    last = updated.map(|_| ()).map_err(|error| error.to_string());
+                }
+                last.map(|()| follower.current().unwrap().1.segments.len())
+            }
+        };
+        match &told {
+            Ok(segments) => {
+                assert!(*segments > 0, "{}", path.display());
+                plans += 1;
+            }
+            Err(error) => {
+                assert!(!error.is_empty());
+                refusals += 1;
+            }
+        }
+        println!("{}: {told:?}", path.strip_prefix(&root).unwrap().display());
+    }
+    println!("{plans} plans, {refusals} refusals");
+    assert!(all.is_empty() || plans > refusals);
 }

@@ -101,27 +101,27 @@ fn file(path: &Path, text: &Text, hidden: bool) -> Result<Target, Wrong> {
     };
     Ok(Target {
         url: Secret::with_shown(url, shown),
-        protocol: by_path(&path.to_string_lossy(), Protocol::File)?,
+        protocol: by_path(&path.to_string_lossy(), Protocol::File),
         srt: SrtQuery::default(),
         private: false,
     })
 }
 
-fn by_path(path: &str, other: Protocol) -> Result<Protocol, Wrong> {
+fn by_path(path: &str, other: Protocol) -> Protocol {
     let path = path.to_ascii_lowercase();
     if path.ends_with(".mpd") {
-        wrong("DASH is not supported yet", "use HLS".to_owned())
+        Protocol::Dash
     } else if path.ends_with(".m3u8") {
-        Ok(Protocol::Hls)
+        Protocol::Hls
     } else {
-        Ok(other)
+        other
     }
 }
 
 fn http(word: &str, text: &Text, hidden: bool) -> Result<Target, Wrong> {
     let url = parse(word)?;
     Ok(Target {
-        protocol: by_path(url.path(), Protocol::Http)?,
+        protocol: by_path(url.path(), Protocol::Http),
         private: is_private(&url),
         url: Secret::with_shown(url.as_str(), shown(text, hidden, Some(&url))),
         srt: SrtQuery::default(),
@@ -333,6 +333,8 @@ mod tests {
         assert_eq!(protocol("http://a.example/x.ts?f=a.m3u8"), Protocol::Http);
         assert_eq!(protocol("clips/a.ts"), Protocol::File);
         assert_eq!(protocol("file:///clips/a.m3u8"), Protocol::Hls);
+        assert_eq!(protocol("https://a.example/x/Live.MPD?t=1"), Protocol::Dash);
+        assert_eq!(protocol("clips/a.mpd"), Protocol::Dash);
         assert_eq!(protocol("UDP://@239.1.1.1:5000"), Protocol::Udp);
         assert_eq!(protocol("rtp://:5004"), Protocol::Rtp);
         assert_eq!(protocol("srt://a.example:9000"), Protocol::Srt);
@@ -370,7 +372,6 @@ mod tests {
         for (text, part) in [
             ("rtmp://a.example/live", "stream is missing"),
             ("rtsp:///live", "host is missing"),
-            ("https://a.example/x.mpd", "DASH is not supported yet"),
             ("srt://a.example", "port is missing"),
             ("udp://239.1.1.1", "port is missing"),
             ("udp://239.1.1.1:5?x=1", "no parameters"),

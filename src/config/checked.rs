@@ -280,6 +280,8 @@ pub enum Protocol {
     Http,
     /// HLS over HTTP, or a local playlist file.
     Hls,
+    /// DASH over HTTP, or a local manifest file.
+    Dash,
     /// SRT.
     Srt,
     /// MPEG-TS in UDP.
@@ -299,6 +301,7 @@ impl Protocol {
             Protocol::File => "file",
             Protocol::Http => "http",
             Protocol::Hls => "hls",
+            Protocol::Dash => "dash",
             Protocol::Srt => "srt",
             Protocol::Udp => "udp",
             Protocol::Rtp => "rtp",
@@ -313,11 +316,11 @@ impl Protocol {
 pub struct Input {
     /// Full URL with its secrets; `file:` URLs are absolute.
     pub url: Secret,
-    /// From the scheme (and path, for HLS).
+    /// From the scheme (and path, for HLS and DASH).
     pub protocol: Protocol,
     /// Extra HTTP request headers; values are secret.
     pub headers: Vec<(String, Secret)>,
-    /// Which rendition of a master playlist is watched.
+    /// Which rendition of a master playlist or manifest is watched.
     pub rendition: Rendition,
     /// MPEG-TS program number; `None` = first with media.
     pub program: Option<u16>,
@@ -356,7 +359,7 @@ pub enum Rendition {
     Height(u32),
     /// Largest bandwidth not above this many bits a second (else the lowest).
     Bandwidth(u64),
-    /// `NAME` or `VIDEO` group name.
+    /// `NAME` or `VIDEO` group name; the `id` of a DASH representation.
     Name(String),
 }
 

@@ -290,8 +290,8 @@ pub const STREAM: &[Key] = &[
         Shape::Secret {
             sample: "https://cdn.example.com/channel-1/master.m3u8",
         },
-        "http(s), srt, rtmp(s), rtsp(s), udp, rtp, or a file (relative to this file). HLS is known by `.m3u8`. \
-         Required.",
+        "http(s), srt, rtmp(s), rtsp(s), udp, rtp, or a file (relative to this file). HLS is known by `.m3u8`, DASH by \
+         `.mpd`. Required.",
     ),
     key(
         "profile",
@@ -319,8 +319,8 @@ pub const SETTINGS: &[Key] = &[
     key(
         "rendition",
         Shape::Rendition,
-        "The variant of an HLS master playlist to watch: highest, lowest, {height: 720} (nearest), \
-         {bandwidth_bps: 3000000} (largest not above) or {name: \"720p\"}.",
+        "The variant of an HLS master playlist or the representation of a DASH manifest to watch: highest, lowest, \
+         {height: 720} (nearest), {bandwidth_bps: 3000000} (largest not above) or {name: \"720p\"}.",
     ),
     key(
         "program",

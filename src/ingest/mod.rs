@@ -140,7 +140,7 @@ impl Running {
 
 /// Starts a stream's input, and starts it again whenever it fails. Must be called within a tokio runtime.
 ///
-/// Pushes [`InputEvent::Patience`] first (an HLS source tells its own), [`InputEvent::Failed`] after each failed
+/// Pushes [`InputEvent::Patience`] first (a source of segments tells its own), [`InputEvent::Failed`] after each failed
 /// run and [`InputEvent::Reopened`] before the next one, and [`InputEvent::Ended`] when it is over.
 pub fn spawn(context: SourceContext) -> Running {
     let cancel = context.cancel.clone();
@@ -151,7 +151,7 @@ pub fn spawn(context: SourceContext) -> Running {
 /// Plays an input once: for files and one-shot commands. What keeps failing is given up. Tells
 /// the same facts as [`spawn`].
 pub async fn play_once(context: &SourceContext) -> SourceEnd {
-    if context.stream.input.protocol != Protocol::Hls {
+    if !tells_patience(&context.stream.input) {
         context.tell(patience(&context.stream.input));
     }
     let watched = Arc::new(Impatient {
@@ -227,7 +227,7 @@ impl Intake for Impatient {
 async fn supervised(context: SourceContext) {
     let input = &context.stream.input;
     let id = &context.stream.id;
-    if input.protocol != Protocol::Hls {
+    if !tells_patience(input) {
         context.tell(patience(input));
     }
     let policy = Policy::of(input.protocol);
@@ -275,6 +275,11 @@ async fn one_run(context: &SourceContext) -> SourceEnd {
         }),
         () = overdue => SourceEnd::complete(),
     }
+}
+
+/// How long media may stay away depends on the length of segments, which the source learns.
+fn tells_patience(input: &Input) -> bool {
+    matches!(input.protocol, Protocol::Hls | Protocol::Dash)
 }
 
 fn patience(input: &Input) -> InputEvent {

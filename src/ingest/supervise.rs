@@ -72,7 +72,7 @@ impl Policy {
     /// The policy of a protocol.
     pub fn of(protocol: Protocol) -> Self {
         let ceiling = match protocol {
-            Protocol::Http | Protocol::Hls | Protocol::File => CEILING,
+            Protocol::Http | Protocol::Hls | Protocol::Dash | Protocol::File => CEILING,
             Protocol::Srt | Protocol::Udp | Protocol::Rtp | Protocol::Rtmp | Protocol::Rtsp => {
                 CEILING_PEER
             }

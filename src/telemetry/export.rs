@@ -318,7 +318,7 @@ fn input(page: &mut Page, status: &Status, stats: &Stats) {
     if matches!(protocol, Protocol::Rtp | Protocol::Rtsp) {
         page.count(&names::RTP_LOST, &[id], stats.rtp_lost.get());
     }
-    if protocol == Protocol::Hls {
+    if matches!(protocol, Protocol::Hls | Protocol::Dash) {
         for result in RequestResult::ALL {
             let labels = [id, result.as_str()];
             let read = |all: &[crate::ingest::stats::Counter; 6]| {

@@ -14,8 +14,8 @@ use glasswatch::config::{
     Decode, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode, Stream,
 };
 use glasswatch::ingest::convert::{Container, ConvertError, Feed};
-use glasswatch::ingest::source::hls::{self, Feeder};
-use glasswatch::ingest::source::{Retry, SourceContext, SourceEnd};
+use glasswatch::ingest::source::hls::Feeder;
+use glasswatch::ingest::source::{Retry, SourceContext, SourceEnd, dash, hls};
 use glasswatch::ingest::stats::{Counter, RequestResult, Stats};
 use glasswatch::ingest::{Content, Intake, OwnedUnit, Pushed};
 use tokio_util::sync::CancellationToken;
@@ -336,10 +336,18 @@ pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
     }
 }
 
+/// By the protocol that the stream names.
+async fn play(cx: &SourceContext, recorder: Recorder) -> SourceEnd {
+    match cx.stream.input.protocol {
+        Protocol::Dash => dash::play(cx, recorder).await,
+        _ => hls::play(cx, recorder).await,
+    }
+}
+
 impl Rig {
     /// Plays to the end.
     pub async fn to_end(&self) -> SourceEnd {
-        let play = hls::play(&self.cx, self.recorder.clone());
+        let play = play(&self.cx, self.recorder.clone());
         tokio::time::timeout(Duration::from_secs(30), play)
             .await
             .expect("the source did not end")
@@ -348,7 +356,7 @@ impl Rig {
     /// Plays until the condition holds, then cancels. A source that ends before that is at fault.
     pub async fn until(&self, what: &str, condition: impl Fn(&Rig) -> bool) {
         let (cx, recorder) = (self.cx.clone(), self.recorder.clone());
-        let task = tokio::spawn(async move { hls::play(&cx, recorder).await });
+        let task = tokio::spawn(async move { play(&cx, recorder).await });
         let deadline = Instant::now() + Duration::from_secs(20);
         while !condition(self) {
             if task.is_finished() {

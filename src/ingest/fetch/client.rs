@@ -20,6 +20,7 @@ use super::policy::{self, Forbidden, Guard, Unresolved, shown};
 use super::{FetchError, RequestResult};
 use crate::config::{Input, Limits};
 use crate::ingest::stats::Stats;
+use crate::transport::playlist::mpd::{self, Mpd, MpdError};
 use crate::transport::playlist::{self, ByteRange, Playlist, PlaylistError};
 
 /// What a request is for; chooses the size limit, the counters and whether compression is asked for.
@@ -130,6 +131,40 @@ impl Fetcher {
         url: &Url,
         referrer: Option<&Url>,
     ) -> Result<(Url, Playlist), FetchError> {
+        let parse = |bytes: &[u8], _: &Url| {
+            playlist::parse(bytes).map_err(|error| {
+                let cause = match error {
+                    PlaylistError::TooLong => Cause::TooLarge,
+                    PlaylistError::NotAPlaylist | PlaylistError::IFramesOnly => {
+                        Cause::PlaylistInvalid
+                    }
+                };
+                (cause, error.to_string())
+            })
+        };
+        self.listed(url, referrer, parse).await
+    }
+
+    /// Gets and reads a DASH manifest, and tells the URL it came from in the end. Counted as a playlist.
+    pub async fn mpd(&self, url: &Url, referrer: Option<&Url>) -> Result<(Url, Mpd), FetchError> {
+        let parse = |bytes: &[u8], url: &Url| {
+            mpd::parse(bytes, url).map_err(|error| {
+                let cause = match error {
+                    MpdError::TooLong => Cause::TooLarge,
+                    _ => Cause::PlaylistInvalid,
+                };
+                (cause, error.to_string())
+            })
+        };
+        self.listed(url, referrer, parse).await
+    }
+
+    async fn listed<T>(
+        &self,
+        url: &Url,
+        referrer: Option<&Url>,
+        parse: impl FnOnce(&[u8], &Url) -> Result<T, (Cause, String)>,
+    ) -> Result<(Url, T), FetchError> {
         let request = Request {
             url,
             referrer,
@@ -139,13 +174,8 @@ impl Fetcher {
             total: self.limits.connect + self.limits.idle,
         };
         let (base, bytes) = self.bytes(request).await?;
-        let parsed = playlist::parse(&bytes).map_err(|error| {
-            let cause = match error {
-                PlaylistError::TooLong => Cause::TooLarge,
-                PlaylistError::NotAPlaylist | PlaylistError::IFramesOnly => Cause::PlaylistInvalid,
-            };
-            FetchError::new(cause, format!("{}: {error}", shown(&base)))
-        });
+        let parsed = parse(&bytes, &base)
+            .map_err(|(cause, error)| FetchError::new(cause, format!("{}: {error}", shown(&base))));
         let result = match &parsed {
             Ok(_) => RequestResult::Ok,
             Err(_) => RequestResult::Parse,

@@ -2,7 +2,7 @@
 //!
 //! MPEG-TS, packed audio and fragmented MP4 are converted as they arrive, for as long as they come. What needs its
 //! end before its beginning (MP4 with one `moov`, Matroska) is first spooled into a bounded temporary file. A URL that
-//! turns out to be a playlist is played as HLS. Everything is told by the bytes, nothing by the name.
+//! turns out to be a playlist is played as HLS, one that turns out to be a manifest as DASH. Everything is told by the bytes, nothing by the name.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,16 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::file;
-use super::hls::{self, BACKLOG_BYTES, FINISH, Feeder, HEAD_BYTES, box_size, container, layout};
+use super::segments::{
+    self, BACKLOG_BYTES, FINISH, Feeder, HEAD_BYTES, box_size, container, layout,
+};
 use super::tell::Teller;
 use super::{Retry, SourceContext, SourceEnd};
+use super::{dash, hls};
 use crate::ingest::convert::{Container, ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Body, FetchError, Fetcher, Request, What};
 use crate::transport::playlist::looks_like_playlist;
+use crate::transport::playlist::mpd::looks_like_mpd;
 
 /// Largest file that is spooled.
 pub const SPOOL_BYTES: u64 = 2 << 30;
@@ -41,7 +45,7 @@ pub async fn play<F: Feeder>(
 ) -> SourceEnd {
     tokio::select! {
         biased;
-        () = cx.cancel.cancelled() => hls::stopped(),
+        () = cx.cancel.cancelled() => segments::stopped(),
         end = read(cx, feeder, play_file) => end,
     }
 }
@@ -73,11 +77,11 @@ async fn read<F: Feeder>(
     tell.patience(VISIBLE_AFTER, PAGE_AFTER);
     let fetcher = match Fetcher::new(&cx.stream.input, cx.stats.clone()) {
         Ok(fetcher) => fetcher,
-        Err(error) => return hls::failed(error.cause, Retry::Never, error.detail),
+        Err(error) => return segments::failed(error.cause, Retry::Never, error.detail),
     };
     let failed = |error: FetchError| {
         tell.failed(error.cause);
-        hls::failed(error.cause, Retry::Backoff, error.detail)
+        segments::failed(error.cause, Retry::Backoff, error.detail)
     };
     let mut input = match Incoming::open(&fetcher, &tell).await {
         Ok(input) => input,
@@ -89,6 +93,10 @@ async fn read<F: Feeder>(
         Ok(Kind::Playlist) => {
             drop(input);
             return hls::play(cx, feeder).await;
+        }
+        Ok(Kind::Manifest) => {
+            drop(input);
+            return dash::play(cx, feeder).await;
         }
         Ok(Kind::WholeFile) => match Spool::fill(&mut input).await {
             Ok(spool) => return play_file(cx, &spool.path).await,
@@ -110,7 +118,7 @@ async fn read<F: Feeder>(
         }
     };
     match converted {
-        Err(error) => hls::failed(error.cause, Retry::Backoff, error.detail),
+        Err(error) => segments::failed(error.cause, Retry::Backoff, error.detail),
         Ok(()) => {
             tell.fact(Fact::Input(InputEvent::Ended));
             SourceEnd {
@@ -133,6 +141,8 @@ async fn finish<F: Feeder>(feeder: F, end: SourceEnd) -> SourceEnd {
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Playlist,
+    /// Of DASH.
+    Manifest,
     Stream(Container),
     Fragments,
     WholeFile,
@@ -198,6 +208,9 @@ impl<'a> Incoming<'a> {
         const WHOLE: [&[u8]; 4] = [b"\x1a\x45\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01"];
         if looks_like_playlist(&self.head) {
             return Ok(Kind::Playlist);
+        }
+        if looks_like_mpd(&self.head) {
+            return Ok(Kind::Manifest);
         }
         if WHOLE.iter().any(|magic| self.head.starts_with(magic)) {
             return Ok(Kind::WholeFile);

@@ -1,11 +1,13 @@
 //! Sources, one file per protocol: each brings bytes (or whole files) to a [`Converter`].
 
+pub mod dash;
 mod file;
 pub mod hls;
 pub mod http;
 mod rtmp;
 mod rtp;
 mod rtsp;
+mod segments;
 mod srt;
 mod tell;
 mod udp;
@@ -249,6 +251,7 @@ fn gather(first: Bytes, more: &mut tokio::sync::mpsc::Receiver<Bytes>) -> Bytes 
 pub async fn run(context: SourceContext) -> SourceEnd {
     match context.stream.input.protocol {
         Protocol::File => file::run(context).await,
+        Protocol::Dash => dash::run(&context).await,
         Protocol::Hls => hls::run(&context).await,
         Protocol::Http => http::run(&context).await,
         Protocol::Udp | Protocol::Rtp => udp::run(context).await,

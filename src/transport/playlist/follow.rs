@@ -218,7 +218,7 @@ fn start(media: &Media) -> u64 {
     if media.ended {
         return media.sequence;
     }
-    let hold = media.target * LIVE_EDGE_TARGETS;
+    let hold = media.hold_back.unwrap_or(media.target * LIVE_EDGE_TARGETS);
     let mut from_end = Duration::ZERO;
     let mut sequence = media.end();
     for segment in media.segments.iter().rev() {

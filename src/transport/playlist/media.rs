@@ -81,6 +81,8 @@ pub struct Media {
     pub segments: Vec<Segment>,
     /// `EXT-X-ENDLIST`: nothing will be added.
     pub ended: bool,
+    /// How far from the end live playback begins, when the origin says so (`suggestedPresentationDelay` of DASH).
+    pub hold_back: Option<Duration>,
 }
 
 impl Media {

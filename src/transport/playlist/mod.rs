@@ -1,4 +1,5 @@
-//! HLS playlists (RFC 8216): what they say, which rendition is pinned, which segment is next. Pure.
+//! HLS playlists (RFC 8216): what they say, which rendition is pinned, which segment is next. Pure. DASH manifests
+//! are in [`mpd`].
 //!
 //! Read line by line by our own parser: a playlist of a faulty origin must still tell as much as it can, several
 //! `EXT-X-KEY` lines may hold for one segment, and `EXT-X-GAP` matters here. Unknown tags, and those of low-latency
@@ -8,6 +9,7 @@ mod attributes;
 pub mod follow;
 mod master;
 mod media;
+pub mod mpd;
 
 pub use master::{AudioRendition, Master, Pick, Variant};
 pub use media::{ByteRange, Encryption, Init, Media, Segment};

@@ -1,10 +1,10 @@
-//! HLS: loads playlists, pins one rendition, reads segments in order into a converter.
+//! Media in segments, HLS or DASH: reads them in order into a converter.
 //!
 //! A failing playlist, segment or key never ends a live source: it is told, tried again at the pace of
 //! [`fetch::pace`](crate::ingest::fetch::pace), and given up only when the playlist has moved on.
 
-mod input;
 mod piece;
+mod reader;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -19,8 +19,9 @@ use super::tell::Teller;
 use super::{Retry, SourceContext, SourceEnd};
 use crate::ingest::convert::{ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
-use crate::transport::playlist::{Master, Media, Playlist};
-use input::{Input, Stop};
+use reader::{Reader, Stop};
+
+pub(super) use reader::{Latest, Loaded};
 
 pub(super) use piece::{HEAD_BYTES, box_size, container, layout};
 
@@ -82,20 +83,6 @@ pub fn patience(target: Duration) -> (Duration, Duration) {
     (visible, (target * 3).max(visible))
 }
 
-/// Reads the stream until it ends or is cancelled.
-pub async fn run(cx: &SourceContext) -> SourceEnd {
-    play(cx, Converter::new(cx)).await
-}
-
-/// As [`run`], into any feeder.
-pub async fn play<F: Feeder>(cx: &SourceContext, feeder: F) -> SourceEnd {
-    tokio::select! {
-        biased;
-        () = cx.cancel.cancelled() => stopped(),
-        end = read(cx, feeder) => end,
-    }
-}
-
 pub(super) fn stopped() -> SourceEnd {
     SourceEnd {
         cause: None,
@@ -104,29 +91,40 @@ pub(super) fn stopped() -> SourceEnd {
     }
 }
 
-async fn read<F: Feeder>(cx: &SourceContext, mut feeder: F) -> SourceEnd {
-    let fetcher = match Fetcher::new(&cx.stream.input, cx.stats.clone()) {
-        Ok(fetcher) => fetcher,
-        Err(error) => return failed(error.cause, Retry::Never, error.detail),
-    };
-    let session = Session {
-        cx,
-        fetcher,
-        tell: Teller::new(cx),
-        keys: Keys::default(),
-        began: Instant::now(),
-        progress: watch::Sender::new(Vec::new()),
-    };
-    session.be_patient(TARGET_ASSUMED);
-    let plans = session.plan().await;
+/// Plays with the shared parts until the end or the cancellation.
+pub(super) async fn uncancelled(
+    cx: &SourceContext,
+    playing: impl Future<Output = SourceEnd>,
+) -> SourceEnd {
+    tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => stopped(),
+        end = playing => end,
+    }
+}
+
+/// One input: what to take from it, and its segments as they become known.
+pub(super) struct Track {
+    pub only: Option<Kind>,
+    pub language: Option<String>,
+    pub latest: Latest,
+}
+
+/// Reads all tracks into the feeder, while `keep` keeps their lists fresh.
+pub(super) async fn drive<F: Feeder>(
+    session: &Session<'_>,
+    mut feeder: F,
+    tracks: Vec<Track>,
+    keep: impl Future<Output = ()>,
+) -> SourceEnd {
     session
         .progress
-        .send_replace(vec![Duration::MAX; plans.len()]);
+        .send_replace(vec![Duration::MAX; tracks.len()]);
     let (feeds, mut fed) = mpsc::channel(FEEDS);
-    let mut inputs = Vec::new();
-    for (number, plan) in plans.into_iter().enumerate() {
-        let feed_to = feeder.add_input(plan.only, plan.language.clone());
-        inputs.push(Input::new(&session, number, plan, feed_to, feeds.clone()));
+    let mut readers = Vec::new();
+    for (number, track) in tracks.into_iter().enumerate() {
+        let feed_to = feeder.add_input(track.only, track.language);
+        readers.push(Reader::new(session, number, feed_to, feeds.clone()).run(track.latest));
     }
     drop(feeds);
     let feeding = async {
@@ -138,7 +136,14 @@ async fn read<F: Feeder>(cx: &SourceContext, mut feeder: F) -> SourceEnd {
         }
         feeder.finish(FINISH).await
     };
-    let reading = join_all(inputs.into_iter().map(Input::run));
+    let reading = async {
+        let all = join_all(readers);
+        tokio::pin!(all);
+        tokio::select! {
+            stops = &mut all => stops,
+            () = keep => all.await,
+        }
+    };
     tokio::pin!(feeding);
     let (stops, converted) = tokio::select! {
         converted = &mut feeding => (Vec::new(), converted),
@@ -170,35 +175,42 @@ pub(super) fn failed(cause: Cause, retry: Retry, detail: String) -> SourceEnd {
     }
 }
 
-/// What is to be read as one input.
-struct Plan {
-    url: Url,
-    referrer: Option<Url>,
-    /// Already loaded, when the configured URL is a media playlist itself.
-    first: Option<(Url, Media)>,
-    only: Option<Kind>,
-    language: Option<String>,
-}
-
 /// What all inputs of one stream share.
-struct Session<'a> {
-    cx: &'a SourceContext,
-    fetcher: Fetcher,
-    tell: Teller,
+pub(super) struct Session<'a> {
+    pub cx: &'a SourceContext,
+    pub fetcher: Fetcher,
+    pub tell: Teller,
     keys: Keys,
-    began: Instant,
+    pub began: Instant,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
     progress: watch::Sender<Vec<Duration>>,
 }
 
-impl Session<'_> {
-    fn be_patient(&self, target: Duration) {
+impl<'a> Session<'a> {
+    /// Fails on a URL or header that HTTP cannot carry.
+    pub fn new(cx: &'a SourceContext) -> Result<Self, SourceEnd> {
+        let fetcher = Fetcher::new(&cx.stream.input, cx.stats.clone())
+            .map_err(|error| failed(error.cause, Retry::Never, error.detail))?;
+        let session = Self {
+            cx,
+            fetcher,
+            tell: Teller::new(cx),
+            keys: Keys::default(),
+            began: Instant::now(),
+            progress: watch::Sender::new(Vec::new()),
+        };
+        session.be_patient(TARGET_ASSUMED);
+        Ok(session)
+    }
+
+    /// Tells how long media may stay away with segments of this length.
+    pub fn be_patient(&self, target: Duration) {
         let (visible, page) = patience(target);
         self.tell.patience(visible, page);
     }
 
     /// Tells a failure and waits until the next attempt may go out.
-    async fn rest(&self, backoff: &mut Backoff, error: &FetchError) {
+    pub async fn rest(&self, backoff: &mut Backoff, error: &FetchError) {
         self.tell.failed(error.cause);
         if backoff.failing() {
             tracing::debug!(stream = %self.cx.stream.id, cause = error.cause.as_str(), "{error}");
@@ -209,47 +221,11 @@ impl Session<'_> {
         sleep_until(self.fetcher.pacer.slot(Instant::now() + wait)).await;
     }
 
-    /// Loads the configured playlist until it tells what to read.
-    async fn plan(&self) -> Vec<Plan> {
-        let mut backoff = Backoff::default();
-        loop {
-            let loaded = self.fetcher.playlist(self.fetcher.home(), None).await;
-            let planned = loaded.and_then(|(base, playlist)| match playlist {
-                Playlist::Media(media) => Ok(vec![Plan {
-                    url: self.fetcher.home().clone(),
-                    referrer: None,
-                    first: Some((base, media)),
-                    only: None,
-                    language: None,
-                }]),
-                Playlist::Master(master) => self.pin(&base, &master),
-            });
-            match planned {
-                Ok(plans) => return plans,
-                Err(error) => self.rest(&mut backoff, &error).await,
-            }
-        }
-    }
-
-    fn pin(&self, base: &Url, master: &Master) -> Result<Vec<Plan>, FetchError> {
-        let pick = master
-            .pick(&self.cx.stream.input.rendition)
-            .ok_or_else(|| invalid("the master playlist has no such rendition"))?;
-        let plan = |uri: &str, only, language| {
-            Ok(Plan {
-                url: join(base, uri)?,
-                referrer: Some(base.clone()),
-                first: None,
-                only,
-                language,
-            })
-        };
-        let mut plans = vec![plan(&pick.variant.uri, None, None)?];
-        for audio in pick.audio {
-            let uri = audio.uri.as_deref().unwrap_or_default();
-            plans.push(plan(uri, Some(Kind::Audio), audio.language.clone())?);
-        }
-        Ok(plans)
+    /// The list has brought something new.
+    pub fn note_change(&self) {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let now = u64::try_from(now).unwrap_or(0);
+        self.cx.stats.playlist_last_change_unix_ms.set(now);
     }
 
     /// A key, from the cache or the origin. One that the origin does not give is [`Cause::EncryptedNoKey`].
@@ -288,12 +264,12 @@ impl Session<'_> {
     }
 }
 
-fn join(base: &Url, uri: &str) -> Result<Url, FetchError> {
+pub(super) fn join(base: &Url, uri: &str) -> Result<Url, FetchError> {
     base.join(uri)
         .map_err(|_| invalid("the playlist names a URI that cannot be read"))
 }
 
-fn invalid(detail: &str) -> FetchError {
+pub(super) fn invalid(detail: &str) -> FetchError {
     FetchError::new(Cause::PlaylistInvalid, detail)
 }
 

@@ -1,4 +1,4 @@
-//! One media playlist: reloading it, and reading its segments.
+//! Reading the segments of one list in order, while somebody else keeps the list fresh.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
-use super::{Plan, Session, invalid, join};
+use super::{Session, join};
 use crate::config::Pace;
 use crate::ingest::convert::Feed;
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
-use crate::transport::playlist::follow::{Cursor, News, Passed, Step, Window};
-use crate::transport::playlist::{Encryption, Init, Media, Playlist, Segment};
+use crate::transport::playlist::follow::{Cursor, Passed, Step};
+use crate::transport::playlist::{Encryption, Init, Media, Segment};
 
 /// In a complete playlist nothing will get better: after this many failed segments in a row it is given up.
 const COMPLETE_FAILURES_MAX: u32 = 3;
@@ -60,145 +60,20 @@ impl From<FetchError> for Trouble {
     }
 }
 
-/// A state of the playlist, as the reader sees it.
+/// A state of the list, as the reader sees it. HLS and DASH are told in the same words.
 #[derive(Clone)]
-struct Loaded {
-    epoch: u64,
-    media: Arc<Media>,
-    base: Arc<Url>,
+pub(in crate::ingest::source) struct Loaded {
+    /// How often the numbers of segments began anew before.
+    pub epoch: u64,
+    pub media: Arc<Media>,
+    /// What its URLs are relative to.
+    pub base: Arc<Url>,
 }
 
-type Latest = watch::Receiver<Option<Loaded>>;
-
-pub(super) struct Input<'a> {
-    session: &'a Session<'a>,
-    number: usize,
-    plan: Plan,
-    reader: Reader<'a>,
-}
-
-impl<'a> Input<'a> {
-    pub fn new(
-        session: &'a Session<'a>,
-        number: usize,
-        plan: Plan,
-        feed_to: usize,
-        feeds: mpsc::Sender<(usize, Feed)>,
-    ) -> Self {
-        Self {
-            session,
-            number,
-            plan,
-            reader: Reader {
-                session,
-                number,
-                feed_to,
-                feeds,
-                backoff: Backoff::default(),
-                failed_in_a_row: 0,
-                worked: false,
-                lost: None,
-                init: None,
-                fed_init: None,
-                position: Duration::ZERO,
-                began: None,
-            },
-        }
-    }
-
-    /// Reads to the end. Live, that is for ever.
-    pub async fn run(mut self) -> Stop {
-        let (tx, rx) = watch::channel(None);
-        let reload = reload(self.session, self.number, &mut self.plan, tx);
-        let read = self.reader.run(rx);
-        tokio::pin!(read);
-        let stop = tokio::select! {
-            stop = &mut read => stop,
-            () = reload => read.await,
-        };
-        self.session.progress.send_modify(|all| {
-            if let Some(own) = all.get_mut(self.number) {
-                *own = Duration::MAX;
-            }
-        });
-        stop
-    }
-}
-
-/// Keeps the playlist fresh until it is complete.
-async fn reload(
-    session: &Session<'_>,
-    number: usize,
-    plan: &mut Plan,
-    tx: watch::Sender<Option<Loaded>>,
-) {
-    let mut window = Window::default();
-    let mut backoff = Backoff::default();
-    loop {
-        let began = Instant::now();
-        let loaded = match plan.first.take() {
-            Some(first) => Ok(first),
-            None => load(session, plan).await,
-        };
-        let (base, media) = match loaded.and_then(playable) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                session.rest(&mut backoff, &error).await;
-                continue;
-            }
-        };
-        backoff.worked();
-        let now = began.duration_since(session.began);
-        if number == 0 {
-            session.be_patient(media.target);
-        }
-        let news = window.load(media, now);
-        if news != News::Same {
-            if number == 0 {
-                session.cx.stats.playlist_last_change_unix_ms.set(unix_ms());
-            }
-            if let Some((epoch, media)) = window.current() {
-                tx.send_replace(Some(Loaded {
-                    epoch,
-                    media,
-                    base: Arc::new(base),
-                }));
-            }
-        }
-        if window.stalled(now) {
-            session.tell.failed(Cause::PlaylistStalled);
-        }
-        match window.reload_at() {
-            Some(at) => sleep_until(session.began + at).await,
-            None => return,
-        }
-    }
-}
-
-async fn load(session: &Session<'_>, plan: &Plan) -> Result<(Url, Media), FetchError> {
-    let loaded = session
-        .fetcher
-        .playlist(&plan.url, plan.referrer.as_ref())
-        .await?;
-    match loaded {
-        (base, Playlist::Media(media)) => Ok((base, media)),
-        (_, Playlist::Master(_)) => Err(invalid("a master playlist where media was expected")),
-    }
-}
-
-fn playable(loaded: (Url, Media)) -> Result<(Url, Media), FetchError> {
-    match loaded.1.segments.is_empty() {
-        true => Err(invalid("the playlist has no segments")),
-        false => Ok(loaded),
-    }
-}
-
-fn unix_ms() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
-}
+pub(in crate::ingest::source) type Latest = watch::Receiver<Option<Loaded>>;
 
 /// Reads segments in order.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     session: &'a Session<'a>,
     number: usize,
     feed_to: usize,
@@ -224,8 +99,41 @@ struct Task<'s> {
     segment: &'s Segment,
 }
 
-impl Reader<'_> {
-    async fn run(&mut self, mut latest: Latest) -> Stop {
+impl<'a> Reader<'a> {
+    pub fn new(
+        session: &'a Session<'a>,
+        number: usize,
+        feed_to: usize,
+        feeds: mpsc::Sender<(usize, Feed)>,
+    ) -> Self {
+        Self {
+            session,
+            number,
+            feed_to,
+            feeds,
+            backoff: Backoff::default(),
+            failed_in_a_row: 0,
+            worked: false,
+            lost: None,
+            init: None,
+            fed_init: None,
+            position: Duration::ZERO,
+            began: None,
+        }
+    }
+
+    /// Reads to the end. Live, that is for ever.
+    pub async fn run(mut self, latest: Latest) -> Stop {
+        let stop = self.read(latest).await;
+        self.session.progress.send_modify(|all| {
+            if let Some(own) = all.get_mut(self.number) {
+                *own = Duration::MAX;
+            }
+        });
+        stop
+    }
+
+    async fn read(&mut self, mut latest: Latest) -> Stop {
         let mut cursor = Cursor::default();
         let mut complete = None;
         loop {

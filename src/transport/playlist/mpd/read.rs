@@ -1,0 +1,361 @@
+//! From XML to a manifest: inheritance and base URLs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::xml::Element;
+use super::{
+    AdaptationSet, Addressing, ByteRange, Clock, Content, Mpd, MpdError, Period, Representation,
+    Resource, Run, Segments, Timing, time,
+};
+
+/// Most levels that one thing may inherit from.
+type Chain<'a> = [&'a Element];
+
+/// Timelines that several representations inherit are read once, by their place in memory.
+type Timelines = HashMap<usize, Arc<[Run]>>;
+
+pub(super) fn read(root: &Element, url: &Url) -> Result<Mpd, MpdError> {
+    if root.name != "MPD" {
+        return Err(MpdError::NotAnMpd);
+    }
+    let base = base(url, root)?;
+    let location = match root.first("Location").and_then(Element::text) {
+        Some(text) => Some(url.join(text).map_err(|_| MpdError::BadUrl)?),
+        None => None,
+    };
+    let span = |name| root.attribute(name).and_then(duration);
+    let mut mpd = Mpd {
+        live: root.attribute("type") == Some("dynamic"),
+        available_from: root
+            .attribute("availabilityStartTime")
+            .and_then(time)
+            .unwrap_or(0),
+        duration: span("mediaPresentationDuration"),
+        update_every: span("minimumUpdatePeriod"),
+        window: span("timeShiftBufferDepth"),
+        delay: span("suggestedPresentationDelay"),
+        location,
+        clocks: root
+            .all("UTCTiming")
+            .filter_map(|e| clock(e, url))
+            .collect(),
+        periods: Vec::new(),
+    };
+    if !mpd.live {
+        mpd.available_from = 0;
+    }
+    let mut timelines = Timelines::new();
+    let mut next = (!mpd.live).then_some(Duration::ZERO);
+    for element in root.all("Period") {
+        let told = element.attribute("start").and_then(duration);
+        // Without a start it is announced early and nothing is known of its time.
+        let Some(start) = told.or(next) else {
+            continue;
+        };
+        let length = element.attribute("duration").and_then(duration);
+        if let Some(before) = mpd.periods.last_mut()
+            && before.duration.is_none()
+        {
+            before.duration = Some(start.saturating_sub(before.start));
+        }
+        next = length.map(|length| start.saturating_add(length));
+        mpd.periods.push(Period {
+            start,
+            duration: length,
+            sets: sets(element, &base, &mut timelines)?,
+        });
+    }
+    if let Some(last) = mpd.periods.last_mut()
+        && last.duration.is_none()
+    {
+        last.duration = mpd.duration.map(|all| all.saturating_sub(last.start));
+    }
+    Ok(mpd)
+}
+
+fn clock(element: &Element, url: &Url) -> Option<Clock> {
+    let scheme = element.attribute("schemeIdUri")?;
+    let value = element.attribute("value")?;
+    let kind = scheme.strip_prefix("urn:mpeg:dash:utc:")?;
+    match kind.split(':').next()? {
+        "direct" => time(value).map(Clock::Direct),
+        // One of several places may be taken.
+        "http-iso" | "http-xsdate" => {
+            let place = url.join(value.split_whitespace().next()?).ok()?;
+            Some(Clock::Http(place))
+        }
+        _ => None,
+    }
+}
+
+fn base(parent: &Url, element: &Element) -> Result<Url, MpdError> {
+    match element.first("BaseURL").and_then(Element::text) {
+        Some(text) => parent.join(text).map_err(|_| MpdError::BadUrl),
+        None => Ok(parent.clone()),
+    }
+}
+
+fn sets(
+    period: &Element,
+    parent: &Url,
+    timelines: &mut Timelines,
+) -> Result<Vec<AdaptationSet>, MpdError> {
+    let period_base = base(parent, period)?;
+    let mut sets = Vec::new();
+    for set in period.all("AdaptationSet") {
+        let set_base = base(&period_base, set)?;
+        let mut content = None;
+        let mut representations = Vec::new();
+        for own in set.all("Representation") {
+            let chain = [own, set, period];
+            let Some(kind) = kind(&chain[..2]) else {
+                continue;
+            };
+            content.get_or_insert(kind);
+            representations.push(representation(&chain, base(&set_base, own)?, timelines));
+        }
+        if let Some(content) = content
+            && !is_trick(set)
+        {
+            sets.push(AdaptationSet {
+                content,
+                language: set.attribute("lang").map(str::to_owned),
+                main: set
+                    .all("Role")
+                    .any(|role| role.attribute("value") == Some("main")),
+                representations,
+            });
+        }
+    }
+    Ok(sets)
+}
+
+/// Pictures for seeking only (DASH-IF IOP, trick modes).
+fn is_trick(set: &Element) -> bool {
+    set.all("EssentialProperty")
+        .filter_map(|property| property.attribute("schemeIdUri"))
+        .any(|scheme| scheme.ends_with("/trickmode"))
+}
+
+/// An attribute of the innermost element that has it.
+fn inherited<'a>(chain: &Chain<'a>, name: &str) -> Option<&'a str> {
+    chain.iter().find_map(|element| element.attribute(name))
+}
+
+fn kind(chain: &Chain<'_>) -> Option<Content> {
+    let component = |wanted: &str| {
+        chain.iter().any(|element| {
+            element
+                .all("ContentComponent")
+                .any(|part| part.attribute("contentType") == Some(wanted))
+        })
+    };
+    let codecs = inherited(chain, "codecs").unwrap_or("");
+    let has = |families: &[&str]| {
+        codecs
+            .split(',')
+            .any(|codec| families.iter().any(|f| codec.trim().starts_with(f)))
+    };
+    let pictures = has(&[
+        "avc", "hvc", "hev", "dvh", "dva", "vvc", "vvi", "av01", "vp", "mp4v",
+    ]);
+    let sound = has(&[
+        "mp4a", "ac-", "ec-", "opus", "Opus", "vorbis", "flac", "fLaC", "mha", "mhm", "dts",
+    ]);
+    if (component("video") && component("audio")) || (pictures && sound) {
+        return Some(Content::Muxed);
+    }
+    let mime = inherited(chain, "mimeType").unwrap_or("");
+    let family = mime.split('/').next().unwrap_or("");
+    for word in [inherited(chain, "contentType").unwrap_or(""), family] {
+        match word {
+            "video" => return Some(Content::Video),
+            "audio" => return Some(Content::Audio),
+            "" | "application" => {}
+            // Subtitles, thumbnails.
+            _ => return None,
+        }
+    }
+    match (pictures, sound) {
+        (true, _) => Some(Content::Video),
+        (_, true) => Some(Content::Audio),
+        _ => None,
+    }
+}
+
+fn representation(chain: &Chain<'_>, base: Url, timelines: &mut Timelines) -> Representation {
+    let number = |name| inherited(chain, name).and_then(|text| text.parse().ok());
+    let height = inherited(chain, "height").and_then(|text| text.parse().ok());
+    Representation {
+        id: inherited(&chain[..1], "id").unwrap_or("").to_owned(),
+        bandwidth: number("bandwidth").unwrap_or(0),
+        height,
+        mime: inherited(chain, "mimeType")
+            .unwrap_or("")
+            .to_ascii_lowercase(),
+        encrypted: chain
+            .iter()
+            .any(|element| element.first("ContentProtection").is_some()),
+        base,
+        addressing: addressing(chain, timelines),
+    }
+}
+
+/// The innermost kind of addressing, with what it inherits from the same kind further out.
+fn addressing(chain: &Chain<'_>, timelines: &mut Timelines) -> Addressing {
+    const KINDS: [&str; 3] = ["SegmentTemplate", "SegmentList", "SegmentBase"];
+    let kind = chain
+        .iter()
+        .find_map(|element| KINDS.into_iter().find(|kind| element.first(kind).is_some()))
+        .unwrap_or("SegmentBase");
+    let own: Vec<&Element> = chain.iter().filter_map(|e| e.first(kind)).collect();
+    let child = |name: &str| own.iter().find_map(|element| element.first(name));
+    let number = |name| inherited(&own, name).and_then(|text| text.parse::<u64>().ok());
+    let init = match child("Initialization").or_else(|| child("Initialisation")) {
+        Some(element) => Some(Resource {
+            uri: element.attribute("sourceURL").unwrap_or("").to_owned(),
+            range: element.attribute("range").and_then(range),
+        }),
+        None => inherited(&own, "initialization").map(|template| Resource {
+            uri: template.to_owned(),
+            range: None,
+        }),
+    };
+    let timing = match (child("SegmentTimeline"), number("duration")) {
+        (Some(element), _) => Timing::Timeline(timeline(element, timelines)),
+        (None, Some(ticks)) if ticks > 0 => Timing::Every(ticks),
+        _ => Timing::Untold,
+    };
+    let media = match kind {
+        "SegmentTemplate" => Segments::Template(inherited(&own, "media").unwrap_or("").to_owned()),
+        "SegmentList" => {
+            let holder = own.iter().find(|e| e.first("SegmentURL").is_some());
+            let entries = holder.into_iter().flat_map(|e| e.all("SegmentURL"));
+            let resource = |element: &Element| Resource {
+                uri: element.attribute("media").unwrap_or("").to_owned(),
+                range: element.attribute("mediaRange").and_then(range),
+            };
+            Segments::List(entries.map(resource).collect())
+        }
+        _ => Segments::Whole {
+            index: inherited(&own, "indexRange").and_then(range),
+        },
+    };
+    Addressing {
+        init,
+        media,
+        timing,
+        timescale: number("timescale").unwrap_or(1).max(1),
+        offset: number("presentationTimeOffset").unwrap_or(0),
+        start_number: number("startNumber").unwrap_or(1),
+        end_number: number("endNumber"),
+    }
+}
+
+fn timeline(element: &Element, timelines: &mut Timelines) -> Arc<[Run]> {
+    let place = std::ptr::from_ref(element).addr();
+    let known = timelines.entry(place).or_insert_with(|| {
+        let run = |s: &Element| {
+            let number = |name| s.attribute(name).and_then(|text| text.parse().ok());
+            Some(Run {
+                time: number("t"),
+                duration: number("d").filter(|ticks| *ticks > 0)?,
+                repeat: match s.attribute("r") {
+                    None => Some(0),
+                    Some(text) if text.starts_with('-') => None,
+                    Some(text) => Some(text.parse().unwrap_or(0)),
+                },
+            })
+        };
+        element.all("S").filter_map(run).collect()
+    });
+    Arc::clone(known)
+}
+
+/// `first-last`, both included.
+fn range(text: &str) -> Option<ByteRange> {
+    let (first, last) = text.split_once('-')?;
+    let (start, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let len = last.checked_sub(start)?.checked_add(1)?;
+    Some(ByteRange { start, len })
+}
+
+/// `xs:duration`, at most a century; a year has 365 days and a month 30. Negative ones count as absent.
+fn duration(text: &str) -> Option<Duration> {
+    const MAX_SECS: f64 = 100.0 * 365.0 * 86_400.0;
+    let (mut day_units, mut time_units) = (
+        [
+            ('Y', 365.0 * 86_400.0),
+            ('M', 30.0 * 86_400.0),
+            ('D', 86_400.0),
+        ]
+        .iter(),
+        [('H', 3_600.0), ('M', 60.0), ('S', 1.0)].iter(),
+    );
+    let mut rest = text.trim().strip_prefix('P')?;
+    let mut in_time = false;
+    let mut secs = 0.0;
+    let mut any = false;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('T').filter(|_| !in_time) {
+            (rest, in_time) = (after, true);
+            continue;
+        }
+        let at = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let value: f64 = rest[..at].parse().ok().filter(|v: &f64| *v >= 0.0)?;
+        let unit = rest[at..].chars().next()?;
+        let units = match in_time {
+            false => &mut day_units,
+            true => &mut time_units,
+        };
+        let (_, factor) = units.find(|(own, _)| *own == unit)?;
+        secs += value * factor;
+        any = true;
+        rest = &rest[at + 1..];
+    }
+    (any && secs <= MAX_SECS).then(|| Duration::from_secs_f64(secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_nonsense_is_absent() {
+        let millis = |text| duration(text).map(|d| d.as_millis());
+        for (text, expected) in [
+            ("PT2S", Some(2_000)),
+            ("PT0.5S", Some(500)),
+            ("PT1H1M1.001S", Some(3_661_001)),
+            ("P1DT1S", Some(86_401_000)),
+            ("P1M", Some(30 * 86_400_000)),
+            ("P0Y0M0DT0H3M30.000S", Some(210_000)),
+            ("PT0S", Some(0)),
+            ("-PT1S", None),
+            ("PT", None),
+            ("P", None),
+            ("", None),
+            ("PT1", None),
+            ("PT1S1H", None),
+            ("PTNaNS", None),
+            ("PT1e400S", None),
+            ("P1S", None),
+            ("P9999Y", None),
+            ("PT5\u{e9}S", None),
+        ] {
+            assert_eq!(millis(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn byte_ranges_include_their_last_byte() {
+        assert_eq!(range("10-19"), Some(ByteRange { start: 10, len: 10 }));
+        for bad in ["", "5", "9-5", "-5", "0-18446744073709551615"] {
+            assert_eq!(range(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! DASH against an origin that behaves, or misbehaves on purpose.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod faults;
+mod live;
+#[path = "../ingest/rig.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the other inputs, which use more of it"
+)]
+mod media;
+mod origin;
+mod play;
+#[path = "../hls/rig.rs"]
+#[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]
+mod rig;
