@@ -385,7 +385,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn any_url_is_answered(url in "(srt|udp|rtp|http|file|)(://|:|)[-a-z:/?#@.=&%\\[\\]0-9 ]{0,60}") {
+    fn any_url_is_answered(url in "(srt|udp|rtp|rtmp|rtsp|http|file|)(://|:|)[-a-z:/?#@.=&%\\[\\]0-9 ]{0,60}") {
         let text = serde_json::to_string(&url).unwrap();
         let _ = Config::parse(&format!("version: 1\nstreams:\n  - {{id: a, url: {text}}}"), &env());
     }

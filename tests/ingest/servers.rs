@@ -167,8 +167,8 @@ fn rtmp_is_followed_while_publisher_and_server_come_and_go() {
     assert_continuous(&seen);
     assert!(facts(&seen).any(|(_, f)| matches!(f, Fact::AvSkew { .. })));
 
-    drop(publisher);
     watched.sink.clear();
+    drop(publisher);
     watched.sink.wait("the missing publisher", |s| {
         cause(s).is_some_and(|c| matches!(c, Cause::Timeout | Cause::PeerClosed))
     });
