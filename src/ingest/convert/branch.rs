@@ -52,6 +52,8 @@ pub(super) struct Branch {
     joining: Option<Joining>,
     /// Units thrown away since decoding began to lag; `None` while it does not.
     shed: Option<u32>,
+    /// Where shedding ended last: a decoder that still stands before the gap does not lag by the gap's length.
+    resumed: Option<MediaTime>,
     error: Option<ConvertError>,
 }
 
@@ -70,6 +72,7 @@ impl Branch {
             built: None,
             joining: (track.kind == Kind::Video).then(Joining::default),
             shed: None,
+            resumed: None,
             error: None,
         }
     }
@@ -182,7 +185,9 @@ impl Branch {
         };
         let waiting = pipeline.load.bytes();
         let lag = match (coded.media, self.way.feeding_at()) {
-            (Some(newest), Some(decoding)) if waiting > 0 => newest.since(decoding),
+            (Some(newest), Some(decoding)) if waiting > 0 => {
+                newest.since(self.resumed.map_or(decoding, |at| at.max(decoding)))
+            }
             _ => Duration::ZERO,
         };
         match &mut self.shed {
@@ -195,6 +200,7 @@ impl Branch {
                     if let Some(media) = coded.media {
                         self.way.mark(media, Mark::Dropped(*dropped));
                     }
+                    self.resumed = coded.media;
                     self.shed = None;
                     return false;
                 }
