@@ -333,10 +333,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// With keys at hand, samples are decrypted behind the reader, and tell themselves when theirs is not among them.
+    fn has_content_keys(&self) -> bool {
+        !self.session.cx.stream.input.content_keys.is_empty()
+    }
+
     /// Gives the piece its decryptor, when the segment needs one; tells where the key is from.
     async fn prepare(&self, task: &Task<'_>, piece: &mut Piece) -> Result<Option<Url>, Trouble> {
         match &task.segment.encryption {
             Encryption::None => Ok(None),
+            Encryption::Unsupported if self.has_content_keys() => Ok(None),
             Encryption::Unsupported => Err(Trouble::Lasting(FetchError::new(
                 Cause::EncryptedNoKey,
                 "the playlist names an encryption method or key format without keys for monitors",
@@ -375,6 +381,7 @@ impl<'a> Reader<'a> {
         };
         let bytes = match &init.encryption {
             Encryption::None => wire,
+            Encryption::Unsupported if self.has_content_keys() => wire,
             Encryption::Aes128 { uri, iv: Some(iv) } => {
                 let key_url = join(&loaded.base, uri)?;
                 let key = self.session.key(&key_url, &loaded.base).await?;
