@@ -35,7 +35,7 @@ pub enum Container {
     PackedAudio,
     /// FLV.
     Flv,
-    /// Coded units, which come by [`Converter::packet`].
+    /// Coded units, which come by `Converter::packet`.
     Packets,
 }
 

@@ -1,4 +1,4 @@
-//! DASH: keeps the manifest fresh and lays it out as time passes; its segments are read by [`segments`].
+//! DASH: keeps the manifest fresh and lays it out as time passes; its segments are read by `segments`.
 //!
 //! Pictures and sound are two inputs, as separate audio of HLS is. What the pictures' layout tells decides when the
 //! manifest is loaded again and what is told of it.

@@ -1,4 +1,4 @@
-//! HLS: loads playlists and pins one rendition; its segments are read by [`segments`].
+//! HLS: loads playlists and pins one rendition; its segments are read by `segments`.
 
 use std::sync::Arc;
 
