@@ -156,31 +156,24 @@ impl Pipeline {
         let stats = Arc::clone(&hub.stats);
         let sender = Arc::new(Mutex::new(Some(sender)));
         let (at_end, done) = (Arc::clone(&sender), Arc::clone(&self.done));
-        let sink = gst_app::AppSink::builder()
-            .sync(false)
-            .async_(false)
-            .max_buffers(1)
-            .enable_last_sample(false)
-            .wait_on_eos(false)
-            .callbacks(
-                gst_app::AppSinkCallbacks::builder()
-                    .new_sample(move |sink| {
-                        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                        let map = sample.buffer().and_then(|b| b.map_readable().ok());
-                        if let (Some(map), Some(sender)) = (map, lock(&sender).as_ref())
-                            && sender.try_send(Bytes::copy_from_slice(&map)).is_err()
-                        {
-                            stats.shed_bytes.add(map.len() as u64);
-                        }
-                        Ok(gst::FlowSuccess::Ok)
-                    })
-                    .eos(move |_| {
-                        done.end(Ok(()));
-                        lock(&at_end).take();
-                    })
-                    .build(),
-            )
-            .build();
+        let sink = taker(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    let map = sample.buffer().and_then(|b| b.map_readable().ok());
+                    if let (Some(map), Some(sender)) = (map, lock(&sender).as_ref())
+                        && sender.try_send(Bytes::copy_from_slice(&map)).is_err()
+                    {
+                        stats.shed_bytes.add(map.len() as u64);
+                    }
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .eos(move |_| {
+                    done.end(Ok(()));
+                    lock(&at_end).take();
+                })
+                .build(),
+        );
         self.add(source)?;
         self.add(sink.upcast_ref())?;
         source
@@ -324,27 +317,20 @@ impl Taker {
         self.count_losses(pad);
         let depay = make(name)?;
         let (sender, hub) = (self.sender.clone(), Arc::clone(&self.hub));
-        let sink = gst_app::AppSink::builder()
-            .sync(false)
-            .async_(false)
-            .max_buffers(1)
-            .enable_last_sample(false)
-            .wait_on_eos(false)
-            .callbacks(
-                gst_app::AppSinkCallbacks::builder()
-                    .new_sample(move |sink| {
-                        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                        if let Some(brought) = unit(&sample, track, multiplex) {
-                            let size = brought.size();
-                            if sender.try_send(brought).is_err() {
-                                hub.stats.shed_bytes.add(size as u64);
-                            }
+        let sink = taker(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    if let Some(brought) = unit(&sample, track, multiplex) {
+                        let size = brought.size();
+                        if sender.try_send(brought).is_err() {
+                            hub.stats.shed_bytes.add(size as u64);
                         }
-                        Ok(gst::FlowSuccess::Ok)
-                    })
-                    .build(),
-            )
-            .build();
+                    }
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
         let not_linked = |_| internal("RTSP track not linked");
         pipeline
             .add_many([&depay, sink.upcast_ref()])
@@ -427,4 +413,16 @@ pub(super) fn throw_away(pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(),
         true => Ok(()),
         false => Err(internal("an unwanted track could not be thrown away")),
     }
+}
+
+/// An end that hands everything on at once.
+fn taker(callbacks: gst_app::AppSinkCallbacks) -> gst_app::AppSink {
+    gst_app::AppSink::builder()
+        .sync(false)
+        .async_(false)
+        .max_buffers(1)
+        .enable_last_sample(false)
+        .wait_on_eos(false)
+        .callbacks(callbacks)
+        .build()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use detectors::base::{Cause, MediaTime};
 
-use super::{Received, SourceContext, SourceEnd};
+use super::{Received, SourceContext, SourceEnd, begin};
 use crate::config::Pace;
 use crate::ingest::appsink::{Hub, Way, lock};
 use crate::ingest::convert::fragments::encrypted;
@@ -178,15 +178,7 @@ async fn play_bytes(
 ) -> Result<(), ConvertError> {
     let mut converter = Converter::new(context);
     let mut received = Received::new(context);
-    let input = converter.add_input(None, None);
-    converter.feed(
-        input,
-        Feed::Begin {
-            container,
-            init: None,
-            discontinuity: false,
-        },
-    )?;
+    let input = begin(&mut converter, container)?;
     let mut pace = PaceKeeper::new(context.stream.input.pace);
     let mut chunk = vec![0; CHUNK];
     loop {

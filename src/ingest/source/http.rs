@@ -18,7 +18,7 @@ use super::segments::{
     self, BACKLOG_BYTES, FINISH, Feeder, HEAD_BYTES, box_size, container, layout,
 };
 use super::tell::Teller;
-use super::{Retry, SourceContext, SourceEnd};
+use super::{Retry, SourceContext, SourceEnd, begin};
 use super::{dash, hls};
 use crate::ingest::convert::{Container, ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Body, FetchError, Fetcher, Request, What};
@@ -293,13 +293,7 @@ async fn stream<F: Feeder>(
     input: &mut Incoming<'_>,
     container: Container,
 ) -> Result<(), Trouble> {
-    let number = feeder.add_input(None, None);
-    let begin = Feed::Begin {
-        container,
-        init: None,
-        discontinuity: false,
-    };
-    feeder.feed(number, begin)?;
+    let number = begin(feeder, container)?;
     let ended = loop {
         match input.next().await {
             Ok(Some(bytes)) => {

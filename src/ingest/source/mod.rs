@@ -20,11 +20,13 @@ use bytes::{Bytes, BytesMut};
 use detectors::base::{Arrival, Cause, Fact, InputEvent};
 use tokio_util::sync::CancellationToken;
 
-use super::convert::{ConvertError, Converter};
+use super::convert::{Container, ConvertError, Converter, Feed};
 use super::fetch::policy;
+use super::pipeline::Done;
 use super::stats::Stats;
 use super::{Content, Intake, OwnedUnit, clock};
 use crate::config::{self, Protocol};
+use segments::Feeder;
 
 /// What a source is given.
 #[derive(Clone)]
@@ -160,6 +162,47 @@ impl Decoding {
 impl From<ConvertError> for SourceEnd {
     fn from(error: ConvertError) -> Self {
         SourceEnd::failed(error.cause, error.detail)
+    }
+}
+
+/// Adds an input of this container, begun.
+fn begin<F: Feeder>(feeder: &mut F, container: Container) -> Result<usize, ConvertError> {
+    let input = feeder.add_input(None, None);
+    let begin = Feed::Begin {
+        container,
+        init: None,
+        discontinuity: false,
+    };
+    feeder.feed(input, begin)?;
+    Ok(input)
+}
+
+/// Opens a connection. That may take its time: it is not for a thread of the runtime.
+async fn open<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, ConvertError> + Send + 'static,
+) -> Result<T, ConvertError> {
+    let panicked = |_| ConvertError {
+        cause: Cause::Internal,
+        detail: "opening the input panicked".to_owned(),
+    };
+    tokio::task::spawn_blocking(open).await.map_err(panicked)?
+}
+
+/// Waits until a pipeline has ended in a way that is `meant`.
+async fn ended(
+    done: &Done,
+    converter: &Converter,
+    meant: impl Fn(&Result<(), ConvertError>) -> bool,
+) {
+    let hub = converter.hub();
+    loop {
+        let moved = hub.moved.notified();
+        tokio::pin!(moved);
+        moved.as_mut().enable();
+        if done.ended().is_some_and(|end| meant(&end)) {
+            return;
+        }
+        moved.await;
     }
 }
 

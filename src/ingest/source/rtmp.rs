@@ -5,7 +5,7 @@ use std::time::Duration;
 use detectors::base::Cause;
 use url::Url;
 
-use super::{Decoding, Received, SourceContext, SourceEnd, call};
+use super::{Decoding, Received, SourceContext, SourceEnd, begin, call, ended, open};
 use crate::ingest::clock;
 use crate::ingest::convert::{Container, Converter, Feed};
 use crate::ingest::pipeline::network::RtmpPlace;
@@ -17,30 +17,19 @@ const FIRST_MEDIA: Duration = Duration::from_secs(8);
 const PRELUDE: u64 = 64 << 10;
 
 pub(super) async fn run(context: SourceContext) -> SourceEnd {
-    match receive(&context).await {
-        Ok(()) => SourceEnd::complete(),
-        Err(end) => end,
-    }
+    receive(&context)
+        .await
+        .err()
+        .unwrap_or_else(SourceEnd::complete)
 }
 
 async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
     let input = &context.stream.input;
     let place = place(context).await?;
     let mut converter = Converter::new(context);
-    let to = converter.add_input(None, None);
-    let begin = Feed::Begin {
-        container: Container::Flv,
-        init: None,
-        discontinuity: false,
-    };
-    converter.feed(to, begin).map_err(SourceEnd::from)?;
+    let to = begin(&mut converter, Container::Flv)?;
     let hub = converter.hub();
-    // Opening may take its time: not on a thread of the runtime.
-    let opened = tokio::task::spawn_blocking(move || Pipeline::rtmp(&hub, &place));
-    let (pipeline, mut bytes) = opened
-        .await
-        .map_err(|_| SourceEnd::failed(Cause::Internal, "opening RTMP panicked"))?
-        .map_err(SourceEnd::from)?;
+    let (pipeline, mut bytes) = open(move || Pipeline::rtmp(&hub, &place)).await?;
     let mut received = Received::new(context);
     let mut decoding = Decoding::default();
     let mut newest = clock::now();
@@ -55,7 +44,8 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         let wait = newest.plus(patience).since(clock::now());
         let first = tokio::select! {
             () = context.cancel.cancelled() => return Ok(()),
-            () = failed(&pipeline.done, &converter) => return Err(why(&pipeline.done, playing)),
+            // An orderly end closes the channel instead, behind the last bytes.
+            () = ended(&pipeline.done, &converter, Result::is_err) => return Err(why(&pipeline.done, playing)),
             first = tokio::time::timeout(wait, bytes.recv()) => first,
         };
         match first {
@@ -63,9 +53,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
                 let batch = super::gather(first, &mut bytes);
                 count = count.saturating_add(batch.len() as u64);
                 let size = batch.len();
-                converter
-                    .feed(to, Feed::Data(batch))
-                    .map_err(SourceEnd::from)?;
+                converter.feed(to, Feed::Data(batch))?;
                 // Without a publisher servers send metadata all the same.
                 if converter.fed() != fed || count > PRELUDE {
                     fed = converter.fed();
@@ -89,20 +77,6 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
                 return Err(SourceEnd::failed(Cause::NoInput, detail));
             }
         }
-    }
-}
-
-/// Waits for an error; an orderly end closes the channel instead, behind the last bytes.
-async fn failed(done: &Done, converter: &Converter) {
-    let hub = converter.hub();
-    loop {
-        let moved = hub.moved.notified();
-        tokio::pin!(moved);
-        moved.as_mut().enable();
-        if matches!(done.ended(), Some(Err(_))) {
-            return;
-        }
-        moved.await;
     }
 }
 

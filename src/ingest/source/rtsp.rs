@@ -8,7 +8,7 @@ use detectors::base::{Cause, EvidenceKind, Kind};
 use tokio::sync::mpsc;
 use url::Url;
 
-use super::{Decoding, Received, SourceContext, SourceEnd, call};
+use super::{Decoding, Received, SourceContext, SourceEnd, begin, call, ended, open};
 use crate::config::RtspTransport;
 use crate::ingest::clock;
 use crate::ingest::convert::packets::Packet;
@@ -20,10 +20,10 @@ use crate::ingest::pipeline::{Done, Pipeline};
 const FIRST_MEDIA: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: SourceContext) -> SourceEnd {
-    match receive(&context).await {
-        Ok(()) => SourceEnd::complete(),
-        Err(end) => end,
-    }
+    receive(&context)
+        .await
+        .err()
+        .unwrap_or_else(SourceEnd::complete)
 }
 
 async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
@@ -32,8 +32,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
     let mut converter = Converter::new(context);
     let hub = converter.hub();
     let (rtsp, patience) = (input.rtsp.clone(), input.limits.connect);
-    // Opening may take its time: not on a thread of the runtime.
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = open(move || {
         let place = RtspPlace {
             url,
             credentials,
@@ -42,10 +41,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         };
         Pipeline::rtsp(&hub, &place)
     });
-    let (pipeline, mut brought) = opened
-        .await
-        .map_err(|_| SourceEnd::failed(Cause::Internal, "opening RTSP panicked"))?
-        .map_err(SourceEnd::from)?;
+    let (pipeline, mut brought) = opened.await?;
     let mut inputs = Inputs::new(&mut converter)?;
     let mut received = Received::new(context);
     let mut decoding = Decoding::default();
@@ -60,7 +56,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         let wait = newest.plus(patience).since(clock::now());
         let first = tokio::select! {
             () = context.cancel.cancelled() => return Ok(()),
-            () = ended(&pipeline.done, &converter) => return Err(why(&pipeline.done, playing)),
+            () = ended(&pipeline.done, &converter, |_| true) => return Err(why(&pipeline.done, playing)),
             first = tokio::time::timeout(wait, brought.recv()) => first,
         };
         match first {
@@ -102,13 +98,7 @@ struct Inputs {
 
 impl Inputs {
     fn new(converter: &mut Converter) -> Result<Self, SourceEnd> {
-        let packets = converter.add_input(None, None);
-        let begin = Feed::Begin {
-            container: Container::Packets,
-            init: None,
-            discontinuity: false,
-        };
-        converter.feed(packets, begin).map_err(SourceEnd::from)?;
+        let packets = begin(converter, Container::Packets)?;
         Ok(Self {
             packets,
             multiplex: None,
@@ -165,30 +155,16 @@ impl Inputs {
                     decode_ahead_nanos: 0,
                     random_access,
                 };
-                converter
-                    .packet(self.packets, packet)
-                    .map_err(SourceEnd::from)?;
+                converter.packet(self.packets, packet)?;
                 Ok(size)
             }
             Brought::Multiplex(bytes) => {
                 let size = bytes.len();
                 let to = match self.multiplex {
                     Some(to) => to,
-                    None => {
-                        let to = converter.add_input(None, None);
-                        let begin = Feed::Begin {
-                            container: Container::MpegTs,
-                            init: None,
-                            discontinuity: false,
-                        };
-                        converter.feed(to, begin).map_err(SourceEnd::from)?;
-                        self.multiplex = Some(to);
-                        to
-                    }
+                    None => *self.multiplex.insert(begin(converter, Container::MpegTs)?),
                 };
-                converter
-                    .feed(to, Feed::Data(bytes))
-                    .map_err(SourceEnd::from)?;
+                converter.feed(to, Feed::Data(bytes))?;
                 Ok(size)
             }
             Brought::Lost(packets) => {
@@ -197,20 +173,6 @@ impl Inputs {
                 Ok(0)
             }
         }
-    }
-}
-
-/// Waits for the end, well or not.
-async fn ended(done: &Done, converter: &Converter) {
-    let hub = converter.hub();
-    loop {
-        let moved = hub.moved.notified();
-        tokio::pin!(moved);
-        moved.as_mut().enable();
-        if done.ended().is_some() {
-            return;
-        }
-        moved.await;
     }
 }
 

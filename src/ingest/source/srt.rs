@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use detectors::base::{Cause, InputEvent};
 
-use super::{Decoding, Received, SourceContext, SourceEnd};
+use super::{Decoding, Received, SourceContext, SourceEnd, begin, open};
 use crate::config::SrtMode;
 use crate::ingest::clock;
 use crate::ingest::convert::{Container, Converter, Feed};
@@ -18,10 +18,10 @@ const FIRST_BYTES: Duration = Duration::from_secs(10);
 const SILENT_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: SourceContext) -> SourceEnd {
-    match receive(&context).await {
-        Ok(()) => SourceEnd::complete(),
-        Err(end) => end,
-    }
+    receive(&context)
+        .await
+        .err()
+        .unwrap_or_else(SourceEnd::complete)
 }
 
 async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
@@ -29,29 +29,19 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
     let listening = input.srt.mode == SrtMode::Listener;
     let address = place(context).await?;
     let mut converter = Converter::new(context);
-    let to = converter.add_input(None, None);
-    let begin = Feed::Begin {
-        container: Container::MpegTs,
-        init: None,
-        discontinuity: false,
-    };
-    converter.feed(to, begin).map_err(SourceEnd::from)?;
+    let to = begin(&mut converter, Container::MpegTs)?;
     let hub = converter.hub();
     let srt = input.srt.clone();
-    // Opening a socket, with name service and all, is not for a thread of the runtime.
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = open(move || {
         let place = SrtPlace { address, srt: &srt };
         Pipeline::srt(&hub, &place)
     });
-    let (pipeline, mut bytes) = opened
-        .await
-        .map_err(|_| SourceEnd::failed(Cause::Internal, "opening SRT panicked"))?
-        .map_err(|error| match error.cause {
-            Cause::Internal | Cause::Undecodable => {
-                SourceEnd::failed(Cause::ConnectFailed, "the SRT socket cannot be opened")
-            }
-            cause => SourceEnd::failed(cause, error.detail),
-        })?;
+    let (pipeline, mut bytes) = opened.await.map_err(|error| match error.cause {
+        Cause::Internal | Cause::Undecodable => {
+            SourceEnd::failed(Cause::ConnectFailed, "the SRT socket cannot be opened")
+        }
+        cause => SourceEnd::failed(cause, error.detail),
+    })?;
     let mut received = Received::new(context);
     let mut decoding = Decoding::default();
     let mut newest = clock::now();
@@ -73,9 +63,7 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
                 newest = clock::now();
                 connected = true;
                 received.note(batch.len());
-                converter
-                    .feed(to, Feed::Data(batch))
-                    .map_err(SourceEnd::from)?;
+                converter.feed(to, Feed::Data(batch))?;
                 decoding.check(&converter)?;
             }
             Ok(None) => return Err(why(&pipeline.done, connected)),

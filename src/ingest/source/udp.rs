@@ -9,7 +9,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::rtp::{Ordered, Reorder, is_rtp};
-use super::{Decoding, Received, SourceContext, SourceEnd};
+use super::{Decoding, Received, SourceContext, SourceEnd, begin};
 use crate::ingest::clock;
 use crate::ingest::convert::{Container, Converter, Feed};
 
@@ -23,10 +23,10 @@ const BATCH: usize = 128 << 10;
 const SILENT_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: SourceContext) -> SourceEnd {
-    match listen(&context).await {
-        Ok(()) => SourceEnd::complete(),
-        Err(end) => end,
-    }
+    listen(&context)
+        .await
+        .err()
+        .unwrap_or_else(SourceEnd::complete)
 }
 
 async fn listen(context: &SourceContext) -> Result<(), SourceEnd> {
@@ -35,13 +35,7 @@ async fn listen(context: &SourceContext) -> Result<(), SourceEnd> {
     let interface = input.interface.as_deref();
     let mut socket = bind(address, interface)?;
     let mut converter = Converter::new(context);
-    let to = converter.add_input(None, None);
-    let begin = Feed::Begin {
-        container: Container::MpegTs,
-        init: None,
-        discontinuity: false,
-    };
-    converter.feed(to, begin).map_err(SourceEnd::from)?;
+    let to = begin(&mut converter, Container::MpegTs)?;
     let mut received = Received::new(context);
     let mut reorder = Reorder::new(input.jitter);
     let mut decoding = Decoding::default();
@@ -108,7 +102,7 @@ async fn listen(context: &SourceContext) -> Result<(), SourceEnd> {
         }
         if !batch.is_empty() {
             let data = Feed::Data(batch.freeze());
-            converter.feed(to, data).map_err(SourceEnd::from)?;
+            converter.feed(to, data)?;
             decoding.check(&converter)?;
         }
     }
