@@ -2,7 +2,7 @@
 
 use super::add_abs_diff;
 use super::half::HalfLuma;
-use super::tiles::{TILE, total};
+use super::tiles::TILE;
 
 /// Edge of a coding block in pixels: one tile.
 pub const BLOCK: usize = 2 * TILE;
@@ -36,7 +36,7 @@ impl Grid {
         };
         // Steps to the left neighbour, summed down the tile; entry 0 has none.
         let mut across = vec![0u16; width];
-        let mut down = Down::new(width);
+        let mut down = Down::new(columns);
         for top in (0..height).step_by(TILE) {
             let tall = (height - top).min(TILE);
             across.fill(0);
@@ -45,10 +45,10 @@ impl Grid {
                 add_abs_diff(&row[1..], row, &mut across[1..]);
             }
             down.measure(half, top);
-            for left in (0..width).step_by(TILE) {
+            for (tile, left) in (0..width).step_by(TILE).enumerate() {
                 let wide = (width - left).min(TILE) as f32;
                 let seam = |x: usize| beyond(&across, x) / tall as f32;
-                let (on, off) = down.of_tile(left);
+                let (on, off) = down.of_tile(tile);
                 let (vertical, horizontal) = (seam(left), on / wide);
                 grid.seams.push(vertical.max(horizontal).max(0.0));
                 grid.corners.push(vertical.min(horizontal).max(0.0));
@@ -87,52 +87,62 @@ fn beyond(steps: &[u16], at: usize) -> f32 {
     }
 }
 
-/// Steps downwards around a tile's upper edge and its twin, column by column.
+/// Sums of the steps downwards around the upper edges of a row of tiles, and around their twins: into the rows
+/// before, at and after the edge, a sum a tile. Zero at the picture's border.
 struct Down {
     on: [Vec<u16>; 3],
     off: [Vec<u16>; 3],
-    has_on: bool,
-    has_off: bool,
 }
 
 impl Down {
-    fn new(width: usize) -> Self {
+    fn new(columns: usize) -> Self {
+        let zeros = || std::array::from_fn(|_| vec![0; columns]);
         Self {
-            on: std::array::from_fn(|_| vec![0; width]),
-            off: std::array::from_fn(|_| vec![0; width]),
-            has_on: false,
-            has_off: false,
+            on: zeros(),
+            off: zeros(),
         }
     }
 
     fn measure(&mut self, half: &HalfLuma, top: usize) {
-        self.has_on = steps_around(half, top, &mut self.on);
-        self.has_off = steps_around(half, top + OFF, &mut self.off);
+        steps_around(half, top, &mut self.on);
+        steps_around(half, top + OFF, &mut self.off);
     }
 
-    /// Step sums of the tile at `left`, on and off the grid, beyond those beside.
-    fn of_tile(&self, left: usize) -> (f32, f32) {
-        let sums = |steps: &[Vec<u16>; 3], has: bool| {
-            let sum = |v: &[u16]| total(v.get(left..(left + TILE).min(v.len())).unwrap_or(&[]));
-            match steps {
-                [a, b, c] if has => sum(b) - sum(a).max(sum(c)),
-                _ => 0.0,
-            }
+    /// Sums of a tile, on and off the grid, beyond those beside.
+    fn of_tile(&self, tile: usize) -> (f32, f32) {
+        let beyond = |[before, here, after]: &[Vec<u16>; 3]| {
+            f32::from(here[tile]) - f32::from(before[tile].max(after[tile]))
         };
-        (sums(&self.on, self.has_on), sums(&self.off, self.has_off))
+        (beyond(&self.on), beyond(&self.off))
     }
 }
 
-/// Steps from row to row into `y - 1`, `y` and `y + 1`; `false` at the border.
-fn steps_around(half: &HalfLuma, y: usize, out: &mut [Vec<u16>; 3]) -> bool {
-    if y < 2 || y + 1 >= half.height() {
-        return false;
-    }
+fn steps_around(half: &HalfLuma, y: usize, out: &mut [Vec<u16>; 3]) {
+    let inside = y >= 2 && y + 1 < half.height();
     for (i, out) in out.iter_mut().enumerate() {
-        out.fill(0);
-        add_abs_diff(half.row(y + i - 2), half.row(y + i - 1), out);
+        match inside {
+            true => tile_steps(half.row(y + i - 2), half.row(y + i - 1), out),
+            false => out.fill(0),
+        }
     }
-    true
+}
+
+/// Absolute differences of two rows, summed tile by tile.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn tile_steps(a: &[u8], b: &[u8], sums: &mut [u16]) {
+    let sum = |a: &[u8], b: &[u8]| {
+        (a.iter().zip(b)).fold(0u16, |sum, (a, b)| {
+            sum.wrapping_add(u16::from(a.abs_diff(*b)))
+        })
+    };
+    let (whole_a, rest_a) = a.as_chunks::<TILE>();
+    let (whole_b, rest_b) = b.as_chunks::<TILE>();
+    for ((out, a), b) in sums.iter_mut().zip(whole_a).zip(whole_b) {
+        *out = sum(a, b);
+    }
+    if let Some(out) = sums.get_mut(whole_a.len()) {
+        *out = sum(rest_a, rest_b);
+    }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl Columns {
 }
 
 /// Sum of a tile's columns.
-pub(super) fn total(columns: &[u16]) -> f32 {
+fn total(columns: &[u16]) -> f32 {
     f32::from(fold(columns, 0, u16::wrapping_add))
 }
 
