@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use crate::base::{
-    Arrival, Carry, Descriptor, Detector, Evidence, EvidenceKind, Fact, Gap, InputEvent, Kind,
-    Media, MediaTime, Options, Picture, Range, Reading, Scope, Signal, Sink, Sound, Stamp, Track,
-    Unit, Value,
+    Arrival, BreakEdge, BreakMark, BreakSource, Carry, Descriptor, Detector, Evidence,
+    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, Range, Reading,
+    Scope, Signal, Sink, Sound, Stamp, Track, Unit, Value,
 };
 use crate::plane::{Plane, Samples};
 
@@ -441,7 +441,7 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 8 {
+    match noise.bits() % 9 {
         0 => Fact::RandomAccess(at),
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
@@ -460,6 +460,13 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
                 .clone(),
         ),
         5 => Fact::Tracks(Vec::new()),
+        6 => Fact::Break(BreakMark {
+            edge: [BreakEdge::Start, BreakEdge::End][noise.bits() as usize % 2],
+            source: BreakSource::Scte35,
+            at: (!noise.bits().is_multiple_of(4)).then_some(at),
+            planned: Some(Duration::MAX),
+            event_id: Some(noise.bits()),
+        }),
         _ => Fact::Evidence(Evidence {
             kind: [
                 EvidenceKind::ContinuityError,

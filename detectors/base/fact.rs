@@ -234,6 +234,42 @@ pub enum SkewBasis {
     Segment,
 }
 
+/// Which end of a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BreakEdge {
+    /// The programme is left.
+    Start,
+    /// The programme goes on.
+    End,
+}
+
+/// How a break was announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BreakSource {
+    /// SCTE-35 section in the transport stream.
+    Scte35,
+    /// HLS tag (`EXT-X-CUE-OUT`, `EXT-X-CUE-IN`, `EXT-X-DATERANGE`).
+    HlsTag,
+    /// DASH event (`EventStream`, `emsg`).
+    DashEvent,
+}
+
+/// A break marker: where the stream announces that its programme is left, for advertising or a regional window, and
+/// where it goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BreakMark {
+    /// Which end.
+    pub edge: BreakEdge,
+    /// Where it was read.
+    pub source: BreakSource,
+    /// When it takes effect; `None` = at once, or not told on this stream's clock.
+    pub at: Option<MediaTime>,
+    /// Announced length of the break.
+    pub planned: Option<Duration>,
+    /// `splice_event_id` or the like, when it fits 32 bits.
+    pub event_id: Option<u32>,
+}
+
 /// Something known about the stream other than its samples.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -264,4 +300,6 @@ pub enum Fact {
         /// Its length.
         span: Duration,
     },
+    /// A break marker. Track: none.
+    Break(BreakMark),
 }

@@ -13,8 +13,8 @@ pub use detector::{
     Cost, Descriptor, Detector, Needs, OptionError, OptionSpec, Options, Reset, Scope, Snapshot,
 };
 pub use fact::{
-    AudioFormat, Cause, Evidence, EvidenceKind, Fact, Format, InputEvent, SkewBasis, TrackInfo,
-    VideoFormat,
+    AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,
+    InputEvent, SkewBasis, TrackInfo, VideoFormat,
 };
 pub use picture::{Carry, Picture, Range};
 pub use rule::{Limit, RuleSpec, Severity};

@@ -530,7 +530,7 @@ pub(super) fn same_kind(a: &Fact, b: &Fact) -> bool {
         (Fact::Evidence(a), Fact::Evidence(b)) => a.kind == b.kind,
         (Fact::Input(InputEvent::Reopened | InputEvent::Ended), _) => false,
         (Fact::Input(a), Fact::Input(b)) => std::mem::discriminant(a) == std::mem::discriminant(b),
-        (Fact::TimelineJump { .. } | Fact::AnnouncedGap { .. }, _) => false,
+        (Fact::TimelineJump { .. } | Fact::AnnouncedGap { .. } | Fact::Break(_), _) => false,
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }
