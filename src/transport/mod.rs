@@ -3,6 +3,7 @@
 pub mod continuity;
 pub mod flv;
 pub mod playlist;
+pub mod scte35;
 #[cfg(test)]
 pub mod testkit;
 pub mod timeline;

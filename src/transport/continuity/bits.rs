@@ -98,6 +98,11 @@ impl<'a> Bits<'a> {
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
+    /// Bits read so far.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     /// Exp-Golomb, unsigned; `None` also above 2^31.
     pub fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;

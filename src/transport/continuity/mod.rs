@@ -1,6 +1,6 @@
 //! Header-level continuity of coded pictures: H.264, HEVC, MPEG-2.
 
-mod bits;
+pub(super) mod bits;
 mod h264;
 mod hevc;
 mod layout;

@@ -13,7 +13,6 @@ use pes::{Packet, Pes};
 use psi::{PatEntry, Sections};
 use sync::Sync;
 
-#[cfg(test)]
 pub(super) use psi::crc32;
 
 /// An elementary stream that the PMT announces.
