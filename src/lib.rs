@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod evidence;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod ingest;
 pub mod lane;

@@ -20,6 +20,8 @@ use crate::config::Protocol;
 use crate::transport::timeline::Timeline;
 
 use fragments::Fragments;
+#[cfg(any(test, fuzzing))]
+pub(crate) use fragments::told as fragment_tracks;
 use packed::Packed;
 use packets::{Flv, Packet, Packets};
 use ts::Ts;

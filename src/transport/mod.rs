@@ -4,7 +4,7 @@ pub mod continuity;
 pub mod flv;
 pub mod playlist;
 pub mod scte35;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod testkit;
 pub mod timeline;
 pub mod ts;

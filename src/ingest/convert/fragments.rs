@@ -444,6 +444,13 @@ pub(in crate::ingest) fn encrypted(moov: &[u8]) -> bool {
     })
 }
 
+/// Tracks and fragments that some boxes tell.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn told(boxes: &[u8]) -> (usize, usize) {
+    let tracks = read_moov(boxes).map_or(0, |tracks| tracks.len());
+    (tracks, read_moof(boxes).len())
+}
+
 /// Tracks of an initialisation segment; `None` without any.
 fn read_moov(init: &[u8]) -> Option<Vec<MoovTrack>> {
     let moov = child(init, b"moov")?;

@@ -12,6 +12,9 @@ mod srt;
 mod tell;
 mod udp;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use segments::segment_pieces;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use pes::{Packet, Pes};
 use psi::{PatEntry, Sections};
 use sync::Sync;
 
-pub(super) use psi::crc32;
+pub(crate) use psi::crc32;
 
 /// An elementary stream that the PMT announces.
 #[derive(Debug, Clone, PartialEq, Eq)]

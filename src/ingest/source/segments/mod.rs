@@ -23,6 +23,8 @@ use reader::{Reader, Stop};
 
 pub(super) use reader::{Latest, Loaded};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use piece::segment_pieces;
 pub(super) use piece::{HEAD_BYTES, box_size, container, layout};
 
 /// Encoded bytes that may wait for decoding before more is fed: bounds memory, far above what one picture needs.

@@ -244,6 +244,39 @@ pub(in crate::ingest::source) fn box_size(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// Feeds a segment that comes in chunks of that size.
+#[cfg(any(test, fuzzing))]
+fn feed_all(
+    bytes: &[u8],
+    size: usize,
+    init: Option<&Bytes>,
+    stage: Stage,
+) -> Result<Vec<Feed>, NotMedia> {
+    let mut piece = Piece::new(false);
+    let mut fed = None;
+    let mut init = InitFeed {
+        bytes: init,
+        fed: &mut fed,
+    };
+    let mut feeds = Vec::new();
+    for chunk in bytes.chunks(size) {
+        feeds.extend(piece.push(Bytes::copy_from_slice(chunk), &mut init)?);
+    }
+    feeds.extend(piece.finish(stage, &mut init)?);
+    Ok(feeds)
+}
+
+/// Bytes of media that a segment in chunks of that size feeds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn segment_pieces(bytes: &[u8], size: usize, init: Option<&Bytes>) -> usize {
+    let feeds = feed_all(bytes, size, init, Stage::Complete).unwrap_or_default();
+    let size = |feed: &Feed| match feed {
+        Feed::Data(bytes) => bytes.len(),
+        _ => 0,
+    };
+    feeds.iter().map(size).sum()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -255,21 +288,6 @@ mod tests {
         out.extend_from_slice(kind);
         out.resize(8 + payload, 0);
         out
-    }
-
-    fn feed_all(bytes: &[u8], init: Option<&Bytes>, stage: Stage) -> Result<Vec<Feed>, NotMedia> {
-        let mut piece = Piece::new(false);
-        let mut fed = None;
-        let mut init = InitFeed {
-            bytes: init,
-            fed: &mut fed,
-        };
-        let mut feeds = Vec::new();
-        for chunk in bytes.chunks(100) {
-            feeds.extend(piece.push(Bytes::copy_from_slice(chunk), &mut init)?);
-        }
-        feeds.extend(piece.finish(stage, &mut init)?);
-        Ok(feeds)
     }
 
     #[test]
@@ -307,7 +325,7 @@ mod tests {
         let all = [mp4_box(b"styp", 8), one.clone(), one.clone()].concat();
         let cut = &all[..all.len() - 1];
         let init_bytes = Bytes::from(init.clone());
-        let feeds = feed_all(cut, Some(&init_bytes), Stage::CutShort).unwrap();
+        let feeds = feed_all(cut, 100, Some(&init_bytes), Stage::CutShort).unwrap();
         let [
             Feed::Begin { init: fed, .. },
             Feed::Data(data),
@@ -320,7 +338,7 @@ mod tests {
         assert_eq!(data.len(), 16 + one.len());
         // A segment that brings its own initialisation section.
         let own = [init.clone(), one.clone()].concat();
-        let feeds = feed_all(&own, None, Stage::Complete).unwrap();
+        let feeds = feed_all(&own, 100, None, Stage::Complete).unwrap();
         let [
             Feed::Begin { init: fed, .. },
             Feed::Data(data),
@@ -333,7 +351,7 @@ mod tests {
             (fed.as_ref().unwrap().len(), data.len()),
             (init.len(), one.len())
         );
-        assert!(feed_all(&one[..300], None, Stage::CutShort).is_err());
+        assert!(feed_all(&one[..300], 100, None, Stage::CutShort).is_err());
     }
 
     #[test]
@@ -359,11 +377,14 @@ mod tests {
     fn short_segments_are_still_told() {
         let mut ts = vec![0; 188];
         ts[0] = 0x47;
-        assert_eq!(feed_all(&ts, None, Stage::Complete).unwrap().len(), 3);
+        assert_eq!(feed_all(&ts, 100, None, Stage::Complete).unwrap().len(), 3);
         assert_eq!(
-            feed_all(b"oops", None, Stage::Complete).unwrap_err(),
+            feed_all(b"oops", 100, None, Stage::Complete).unwrap_err(),
             NotMedia
         );
-        assert_eq!(feed_all(b"", None, Stage::Complete).unwrap_err(), NotMedia);
+        assert_eq!(
+            feed_all(b"", 100, None, Stage::Complete).unwrap_err(),
+            NotMedia
+        );
     }
 }
