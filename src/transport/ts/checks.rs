@@ -133,7 +133,8 @@ struct Reference {
     newest: u64,
     step: u64,
     at_pcr: u64,
-    told_missing: u64,
+    /// The first one since a PCR, or since a missing PCR was told.
+    waits: Option<u64>,
     idle: u32,
 }
 
@@ -153,7 +154,7 @@ impl Clock {
             newest: stamp,
             step: 0,
             at_pcr: stamp,
-            told_missing: stamp,
+            waits: Some(stamp),
             idle: 0,
         };
         let reference = self.reference.get_or_insert_with(fresh);
@@ -171,11 +172,12 @@ impl Clock {
         }
         reference.step = ahead;
         reference.newest = stamp;
-        let missing = stamp.wrapping_sub(reference.told_missing) & STAMP_MASK;
-        if missing > PCR_MISSING {
-            reference.told_missing = stamp;
+        let waits = *reference.waits.get_or_insert(stamp);
+        let missing = stamp.wrapping_sub(waits) & STAMP_MASK > PCR_MISSING;
+        if missing {
+            reference.waits = Some(stamp);
         }
-        missing > PCR_MISSING
+        missing
     }
 
     /// A PCR; what is wrong with it.
@@ -187,7 +189,7 @@ impl Clock {
             let span = reference.newest.wrapping_sub(reference.at_pcr) & STAMP_MASK;
             passed = Some((span * PER_STAMP, reference.step * PER_STAMP));
             reference.at_pcr = reference.newest;
-            reference.told_missing = reference.newest;
+            reference.waits = None;
             reference.idle = if span == 0 { reference.idle + 1 } else { 0 };
             if reference.idle > IDLE_PCRS {
                 self.reference = None;
