@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::{
     Arrival, BreakEdge, BreakMark, BreakSource, Carry, Descriptor, Detector, Evidence,
     EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, Range, Reading,
-    Scope, Signal, Sink, Sound, Stamp, Track, Unit, Value,
+    Scope, Signal, Sink, Sound, Stamp, Track, TsCheck, TsErrors, Unit, Value,
 };
 use crate::plane::{Plane, Samples};
 
@@ -441,7 +441,7 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 9 {
+    match noise.bits() % 10 {
         0 => Fact::RandomAccess(at),
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
@@ -467,6 +467,17 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
             planned: Some(Duration::MAX),
             event_id: Some(noise.bits()),
         }),
+        7 => {
+            let mut errors = TsErrors {
+                timed: noise.bits().is_multiple_of(2),
+                pcr_inaccuracy_nanos: noise.bits().is_multiple_of(2).then(|| noise.bits()),
+                ..TsErrors::default()
+            };
+            for check in TsCheck::ALL {
+                errors.add(*check, noise.bits() >> (noise.bits() % 32));
+            }
+            Fact::Ts(errors)
+        }
         _ => Fact::Evidence(Evidence {
             kind: [
                 EvidenceKind::ContinuityError,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MediaTime, Track};
+use super::{MediaTime, Track, TsErrors};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -99,6 +99,42 @@ causes! {
     TimestampOverlap = "timestamp_overlap",
     /// Sound and picture clocks drift apart.
     ClockDrift = "clock_drift",
+    /// Transport stream: sync is lost (TR 101 290 1.1).
+    TsSyncLoss = "ts_sync_loss",
+    /// Transport stream: wrong sync bytes (1.2).
+    SyncByteError = "sync_byte_error",
+    /// Transport stream: the PAT is missing, misplaced or scrambled (1.3).
+    PatError = "pat_error",
+    /// Transport stream: packets are missing, out of order or sent too often (1.4).
+    ContinuityCountError = "continuity_count_error",
+    /// Transport stream: the PMT is missing or scrambled (1.5).
+    PmtError = "pmt_error",
+    /// Transport stream: an announced picture or sound sends no packets (1.6).
+    PidError = "pid_error",
+    /// Transport stream: packets marked as damaged by an earlier link (2.1).
+    TransportError = "transport_error",
+    /// Transport stream: damaged tables (2.2).
+    CrcError = "crc_error",
+    /// Transport stream: clock references come too rarely (2.3a).
+    PcrRepetitionError = "pcr_repetition_error",
+    /// Transport stream: the clock reference jumps unannounced (2.3b).
+    PcrDiscontinuityError = "pcr_discontinuity_error",
+    /// Transport stream: clock references are inaccurate (2.4).
+    PcrAccuracyError = "pcr_accuracy_error",
+    /// Transport stream: presentation times come too rarely (2.5).
+    PtsError = "pts_error",
+    /// Transport stream: scrambled packets without a CAT (2.6).
+    CatError = "cat_error",
+    /// Transport stream: the NIT stays away (3.1).
+    NitError = "nit_error",
+    /// Transport stream: packets that no table refers to (3.4).
+    UnreferencedPid = "unreferenced_pid",
+    /// Transport stream: the SDT stays away (3.5).
+    SdtError = "sdt_error",
+    /// Transport stream: the EIT stays away (3.6).
+    EitError = "eit_error",
+    /// Transport stream: the TDT stays away (3.8).
+    TdtError = "tdt_error",
     /// A detector has not been able to measure for long.
     Blind = "blind",
     /// Something inside the monitor failed.
@@ -302,4 +338,7 @@ pub enum Fact {
     },
     /// A break marker. Track: none.
     Break(BreakMark),
+    /// What the checks of a transport stream found since the last such fact, errors or not; at most a few a second.
+    /// Place: the end of what was checked. Track: none.
+    Ts(TsErrors),
 }

@@ -7,6 +7,7 @@ pub mod rule;
 pub mod signal;
 pub mod sound;
 pub mod time;
+pub mod ts;
 pub mod unit;
 
 pub use detector::{
@@ -21,4 +22,5 @@ pub use rule::{Limit, RuleSpec, Severity};
 pub use signal::{Basis, Exhibit, Reading, Signal, Sink, Value, Why};
 pub use sound::Sound;
 pub use time::{Arrival, MediaTime};
+pub use ts::{TsCheck, TsErrors};
 pub use unit::{Gap, Kind, Media, Stamp, Track, Unit};

@@ -89,6 +89,8 @@ struct Core {
 struct Input {
     only: Option<Kind>,
     language: Option<String>,
+    /// One unbroken multiplex, not pieces.
+    continuous: bool,
     demuxer: Option<Demuxer>,
 }
 
@@ -137,9 +139,18 @@ impl Converter {
         self.inputs.push(Input {
             only,
             language,
+            continuous: false,
             demuxer: None,
         });
         self.inputs.len() - 1
+    }
+
+    /// What the input brings is one unbroken multiplex: how often tables and clock references come in a transport
+    /// stream is checked as well. Call before it is fed.
+    pub fn continuous(&mut self, input: usize) {
+        if let Some(input) = self.inputs.get_mut(input) {
+            input.continuous = true;
+        }
     }
 
     /// Feeds an input. Never waits: call [`Converter::room`] between pieces to keep the backlog bounded.
@@ -171,9 +182,10 @@ impl Converter {
                         before.end(core);
                     }
                     let (only, language) = (to.only, to.language.clone());
+                    let continuous = to.continuous;
                     to.demuxer = Some(match container {
                         Container::MpegTs => {
-                            Demuxer::Ts(Box::new(Ts::new(core, input, only, language)))
+                            Demuxer::Ts(Box::new(Ts::new(core, input, only, language, continuous)))
                         }
                         Container::FragmentedMp4 => {
                             Demuxer::Fragments(Box::new(Fragments::new(input, only, language)))

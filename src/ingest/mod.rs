@@ -22,13 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use detectors::base::{Cause, Fact, InputEvent, MediaTime, Range, Track};
+use detectors::base::{BreakEdge, BreakMark, Cause, Fact, InputEvent, MediaTime, Range, Track};
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Input, Protocol};
+use crate::config::{self, Input, Protocol};
 use source::{SourceContext, SourceEnd};
+use stats::Stats;
 use supervise::{Action, Event, Policy};
 
 /// Owned counterpart of [`detectors::base::Unit`], as it travels from a media thread to a lane.
@@ -144,7 +145,8 @@ impl Running {
 /// run and [`InputEvent::Reopened`] before the next one, and [`InputEvent::Ended`] when it is over.
 pub fn spawn(context: SourceContext) -> Running {
     let cancel = context.cancel.clone();
-    let task = tokio::spawn(supervised(context));
+    let intake = Arc::new(Clerk::new(&context));
+    let task = tokio::spawn(supervised(SourceContext { intake, ..context }));
     Running { cancel, task }
 }
 
@@ -185,6 +187,49 @@ pub async fn play_once(context: &SourceContext) -> SourceEnd {
     }
     context.tell(InputEvent::Ended);
     end
+}
+
+/// Counts and logs break markers on their way, wherever they were read.
+struct Clerk {
+    on: Arc<dyn Intake>,
+    stream: Arc<config::Stream>,
+    stats: Arc<Stats>,
+}
+
+impl Clerk {
+    fn new(context: &SourceContext) -> Self {
+        Self {
+            on: Arc::clone(&context.intake),
+            stream: Arc::clone(&context.stream),
+            stats: Arc::clone(&context.stats),
+        }
+    }
+
+    fn note(&self, mark: &BreakMark) {
+        let (edge, counter) = match mark.edge {
+            BreakEdge::Start => ("start", &self.stats.break_starts),
+            BreakEdge::End => ("end", &self.stats.break_ends),
+        };
+        counter.add(1);
+        tracing::info!(
+            stream = %self.stream.id,
+            edge,
+            source = ?mark.source,
+            event_id = mark.event_id,
+            at_media_secs = mark.at.map(MediaTime::secs),
+            planned_secs = mark.planned.map(|p| p.as_secs_f64()),
+            "break marker"
+        );
+    }
+}
+
+impl Intake for Clerk {
+    fn push(&self, unit: OwnedUnit) -> Pushed {
+        if let Content::Fact(Fact::Break(mark)) = &unit.content {
+            self.note(mark);
+        }
+        self.on.push(unit)
+    }
 }
 
 /// Failures in a row that end a one-shot run of which nothing was ever decoded. A source that would try for ever,

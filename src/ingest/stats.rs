@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use detectors::base::TsCheck;
+
 /// Results of HTTP requests for playlists and segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -74,12 +76,12 @@ pub struct Stats {
     pub restarts: Counter,
     /// TS packets seen.
     pub ts_packets: Counter,
-    /// TS continuity errors.
-    pub ts_continuity_errors: Counter,
-    /// TS packets with the transport error indicator.
-    pub ts_transport_errors: Counter,
-    /// Lost TS sync.
-    pub ts_sync_losses: Counter,
+    /// TS errors by [`TsCheck`].
+    pub ts_errors: [Counter; TsCheck::COUNT],
+    /// Break markers that announce a start, and an end.
+    pub break_starts: Counter,
+    /// See `break_starts`.
+    pub break_ends: Counter,
     /// RTP packets lost.
     pub rtp_lost: Counter,
     /// Playlist requests by [`RequestResult`].

@@ -537,14 +537,20 @@ pub(super) fn same_kind(a: &Fact, b: &Fact) -> bool {
 
 /// Adds what an earlier fact of the same kind said.
 pub(super) fn absorb(later: &mut OwnedUnit, earlier: OwnedUnit) {
-    if let (Content::Fact(Fact::Evidence(later)), Content::Fact(Fact::Evidence(earlier))) =
-        (&mut later.content, earlier.content)
-    {
-        later.count = later.count.saturating_add(earlier.count);
-        later.from = match (later.from, earlier.from) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+    let (Content::Fact(later), Content::Fact(earlier)) = (&mut later.content, earlier.content)
+    else {
+        return;
+    };
+    match (later, earlier) {
+        (Fact::Evidence(later), Fact::Evidence(earlier)) => {
+            later.count = later.count.saturating_add(earlier.count);
+            later.from = match (later.from, earlier.from) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        (Fact::Ts(later), Fact::Ts(earlier)) => later.absorb(&earlier),
+        _ => {}
     }
 }
 

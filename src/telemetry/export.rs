@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use detectors::base::{Arrival, Kind as TrackKind, Severity, Value};
+use detectors::base::{Arrival, Kind as TrackKind, Severity, TsCheck, Value};
 use prometheus::TextEncoder;
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -302,17 +302,19 @@ fn input(page: &mut Page, status: &Status, stats: &Stats) {
         &[id],
         stats.decoder_complaints.get(),
     );
+    page.count(
+        &names::BREAK_MARKERS,
+        &[id, "start"],
+        stats.break_starts.get(),
+    );
+    page.count(&names::BREAK_MARKERS, &[id, "end"], stats.break_ends.get());
     let protocol = status.stream.input.protocol;
     let always_ts = matches!(protocol, Protocol::Udp | Protocol::Rtp | Protocol::Srt);
     let packets = stats.ts_packets.get();
     if always_ts || packets > 0 {
         page.count(&names::TS_PACKETS, &[id], packets);
-        for (check, counter) in [
-            ("continuity_count_error", &stats.ts_continuity_errors),
-            ("transport_error", &stats.ts_transport_errors),
-            ("ts_sync_loss", &stats.ts_sync_losses),
-        ] {
-            page.count(&names::TS_ERRORS, &[id, check], counter.get());
+        for (check, counter) in TsCheck::ALL.iter().zip(&stats.ts_errors) {
+            page.count(&names::TS_ERRORS, &[id, check.as_str()], counter.get());
         }
     }
     if matches!(protocol, Protocol::Rtp | Protocol::Rtsp) {

@@ -77,7 +77,8 @@ families! {
     LANE_QUEUE = Gauge "glasswatch_lane_queue_units" ["stream"] "Decoded units that wait for the detectors.";
 
     TS_PACKETS = Counter "glasswatch_ts_packets_total" ["stream"] "MPEG-TS packets.";
-    TS_ERRORS = Counter "glasswatch_ts_errors_total" ["stream", "check"] "MPEG-TS errors by check (TR 101 290: continuity_count_error, transport_error, ts_sync_loss).";
+    TS_ERRORS = Counter "glasswatch_ts_errors_total" ["stream", "check"] "MPEG-TS errors by check of TR 101 290, named as the causes of the detector `ts` are; priority 1: ts_sync_loss, sync_byte_error, pat_error, continuity_count_error, pmt_error, pid_error.";
+    BREAK_MARKERS = Counter "glasswatch_break_markers_total" ["stream", "edge"] "Break markers by what they announce: start or end of a break; repetitions of a marker are not counted.";
     RTP_LOST = Counter "glasswatch_rtp_packets_lost_total" ["stream"] "RTP packets missing by sequence number.";
     PLAYLIST_REQUESTS = Counter "glasswatch_playlist_requests_total" ["stream", "result"] "Requests for playlists by result.";
     PLAYLIST_CHANGE = Gauge "glasswatch_playlist_last_change_timestamp_seconds" ["stream"] "When the media playlist last changed, Unix seconds.";

@@ -132,6 +132,12 @@ impl Timeline {
         }
     }
 
+    /// Where a timestamp (90 kHz, 33 bit) that is no track's lies on the present timeline; `None` before there is one.
+    pub fn locate(&self, ticks: u64) -> Option<MediaTime> {
+        let raw = (ticks & (WRAP as u64 - 1)) as i64;
+        Some(time(self.line(self.current)?.place(raw)))
+    }
+
     /// Where a track's first timestamp belongs: on the timeline where it lies nearest to the others.
     fn first(&mut self, track: u32, raw: i64) -> Mapped {
         let near = self
@@ -380,6 +386,24 @@ mod tests {
             -100,
             "audio that begins earlier is negative"
         );
+    }
+
+    #[test]
+    fn what_is_no_tracks_is_located_ahead_behind_and_over_the_wrap() {
+        let mut line = Timeline::default();
+        assert_eq!(line.locate(5), None);
+        line.map(V, (1 << 33) - 90_000);
+        for (ticks, ms) in [
+            ((1 << 33) - 90_000, 0),
+            (90_000, 2_000),
+            ((1 << 33) - 180_000, -1_000),
+        ] {
+            assert_eq!(line.locate(ticks), Some(MediaTime::from_millis(ms)));
+        }
+        // A jump begins another timeline; what follows is on that one.
+        line.map(V, 500_000_000);
+        let at = line.map(V, 500_003_600).media;
+        assert_eq!(line.locate(500_003_600), Some(at));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! MPEG-TS input of a converter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis, Track};
+use detectors::base::{
+    BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis, Track,
+    TsCheck, TsErrors,
+};
 
 use super::branch::{Branch, Coded};
 use super::{ConvertError, Core, opus, timeline_key};
@@ -12,6 +15,7 @@ use crate::ingest::appsink::lock;
 use crate::ingest::tracks::Entry;
 use crate::transport::Codec;
 use crate::transport::continuity::{Continuity, Found};
+use crate::transport::scte35::{self, SpliceMark};
 use crate::transport::ts::{Demux, TsEvent, TsTrack};
 
 /// Skew is told at most this often per sound track, in media time.
@@ -20,6 +24,10 @@ const SKEW_EVERY_NANOS: i64 = 100_000_000;
 const MAX_PENDING: usize = 16;
 /// Without a program in this many bytes the input holds nothing to decode.
 const NO_PROGRAM_BYTES: u64 = 32 << 20;
+/// Break markers remembered, and for how long after they were last repeated: what is repeated is told once.
+const MAX_BREAKS: usize = 32;
+/// See [`MAX_BREAKS`].
+const BREAK_REPEATS: Duration = Duration::from_secs(30);
 /// Largest decoding delay believed, 90 kHz ticks.
 const MAX_DECODE_AHEAD: u64 = 10 * 90_000;
 
@@ -57,6 +65,8 @@ struct Rest {
     /// A piece began, and its first picture or sound has not been seen.
     began: bool,
     bytes: u64,
+    /// Break markers told, with the media time at which each was last heard.
+    breaks: VecDeque<(SpliceMark, Option<MediaTime>)>,
 }
 
 impl Ts {
@@ -65,9 +75,14 @@ impl Ts {
         input: usize,
         only: Option<Kind>,
         language: Option<String>,
+        continuous: bool,
     ) -> Self {
+        let demux = Demux::new(core.context.stream.input.program);
         Self {
-            demux: Demux::new(core.context.stream.input.program),
+            demux: match continuous {
+                true => demux.continuous(),
+                false => demux,
+            },
             rest: Rest {
                 input,
                 only,
@@ -78,6 +93,7 @@ impl Ts {
                 video_clock: None,
                 began: false,
                 bytes: 0,
+                breaks: VecDeque::new(),
             },
         }
     }
@@ -199,6 +215,8 @@ impl Rest {
                 }
             }
             TsEvent::Evidence { pid, kind, count } => self.evidence(core, pid, kind, count),
+            TsEvent::Checked(errors) => checked(core, errors),
+            TsEvent::Splice { section } => self.splice(core, &section),
             TsEvent::Pcr { discontinuity, .. } => {
                 if discontinuity {
                     core.timeline.discontinuity();
@@ -367,14 +385,46 @@ impl Rest {
         stream.branch.push(core, coded);
     }
 
-    fn evidence(&mut self, core: &Core, pid: Option<u16>, kind: EvidenceKind, count: u32) {
-        let stats = &core.hub.stats;
-        match kind {
-            EvidenceKind::ContinuityError => stats.ts_continuity_errors.add(u64::from(count)),
-            EvidenceKind::TransportError => stats.ts_transport_errors.add(u64::from(count)),
-            EvidenceKind::SyncLoss => stats.ts_sync_losses.add(u64::from(count)),
-            _ => {}
+    /// Tells the break markers of a section that are news.
+    fn splice(&mut self, core: &Core, section: &[u8]) {
+        if self.only == Some(Kind::Audio) {
+            // The main input tells them.
+            return;
         }
+        let stream = &core.context.stream.id;
+        let marks = match scte35::parse(section) {
+            Ok(marks) => marks,
+            Err(error) => return tracing::debug!(%stream, "{error}"),
+        };
+        let now = core.fed;
+        let old = |heard: Option<MediaTime>| {
+            heard
+                .zip(now)
+                .is_some_and(|(heard, now)| now.since(heard) > BREAK_REPEATS)
+        };
+        self.breaks.retain(|(_, heard)| !old(*heard));
+        for mark in marks {
+            if let Some((_, heard)) = self.breaks.iter_mut().find(|(known, _)| *known == mark) {
+                *heard = now;
+                continue;
+            }
+            if self.breaks.len() >= MAX_BREAKS {
+                self.breaks.pop_front();
+            }
+            let at = mark.pts_90khz.and_then(|pts| core.timeline.locate(pts));
+            let fact = Fact::Break(BreakMark {
+                edge: mark.edge,
+                source: BreakSource::Scte35,
+                at,
+                planned: mark.planned,
+                event_id: mark.event_id,
+            });
+            core.hub.fact(None, now, fact);
+            self.breaks.push_back((mark, now));
+        }
+    }
+
+    fn evidence(&mut self, core: &Core, pid: Option<u16>, kind: EvidenceKind, count: u32) {
         match pid {
             None => {
                 let from = self.video_clock;
@@ -389,6 +439,14 @@ impl Rest {
             }
         }
     }
+}
+
+/// Counts what the checks found, and tells it.
+fn checked(core: &Core, errors: TsErrors) {
+    for (check, counter) in TsCheck::ALL.iter().zip(&core.hub.stats.ts_errors) {
+        counter.add(u64::from(errors.count(*check)));
+    }
+    core.hub.fact(None, core.fed, Fact::Ts(errors));
 }
 
 impl Stream {

@@ -168,9 +168,10 @@ impl From<ConvertError> for SourceEnd {
     }
 }
 
-/// Adds an input of this container, begun.
+/// Adds an input of this container that comes as one unbroken whole, begun.
 fn begin<F: Feeder>(feeder: &mut F, container: Container) -> Result<usize, ConvertError> {
     let input = feeder.add_input(None, None);
+    feeder.continuous(input);
     let begin = Feed::Begin {
         container,
         init: None,

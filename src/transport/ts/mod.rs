@@ -1,14 +1,18 @@
 //! MPEG transport stream: packets, PSI, PES, continuity (ISO/IEC 13818-1), without a decoder.
 
+mod checks;
+mod counter;
 mod pes;
 mod psi;
 mod sync;
 #[cfg(test)]
 mod tests;
 
-use detectors::base::{EvidenceKind, Kind};
+use detectors::base::{EvidenceKind, Kind, TsCheck, TsErrors};
 
 use super::Codec;
+use checks::{Checks, Watch};
+use counter::{Counter, FRESH, Step, print};
 use pes::{Packet, Pes};
 use psi::{PatEntry, Sections};
 use sync::Sync;
@@ -75,6 +79,14 @@ pub enum TsEvent {
         /// `discontinuity_indicator` was set.
         discontinuity: bool,
     },
+    /// A splice information section (SCTE 35) of the chosen program, from `table_id` to its CRC, which is right.
+    Splice {
+        /// The section.
+        section: Vec<u8>,
+    },
+    /// What the checks of TR 101 290 found since the last such event. Twice a second of the stream's own clock, and
+    /// where a piece or the input ends.
+    Checked(TsErrors),
 }
 
 /// Packets counted since the start, over all PIDs.
@@ -114,77 +126,6 @@ enum Role {
     Stream(u8),
 }
 
-/// Continuity of one PID (2.4.3.3).
-#[derive(Debug, Clone, Copy)]
-struct Counter {
-    /// Newest counter; `None` before the first packet.
-    last: Option<u8>,
-    /// The newest packet was already repeated once.
-    repeated: bool,
-    /// Of the newest payload, to tell a repetition from sixteen lost packets.
-    print: u32,
-}
-
-const FRESH: Counter = Counter {
-    last: None,
-    repeated: false,
-    print: 0,
-};
-
-/// What the counter says of a packet with payload.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Next,
-    Repeat,
-    Lost(u32),
-}
-
-impl Counter {
-    fn step(&mut self, counter: u8, print: u32) -> Step {
-        let before = std::mem::replace(
-            self,
-            Counter {
-                last: Some(counter),
-                repeated: false,
-                print,
-            },
-        );
-        let Some(last) = before.last else {
-            return Step::Next;
-        };
-        if counter == last && print == before.print {
-            self.repeated = true;
-            return if before.repeated {
-                Step::Lost(0)
-            } else {
-                Step::Repeat
-            };
-        }
-        match counter.wrapping_sub(last + 1) & 0x0F {
-            0 => Step::Next,
-            lost => Step::Lost(u32::from(lost)),
-        }
-    }
-}
-
-/// Quick fingerprint of a payload.
-fn print(payload: &[u8]) -> u32 {
-    let mut words = payload.chunks_exact(8);
-    let mut sum = payload.len() as u64;
-    for word in &mut words {
-        let word = word
-            .first_chunk::<8>()
-            .map_or(0, |w| u64::from_le_bytes(*w));
-        sum = (sum ^ word)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            .rotate_left(29);
-    }
-    for &b in words.remainder() {
-        sum = (sum ^ u64::from(b)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-    (sum >> 32) as u32
-}
-
 /// A program of the PAT.
 #[derive(Debug)]
 struct Program {
@@ -195,6 +136,12 @@ struct Program {
     seen: u32,
     tracks: Vec<TsTrack>,
     pcr_pid: u16,
+    /// Everything its PMT refers to.
+    pids: Vec<u16>,
+    /// Where its splice information comes.
+    splice_pids: Vec<u16>,
+    /// Its PMT.
+    heard: Watch,
 }
 
 impl Program {
@@ -214,6 +161,10 @@ struct Stream {
     otherwise: u8,
     /// What was last told.
     told: bool,
+    /// Its packets.
+    heard: Watch,
+    /// Its presentation times.
+    stamped: Watch,
 }
 
 /// Demultiplexer with bounded memory: what the open PES packets hold, at most 32 MiB of payload in all.
@@ -243,9 +194,17 @@ impl Demux {
                 pcr_pid: NULL_PID,
                 held: 0,
                 counts: TsCounts::default(),
+                checks: Checks::default(),
             }
             .with_roles(),
         }
+    }
+
+    /// The input is one continuous multiplex, not pieces that begin with tables of their own: how often tables, clock
+    /// references and timestamps come is checked as well.
+    pub fn continuous(mut self) -> Self {
+        self.core.checks.errors.timed = true;
+        self
     }
 
     /// Takes bytes, tells what was found.
@@ -262,11 +221,16 @@ impl Demux {
         core.counters.fill(FRESH);
         core.changed_at = None;
         core.hand_out(found, Pes::boundary);
+        core.checks.restart_clock();
+        core.tell_checked(found);
     }
 
     /// Ends the input: hands out what is still held. Afterwards new input may come: tables are kept.
     pub fn finish(&mut self, found: &mut dyn FnMut(TsEvent)) {
+        // A packet that the end cuts is no fault of the multiplex.
+        self.core.checks.ending = true;
         self.boundary(found);
+        self.core.checks.ending = false;
         if self.core.chosen.is_none() && self.core.wanted.is_none() {
             // Nothing better will come.
             for program in &mut self.core.programs {
@@ -307,6 +271,7 @@ struct Core {
     pcr_pid: u16,
     held: usize,
     counts: TsCounts,
+    checks: Checks,
 }
 
 /// Optional fields of a packet that matter here.
@@ -338,12 +303,16 @@ impl Core {
             sync::Found::Packet { bytes, flawed } => self.packet(bytes, flawed, found),
             sync::Found::Loss => {
                 self.counts.sync_losses += 1;
+                self.checks.sync_loss();
                 self.streams.iter_mut().for_each(|s| s.pes.damage());
                 found(TsEvent::Evidence {
                     pid: None,
                     kind: EvidenceKind::SyncLoss,
                     count: 1,
                 });
+                if self.checks.tells_loss() {
+                    self.tell_checked(found);
+                }
             }
         }
     }
@@ -357,6 +326,10 @@ impl Core {
         self.counts.packets += 1;
         let [_, a, b, c, ..] = *bytes;
         let pid = u16::from_be_bytes([a, b]) & 0x1FFF;
+        let flawed = bad_sync || a & 0x80 != 0;
+        if flawed || self.checks.due(self.counts.packets) {
+            self.seldom(bad_sync, a & 0x80 != 0, found);
+        }
         if pid == NULL_PID {
             self.counts.null += 1;
             return;
@@ -367,7 +340,6 @@ impl Core {
             .copied()
             .unwrap_or_default();
         let ours = role != Role::Other || pid == self.pcr_pid;
-        let flawed = bad_sync || a & 0x80 != 0;
         if flawed {
             self.counts.transport_errors += 1;
             if ours {
@@ -390,10 +362,10 @@ impl Core {
             && let Some(ticks) = field.pcr
             && !flawed
         {
-            found(TsEvent::Pcr {
-                ticks,
-                discontinuity: field.discontinuity,
-            });
+            self.pcr(ticks, field.discontinuity, found);
+        }
+        if c & 0xC0 != 0 && !flawed {
+            self.scrambled(pid, role);
         }
         let Some(counter) = self.counters.get_mut(usize::from(pid)) else {
             return;
@@ -408,6 +380,11 @@ impl Core {
             Step::Repeat => return,
             Step::Lost(lost) => {
                 self.counts.continuity_errors += 1;
+                // Of a packet that is marked as damaged nothing more is to be concluded (2.1).
+                let errors = u32::from(!flawed);
+                self.checks
+                    .errors
+                    .add(TsCheck::ContinuityCountError, errors);
                 if ours {
                     evidence(found, pid, EvidenceKind::ContinuityError, lost.max(1));
                 }
@@ -431,9 +408,11 @@ impl Core {
         }
         let start = a & 0x40 != 0;
         match role {
-            Role::Other => {}
+            Role::Other => self.checks.stray(pid),
             Role::Tables(at) => self.tables(usize::from(at), pid, payload, start, found),
             Role::Stream(at) => {
+                let readable = start && !flawed && c & 0xC0 == 0;
+                self.checked_stream(usize::from(at), readable, payload);
                 let packet = Packet {
                     start,
                     random_access: field.random_access,
@@ -505,12 +484,16 @@ impl Core {
         let mut sections = std::mem::take(sections);
         let mut changed = false;
         sections.push(payload, start, &mut |section| {
-            changed |= if pid == 0 {
-                self.pat(section)
-            } else {
-                self.pmt(pid, section)
+            changed |= match pid {
+                0 => self.pat(section),
+                _ => self.pmt(pid, section),
             };
+            if pid != 0 {
+                self.other_table(pid, section, found);
+            }
         });
+        let flawed = sections.take_flawed();
+        self.checks.errors.add(TsCheck::CrcError, flawed);
         if let Some((_, slot)) = self.tables.get_mut(at) {
             *slot = sections;
         }
@@ -521,9 +504,11 @@ impl Core {
 
     /// Whether the list of programs changed.
     fn pat(&mut self, section: &[u8]) -> bool {
+        self.checks.pat(section);
         let Some(pat) = psi::pat(section) else {
             return false;
         };
+        self.checks.network_pid = pat.network_pid;
         let table = (pat.transport, pat.version);
         let single = section.get(7) == Some(&0);
         let fresh = self.pat_version != Some(table);
@@ -546,6 +531,9 @@ impl Core {
                 seen: 0,
                 tracks: Vec::new(),
                 pcr_pid: NULL_PID,
+                pids: Vec::new(),
+                splice_pids: Vec::new(),
+                heard: Watch::default(),
             }));
         }
         // A table of many sections comes piece by piece: the other pieces stay while its version does.
@@ -560,6 +548,9 @@ impl Core {
 
     /// Whether a program's content changed, or came often enough to matter.
     fn pmt(&mut self, pid: u16, section: &[u8]) -> bool {
+        if section.first() != Some(&psi::PMT) {
+            return false;
+        }
         let (Some(number), Some(crc)) = (
             section.get(3..5).and_then(|b| b.first_chunk::<2>()),
             section.last_chunk::<4>(),
@@ -575,6 +566,7 @@ impl Core {
             return false;
         };
         program.seen = program.seen.saturating_add(1);
+        program.heard.mark();
         if program.crc == Some(crc) {
             return self.chosen.is_none() && program.seen <= PATIENCE;
         }
@@ -590,6 +582,8 @@ impl Core {
         program.crc = Some(crc);
         program.tracks = pmt.tracks;
         program.pcr_pid = pmt.pcr_pid;
+        program.pids = pmt.pids;
+        program.splice_pids = pmt.splice_pids;
         true
     }
 
@@ -621,6 +615,9 @@ impl Core {
             .find(|p| Some(p.entry.program) == self.chosen && p.crc.is_some());
         let tracks = match program {
             Some(program) => {
+                if self.pcr_pid != program.pcr_pid {
+                    self.checks.restart_clock();
+                }
                 self.pcr_pid = program.pcr_pid;
                 program.tracks.clone()
             }
@@ -669,6 +666,8 @@ impl Core {
                     scrambled: false,
                     otherwise: 0,
                     told: false,
+                    heard: Watch::default(),
+                    stamped: Watch::default(),
                 });
             }
         }
@@ -698,6 +697,7 @@ impl Core {
                 pids.push(program.entry.pmt_pid);
             }
         }
+        pids.extend(self.other_tables(&pids));
         let mut before = std::mem::take(&mut self.tables);
         for (at, pid) in pids.into_iter().enumerate() {
             let old = before.iter().position(|(p, _)| *p == pid);
@@ -707,6 +707,7 @@ impl Core {
                 *role = Role::Tables(at as u16);
             }
         }
+        self.refer();
     }
 
     fn hand_out(

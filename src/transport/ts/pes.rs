@@ -106,8 +106,7 @@ impl Pes {
             return;
         };
         let id = fixed[3];
-        // These ids have no optional header: padding, private 2, program-wide and control streams.
-        let bare = matches!(id, 0xBC | 0xBE | 0xBF | 0xF0 | 0xF1 | 0xF2 | 0xF8 | 0xFF);
+        let bare = bare(id);
         let size = if bare {
             6
         } else {
@@ -214,6 +213,23 @@ impl Pes {
             open.at_end = true;
         }
         self.close(found);
+    }
+}
+
+/// Whether packets with this id have no optional header: padding, private 2, program-wide and control streams.
+fn bare(id: u8) -> bool {
+    matches!(id, 0xBC | 0xBE | 0xBF | 0xF0 | 0xF1 | 0xF2 | 0xF8 | 0xFF)
+}
+
+/// Decoding time of the PES packet that begins with these bytes, 33 bit at 90 kHz, when it tells its presentation time.
+pub fn decoding_time(payload: &[u8]) -> Option<u64> {
+    let head = payload.first_chunk::<HEAD>()?;
+    if head[..3] != [0, 0, 1] || bare(head[3]) || head[7] & 0x80 == 0 {
+        return None;
+    }
+    match head[7] & 0xC0 {
+        0xC0 => stamp(payload.get(HEAD + 5..)?),
+        _ => stamp(payload.get(HEAD..)?),
     }
 }
 

@@ -1,12 +1,25 @@
-//! Program specific information: sections, PAT, PMT (ISO/IEC 13818-1 2.4.4; descriptors of EN 300 468 and ATSC A/52).
+//! Program specific information: sections, PAT, PMT, CAT (ISO/IEC 13818-1 2.4.4; descriptors of EN 300 468 and
+//! ATSC A/52).
 
 use detectors::base::Kind;
 
 use super::TsTrack;
 use crate::transport::Codec;
 
-/// Longest PAT or PMT section.
-const MAX_SECTION: usize = 1024;
+/// Table id of a PMT.
+pub const PMT: u8 = 0x02;
+/// Table id of a CAT.
+pub const CAT: u8 = 0x01;
+/// Table id of splice information.
+pub const SPLICE: u8 = 0xFC;
+/// Table id of a TOT.
+const TOT: u8 = 0x73;
+/// Longest section of any table.
+const MAX_SECTION: usize = 4096;
+/// Stream type of splice information (SCTE 35).
+const SPLICE_STREAM: u8 = 0x86;
+/// Splice streams followed in a program.
+const MAX_SPLICE_PIDS: usize = 4;
 /// Most tracks followed in a program.
 pub const MAX_TRACKS: usize = 64;
 
@@ -41,16 +54,23 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 pub struct Sections {
     held: Vec<u8>,
     open: bool,
+    /// Sections with a wrong CRC since they were last asked for.
+    flawed: u32,
 }
 
 impl Sections {
+    /// How many sections had a wrong CRC since the last call.
+    pub fn take_flawed(&mut self) -> u32 {
+        std::mem::take(&mut self.flawed)
+    }
+
     /// Forgets a half section (packets were lost).
     pub fn abort(&mut self) {
         self.held.clear();
         self.open = false;
     }
 
-    /// Takes a packet's payload; tells every whole section whose CRC is right.
+    /// Takes a packet's payload; tells every whole section whose CRC is right, and those that have none.
     pub fn push(&mut self, payload: &[u8], start: bool, found: &mut dyn FnMut(&[u8])) {
         let mut rest = payload;
         if start {
@@ -90,8 +110,13 @@ impl Sections {
             let whole = want > 3 && self.held.len() == want;
             let empty =
                 want == 3 && self.held.len() == 3 && self.held[1] & 0x0F == 0 && self.held[2] == 0;
-            if whole && crc32(&self.held) == 0 {
-                found(&self.held);
+            if whole {
+                // The short form has no CRC, except in these two tables.
+                let checked = self.held[1] & 0x80 != 0 || matches!(self.held[0], SPLICE | TOT);
+                match checked && crc32(&self.held) != 0 {
+                    true => self.flawed += 1,
+                    false => found(&self.held),
+                }
             }
             if whole || empty {
                 self.held.clear();
@@ -113,6 +138,8 @@ pub struct Pat {
     pub version: u8,
     pub transport: u16,
     pub entries: Vec<PatEntry>,
+    /// Where the NIT comes.
+    pub network_pid: Option<u16>,
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -132,7 +159,7 @@ fn body(section: &[u8], table: u8) -> Option<&[u8]> {
 /// Reads a PAT section.
 pub fn pat(section: &[u8]) -> Option<Pat> {
     let body = body(section, 0)?;
-    let entries = body
+    let (networks, entries): (Vec<_>, Vec<_>) = body
         .chunks_exact(4)
         .filter_map(|c| {
             Some(PatEntry {
@@ -140,13 +167,14 @@ pub fn pat(section: &[u8]) -> Option<Pat> {
                 pmt_pid: be16(c, 2)? & 0x1FFF,
             })
         })
+        .filter(|e| (0x10..0x1FFF).contains(&e.pmt_pid))
         // Program 0 is the network PID.
-        .filter(|e| e.program != 0 && (0x10..0x1FFF).contains(&e.pmt_pid))
-        .collect();
+        .partition(|e| e.program == 0);
     Some(Pat {
         version: section.get(5)? >> 1 & 0x1F,
         transport: be16(section, 3)?,
         entries,
+        network_pid: networks.first().map(|n| n.pmt_pid),
     })
 }
 
@@ -156,15 +184,24 @@ pub struct Pmt {
     pub program: u16,
     pub pcr_pid: u16,
     pub tracks: Vec<TsTrack>,
+    /// Every PID that it refers to: clock, streams of any kind, entitlements.
+    pub pids: Vec<u16>,
+    /// Where splice information (SCTE 35) comes.
+    pub splice_pids: Vec<u16>,
 }
 
-/// Reads a PMT section; entries that are neither pictures nor sound are left out.
+/// Reads a PMT section; entries that are neither pictures nor sound are no tracks.
 pub fn pmt(section: &[u8]) -> Option<Pmt> {
-    let body = body(section, 2)?;
+    let body = body(section, PMT)?;
     let info = usize::from(be16(body, 2)? & 0x0FFF);
     let program_descriptors = body.get(4..4 + info)?;
     let mut rest = body.get(4 + info..)?;
+    let pcr_pid = be16(body, 0)? & 0x1FFF;
+    let disc = registration(program_descriptors) == Some(*b"HDMV");
     let mut tracks: Vec<TsTrack> = Vec::new();
+    let mut pids = vec![pcr_pid];
+    pids.extend(entitlements(program_descriptors));
+    let mut splice_pids = Vec::new();
     while rest.len() >= 5 && tracks.len() < MAX_TRACKS {
         let pid = be16(rest, 1)? & 0x1FFF;
         let length = usize::from(be16(rest, 3)? & 0x0FFF);
@@ -175,13 +212,32 @@ pub fn pmt(section: &[u8]) -> Option<Pmt> {
         {
             tracks.push(track);
         }
+        pids.push(pid);
+        pids.extend(entitlements(descriptors));
+        if rest[0] == SPLICE_STREAM && !disc && splice_pids.len() < MAX_SPLICE_PIDS {
+            splice_pids.push(pid);
+        }
         rest = &rest[5 + length..];
     }
     Some(Pmt {
         program: be16(section, 3)?,
-        pcr_pid: be16(body, 0)? & 0x1FFF,
+        pcr_pid,
         tracks,
+        pids,
+        splice_pids,
     })
+}
+
+/// Reads a CAT section: where entitlement messages come.
+pub fn cat(section: &[u8]) -> Option<Vec<u16>> {
+    Some(entitlements(body(section, CAT)?).collect())
+}
+
+/// PIDs of CA descriptors.
+fn entitlements(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    descriptors(bytes)
+        .filter(|(tag, _)| *tag == 0x09)
+        .filter_map(|(_, content)| Some(be16(content, 2)? & 0x1FFF))
 }
 
 /// Descriptors: tag and content.

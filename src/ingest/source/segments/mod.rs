@@ -47,6 +47,9 @@ pub trait Feeder: Send {
     /// See [`Converter::add_input`].
     fn add_input(&mut self, only: Option<Kind>, language: Option<String>) -> usize;
 
+    /// See [`Converter::continuous`].
+    fn continuous(&mut self, _input: usize) {}
+
     /// See [`Converter::feed`].
     fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError>;
 
@@ -60,6 +63,10 @@ pub trait Feeder: Send {
 impl Feeder for Converter {
     fn add_input(&mut self, only: Option<Kind>, language: Option<String>) -> usize {
         Converter::add_input(self, only, language)
+    }
+
+    fn continuous(&mut self, input: usize) {
+        Converter::continuous(self, input);
     }
 
     fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError> {
