@@ -690,7 +690,8 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
         match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 if too_large.load(Ordering::Relaxed) {
-                    return gst::PadProbeReturn::Drop;
+                    // Not `Drop`, which unreferences what the bindings have taken already.
+                    return gst::PadProbeReturn::Handled;
                 }
                 let running = buffer.pts().and_then(|pts| {
                     pad.sticky_event::<gst::event::Segment>(0)
@@ -718,7 +719,7 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
                         owner.too_costly(refused);
                     }
                     if refused {
-                        return gst::PadProbeReturn::Drop;
+                        return gst::PadProbeReturn::Handled;
                     }
                     if let (Some((_, height)), Some(decoder)) =
                         (size, decoder.as_ref().and_then(|d| d.upgrade()))

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// What a camera does otherwise than it should.
 #[derive(Clone, Default)]
 pub struct Manner {
-    /// Ends sessions of which nothing was heard for so long.
+    /// Timeout of its sessions: one in which nothing is asked for that long, and a little longer, is ended. Reports
+    /// do not count.
     pub session: Option<Duration>,
     /// Answers `PLAY` with this.
     pub refusal: Option<&'static str>,
@@ -22,6 +23,9 @@ pub struct Camera {
     pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
+
+/// What a camera adds to the timeout that it tells.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Samples of one packet: 20 ms.
 const SAMPLES: u32 = 160;
@@ -90,8 +94,8 @@ impl Session {
                     return;
                 }
             }
-            let session = self.manner.session.unwrap_or(Duration::MAX);
-            if self.heard.elapsed() > session || self.send().is_err() {
+            let over = |session: Duration| self.heard.elapsed() > session + GRACE;
+            if self.manner.session.is_some_and(over) || self.send().is_err() {
                 return;
             }
         }

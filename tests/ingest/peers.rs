@@ -127,31 +127,58 @@ fn call(camera: &Camera, transport: RtspTransport) -> Watched {
 fn an_rtsp_session_is_kept_alive_beyond_its_timeout() {
     let runtime = runtime();
     let _inside = runtime.enter();
+    // A server that counts requests and reports.
+    for transport in [RtspTransport::Tcp, RtspTransport::Udp] {
+        let server = Server::rtsp_with_sessions_of(3, free_port(), &h264_aac());
+        let url = format!("rtsp://127.0.0.1:{}/live", server.port);
+        let mut input = input(&url, Protocol::Rtsp);
+        input.rtsp.transport = transport;
+        input.limits.idle = Duration::from_secs(2);
+        let watched = watch(input);
+        let secs = 10;
+        watched.sink.wait("pictures", |s| {
+            pictures(s, 0).len() >= 25 * secs || cause(s).is_some()
+        });
+        assert_eq!(cause(&watched.sink.all()), None, "{transport:?}");
+        stop(&runtime, watched);
+    }
+    // A camera that counts requests only.
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = udp.local_addr().unwrap().port();
-    let in_datagrams = Manner {
+    let port = udp.local_addr().unwrap().port();
+    let camera = Camera::start(Manner {
+        session: Some(Duration::from_secs(4)),
         transport: Some(format!(
-            "RTP/AVP;unicast;client_port={{client}};server_port={server}-{}",
-            server.wrapping_add(1)
+            "RTP/AVP;unicast;client_port={{client}};server_port={port}-{port}"
         )),
         datagrams: Some(Arc::new(udp)),
         ..Manner::default()
-    };
-    for (transport, manner) in [
-        (RtspTransport::Tcp, Manner::default()),
-        (RtspTransport::Udp, in_datagrams),
-    ] {
-        let session = Some(Duration::from_secs(2));
-        let camera = Camera::start(Manner { session, ..manner });
-        let watched = call(&camera, transport);
-        // Four timeouts' worth of sound, without a break.
-        watched
-            .sink
-            .wait("sound", |s| frames(s, 0) >= 8 * 8_000 || cause(s).is_some());
-        assert_eq!(cause(&watched.sink.all()), None, "{transport:?}");
-        assert_eq!(camera.asked("PLAY"), 1, "{transport:?}");
-        stop(&runtime, watched);
-    }
+    });
+    let watched = call(&camera, RtspTransport::Udp);
+    watched
+        .sink
+        .wait("sound", |s| frames(s, 0) >= 14 * 8_000 || cause(s).is_some());
+    assert_eq!(cause(&watched.sink.all()), None);
+    assert_eq!(camera.asked("PLAY"), 1);
+    stop(&runtime, watched);
+}
+
+/// Over TCP `rtspsrc` sends reports while media arrives, and no requests: to a camera that counts only those, the
+/// session is over, and opened again.
+#[test]
+fn an_rtsp_session_that_the_camera_ends_is_told_and_opened_again() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let camera = Camera::start(Manner {
+        session: Some(Duration::from_secs(1)),
+        ..Manner::default()
+    });
+    let watched = call(&camera, RtspTransport::Tcp);
+    watched
+        .sink
+        .wait("the end", |s| cause(s) == Some(Cause::PeerClosed));
+    watched.sink.clear();
+    watched.sink.wait("the next session", heard);
+    stop(&runtime, watched);
 }
 
 #[test]

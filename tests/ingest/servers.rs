@@ -77,10 +77,25 @@ impl Server {
     }
 
     pub fn rtsp(port: u16, launch: &str, credentials: &[&str]) -> Self {
+        Self::rtsp_from(&mut Self::rtsp_command(), port, launch, credentials)
+    }
+
+    /// With sessions of so many seconds.
+    pub fn rtsp_with_sessions_of(secs: u32, port: u16, launch: &str) -> Self {
+        let mut command = Self::rtsp_command();
+        command.env("SESSION_SECS", secs.to_string());
+        Self::rtsp_from(&mut command, port, launch, &[])
+    }
+
+    fn rtsp_command() -> Command {
         let mut command = Command::new("/usr/bin/python3");
         command.arg("-c").arg(include_str!("rtsp_server.py"));
+        command
+    }
+
+    fn rtsp_from(command: &mut Command, port: u16, launch: &str, credentials: &[&str]) -> Self {
         command.arg(port.to_string()).arg(launch).args(credentials);
-        Self::start(&mut command, port, tempfile::tempdir().unwrap())
+        Self::start(command, port, tempfile::tempdir().unwrap())
     }
 }
 

@@ -125,6 +125,7 @@ fn web_server(segment: Vec<u8>) -> u16 {
 struct Told {
     cause: Option<String>,
     codecs: Vec<String>,
+    #[allow(dead_code, reason = "for failing tests")]
     text: String,
 }
 

@@ -230,6 +230,15 @@ impl Pipeline {
             }
             Some(same.to_value())
         });
+        // The element itself does not tell a bad certificate from a peer that is not there.
+        let done = Arc::clone(&this.done);
+        source.connect("accept-certificate", false, move |_| {
+            done.end(Err(ConvertError {
+                cause: Cause::TlsFailed,
+                detail: "the certificate cannot be trusted".to_owned(),
+            }));
+            Some(false.to_value())
+        });
         if let Some(bin) = source.downcast_ref::<gst::Bin>() {
             let (peer, done) = (place.peer, Arc::clone(&this.done));
             bin.connect_element_added(move |_, element| keep_to(peer, element, &done));

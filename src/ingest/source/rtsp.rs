@@ -184,7 +184,10 @@ fn why(done: &Done, playing: bool) -> SourceEnd {
     let Some(Err(error)) = done.ended() else {
         return SourceEnd::failed(Cause::PeerClosed, "RTSP: the server ended the session");
     };
-    if matches!(error.cause, Cause::RedirectRefused | Cause::AddressRefused) {
+    if matches!(
+        error.cause,
+        Cause::RedirectRefused | Cause::AddressRefused | Cause::TlsFailed
+    ) {
         return error.into();
     }
     let told = error.detail.to_ascii_lowercase();
