@@ -201,14 +201,44 @@ fn long_files_state_their_reason() {
     }
 }
 
+fn all_sources() -> String {
+    let files = ["src", "detectors", "tests"].into_iter();
+    files
+        .flat_map(rust_files)
+        .map(|(_, text)| text)
+        .collect()
+}
+
+/// In `docs/faults.md` the last column of a table names tests, each in quotes of its own; what is written in quotes in
+/// the columns before are causes and tags.
+#[test]
+fn tests_named_in_the_fault_table_exist() {
+    let text = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md");
+    let sources = all_sources();
+    let (mut named, mut missing) = (0, Vec::new());
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").collect();
+        let Some(tests) = cells.last() else { continue };
+        for name in tests.split('`').skip(1).step_by(2) {
+            let name = name.rsplit("::").next().unwrap_or(name);
+            // A row of a test's table, or a file.
+            let is_test = name.contains('_') && !name.contains(['.', '-', '/']);
+            if is_test {
+                named += 1;
+                if !sources.contains(&format!("fn {name}(")) {
+                    missing.push(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+    assert!(named >= 100, "only {named} tests named");
+}
+
 #[test]
 fn tests_named_in_the_architecture_exist() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    let sources: String = ["src", "detectors", "tests"]
-        .into_iter()
-        .flat_map(rust_files)
-        .map(|(_, text)| text)
-        .collect();
+    let sources = all_sources();
     let mut named = 0;
     for line in map.lines() {
         for part in line.split("test `").skip(1) {

@@ -29,6 +29,9 @@ pub(super) use coding::Coding;
 /// Buffers carry media time plus this, so that media times before zero fit GStreamer's unsigned clock.
 const HEADROOM_NANOS: i64 = 3_600_000_000_000;
 
+/// Most channels of one sound track: as many as a MADI link (AES10) carries. What claims more is told as too costly.
+const MAX_CHANNELS: u32 = 64;
+
 /// How long a pipeline waits for the one before it to be drained.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -669,16 +672,17 @@ fn build_chain(
         .first()
         .and_then(|e| e.static_pad("sink"))
         .ok_or_else(|| internal("no pad to feed"))?;
-    if let Some((decoder, pad)) = decoder.and_then(|d| d.static_pad("sink").map(|p| (d, p))) {
-        guard(&pad, &decoder, way, settings);
-    }
+    // What needs no decoder is watched where it comes in.
+    let watched = decoder.as_ref().and_then(|d| d.static_pad("sink"));
+    guard(watched.as_ref().unwrap_or(&first), decoder, way, settings);
     Ok(first)
 }
 
-/// Watches a decoder's input: whose thread this is, how large pictures are, how many threads they get.
-fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Settings) {
+/// Watches what is decoded: whose thread this is, how large pictures are and how many threads they get, how many
+/// channels sound has.
+fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings: Settings) {
     let owner = Arc::clone(way);
-    let decoder = decoder.downgrade();
+    let decoder = decoder.map(|d| d.downgrade());
     let too_large = AtomicBool::new(false);
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     pad.add_probe(kinds, move |pad, info| {
@@ -686,7 +690,8 @@ fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Setti
         match &info.data {
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 if too_large.load(Ordering::Relaxed) {
-                    return gst::PadProbeReturn::Drop;
+                    // Not `Drop`, which unreferences what the bindings have taken already.
+                    return gst::PadProbeReturn::Handled;
                 }
                 let running = buffer.pts().and_then(|pts| {
                     pad.sticky_event::<gst::event::Segment>(0)
@@ -705,18 +710,19 @@ fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Setti
                 {
                     owner.is_coded_as("mp3");
                 }
-                if let gst::EventView::Caps(caps) = event.view()
-                    && let Some((width, height)) = size(caps.caps())
-                {
-                    let pixels = u64::from(width) * u64::from(height);
-                    let refused = pixels > settings.picture_pixels;
+                if let gst::EventView::Caps(caps) = event.view() {
+                    let size = size(caps.caps());
+                    let pixels = size.map_or(0, |(w, h)| u64::from(w) * u64::from(h));
+                    let refused = pixels > settings.picture_pixels
+                        || channels(caps.caps()).is_some_and(|n| n > MAX_CHANNELS);
                     if too_large.swap(refused, Ordering::Relaxed) != refused {
                         owner.too_costly(refused);
                     }
                     if refused {
-                        return gst::PadProbeReturn::Drop;
+                        return gst::PadProbeReturn::Handled;
                     }
-                    if let Some(decoder) = decoder.upgrade()
+                    if let (Some((_, height)), Some(decoder)) =
+                        (size, decoder.as_ref().and_then(|d| d.upgrade()))
                         && height > settings.decode.large_above_height
                     {
                         set(&decoder, "thread-type", "frame");
@@ -741,13 +747,16 @@ fn is_layer_3(caps: &gst::CapsRef) -> bool {
 }
 
 fn size(caps: &gst::CapsRef) -> Option<(u32, u32)> {
-    let caps = caps.structure(0)?;
-    let get = |name| {
-        caps.get::<i32>(name)
-            .ok()
-            .and_then(|v| u32::try_from(v).ok())
-    };
-    Some((get("width")?, get("height")?))
+    Some((number(caps, "width")?, number(caps, "height")?))
+}
+
+fn channels(caps: &gst::CapsRef) -> Option<u32> {
+    number(caps, "channels")
+}
+
+fn number(caps: &gst::CapsRef, name: &str) -> Option<u32> {
+    let value = caps.structure(0)?.get::<i32>(name).ok()?;
+    u32::try_from(value).ok()
 }
 
 fn cause_of(error: &gst::glib::Error) -> Cause {

@@ -5,6 +5,9 @@
 mod analyze;
 mod hls;
 mod media;
+mod odd;
 mod origin;
 mod push;
+#[path = "../ingest/relay.rs"]
+mod relay;
 mod watch;

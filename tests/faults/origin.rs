@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -26,6 +26,8 @@ const WINDOW: u64 = 5;
 pub struct Origin {
     began: Instant,
     broken: Arc<AtomicBool>,
+    /// The oldest segment listed when it broke.
+    broken_from: Arc<AtomicU64>,
 }
 
 impl Origin {
@@ -33,10 +35,13 @@ impl Origin {
         Self {
             began: Instant::now(),
             broken: Arc::default(),
+            broken_from: Arc::default(),
         }
     }
 
     pub fn set_broken(&self, broken: bool) {
+        let first = self.newest() + 1 - WINDOW;
+        self.broken_from.store(first, Ordering::SeqCst);
         self.broken.store(broken, Ordering::SeqCst);
     }
 
@@ -66,6 +71,21 @@ impl Origin {
                 text += "#EXT-X-DISCONTINUITY\n";
             }
             text += &rewrite(&format!("s{n}.ts"));
+        }
+        ok(text)
+    }
+
+    /// The live playlist under other numbers, with `before` in front of every segment `NAMEn.ts`.
+    fn renumbered(&self, number: impl Fn(u64) -> u64, before: &str, name: &str) -> Response {
+        let newest = self.newest();
+        let first = newest + 1 - WINDOW;
+        let mut text = format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{}\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:{first}\n",
+            number(first)
+        );
+        for n in first..=newest {
+            text += &format!("{before}#EXTINF:1,\n{name}{n}.ts\n");
         }
         ok(text)
     }
@@ -134,6 +154,15 @@ impl Origin {
                 Some(whole) => ok(whole.slice(..5 * 188)),
                 None => StatusCode::NOT_FOUND.into_response(),
             },
+            ("discontinuities", true) => {
+                self.renumbered(|n| n, "#EXT-X-DISCONTINUITY\n", "jump")
+            }
+            ("unmarked-jumps", true) => self.renumbered(|n| n, "", "jump"),
+            ("sequence-jump", true) => self.renumbered(|n| n + 1000, "", "s"),
+            ("sequence-reset", true) => {
+                let from = self.broken_from.load(Ordering::SeqCst);
+                self.renumbered(|n| n - from.min(n), "", "s")
+            }
             ("web-page", false) => ok("<html><body>Please sign in.</body></html>"),
             _ => self.healthy(file),
         }
@@ -158,6 +187,11 @@ fn plain(name: &str) -> String {
 }
 
 fn segment(file: &str) -> Option<Bytes> {
+    if let Some(number) = file.strip_prefix("jump") {
+        // Each second from elsewhere in the programme.
+        let number: u64 = number.strip_suffix(".ts")?.parse().ok()?;
+        return Some(media().segment(number * 37));
+    }
     let number = file.strip_prefix('s')?.strip_suffix(".ts")?;
     Some(media().segment(number.parse().ok()?))
 }

@@ -1,6 +1,6 @@
-//! UDP, SRT and progressive HTTP: peers that fall silent, die, refuse or send noise, beside healthy ones.
+//! UDP, SRT, RTMP, RTSP and progressive HTTP: peers that fall silent, die, refuse or send noise, beside healthy ones.
 
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -139,6 +139,63 @@ impl Rtsp {
     }
 }
 
+/// An RTMP server and who publishes on it. Dropping it kills both.
+struct Rtmp {
+    server: Child,
+    publisher: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Rtmp {
+    fn drop(&mut self) {
+        for process in [&mut self.server, &mut self.publisher] {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Rtmp {
+    fn start(port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("nginx.conf");
+        let text = format!(
+            "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
+             load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+             events {{}}\n\
+             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut server = Command::new("/usr/sbin/nginx");
+        server.arg("-p").arg(folder.path()).arg("-c").arg(&config);
+        server.arg("-e").arg(folder.path().join("start.log"));
+        let server = server.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let server = server.unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut publisher = Command::new("ffmpeg");
+        publisher.args(
+            "-v error -nostdin -re -f lavfi -i testsrc2=size=320x180:rate=25 \
+             -re -f lavfi -i sine=frequency=440:sample_rate=44100 \
+             -c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -threads 1 \
+             -c:a aac -f flv"
+                .split_whitespace(),
+        );
+        publisher.arg(format!("rtmp://127.0.0.1:{port}/live/one"));
+        let publisher = publisher.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Self {
+            server,
+            publisher: publisher.unwrap(),
+            _folder: folder,
+        }
+    }
+
+    fn line(id: &str, port: u16) -> String {
+        format!("  - {{id: {id}, url: \"rtmp://127.0.0.1:{port}/live/one\", page_after: 4s}}\n")
+    }
+}
+
 fn free_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
@@ -170,6 +227,10 @@ fn failing_peers_are_named_paged_and_outlived() {
                 "rtsp-gone",
                 &[Cause::PeerClosed, Cause::Timeout, Cause::ConnectFailed],
             ),
+            case(
+                "rtmp-gone",
+                &[Cause::PeerClosed, Cause::Timeout, Cause::ConnectFailed],
+            ),
             Case {
                 never_worked: true,
                 ..case("srt-wrong-passphrase", &[Cause::AuthRefused])
@@ -177,8 +238,10 @@ fn failing_peers_are_named_paged_and_outlived() {
         ];
         let began = Instant::now();
         let [silent, noise, udp] = [(); 3].map(|()| Udp::start(began));
-        let [gone_port, wrong_port, srt_port, camera_port] = [(); 4].map(|()| free_port());
+        let [gone_port, wrong_port, srt_port, camera_port, rtmp_port] =
+            [(); 5].map(|()| free_port());
         let camera = Rtsp::start(camera_port);
+        let rtmp = Rtmp::start(rtmp_port);
         let gone = Srt::start(began, gone_port, KEY);
         let wrong = Srt::start(began, wrong_port, "passphrase=\"another horse\"");
         let _srt = Srt::start(began, srt_port, KEY);
@@ -194,6 +257,7 @@ fn failing_peers_are_named_paged_and_outlived() {
             Srt::line("srt-gone", gone_port),
             Srt::line("srt-wrong-passphrase", wrong_port),
             Rtsp::line("rtsp-gone", camera_port),
+            Rtmp::line("rtmp-gone", rtmp_port),
             udp.line("udp-healthy"),
             Srt::line("srt-healthy", srt_port),
         ];
@@ -204,15 +268,17 @@ fn failing_peers_are_named_paged_and_outlived() {
             noise.set(Mood::Noisy);
             drop(gone);
             drop(camera);
+            drop(rtmp);
         };
         let mut back = Vec::new();
-        let mut camera_back = None;
+        let (mut camera_back, mut rtmp_back) = (None, None);
         let mend_them = async || {
             origin.set_broken(false);
             silent.set(Mood::Fine);
             noise.set(Mood::Fine);
             drop(wrong);
             camera_back = Some(Rtsp::start(camera_port));
+            rtmp_back = Some(Rtmp::start(rtmp_port));
             back.extend([gone_port, wrong_port].map(|port| Srt::start(began, port, KEY)));
         };
         let neighbours = ["udp-healthy", "srt-healthy"];

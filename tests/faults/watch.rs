@@ -17,6 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(45);
 const FAULT: Duration = Duration::from_secs(14);
 /// How often the state is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the account of a healthy stream is watched before it is taken.
+const ACCOUNT: Duration = Duration::from_secs(2);
+/// Pictures a second of every healthy stream.
+const RATE: f64 = 25.0;
+/// Share of its pictures that a healthy stream's detectors must have seen.
+const ANALYSED: f64 = 0.999;
 /// Scheduling of a busy machine, on top of every promise.
 const SLACK: Duration = Duration::from_millis(400);
 
@@ -54,6 +60,42 @@ pub struct Watch {
     told: Arc<Mutex<Vec<Transition>>>,
     began: Arrival,
     _folder: tempfile::TempDir,
+}
+
+/// What a healthy stream has come to.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    /// Decoded.
+    pictures: u64,
+    /// Dropped on the way to the detectors.
+    dropped: u64,
+    /// Skipped by the detector that skipped most.
+    shed: u64,
+    /// Pictures that its media clock has room for, less those that were decoded. Sound may be ahead of the pictures
+    /// by a little: the least that is seen in a while is what counts.
+    missing: f64,
+}
+
+impl Account {
+    fn of(status: &Status) -> Self {
+        let pictures = pictures(status);
+        Self {
+            pictures,
+            dropped: status.dropped_pictures,
+            shed: status.detectors.iter().map(|d| d.shed).max().unwrap_or(0),
+            missing: status.media_secs * RATE - pictures as f64,
+        }
+    }
+
+    /// Pictures analysed since `before`, and pictures that should have been.
+    fn since(&self, before: &Account) -> (f64, f64) {
+        let decoded = (self.pictures - before.pictures) as f64;
+        let dropped = (self.dropped - before.dropped) as f64;
+        // One picture more or less is a matter of the moment.
+        let missing = (self.missing - before.missing - 1.0).max(0.0).floor();
+        let shed = (self.shed - before.shed) as f64;
+        (decoded - shed, decoded + dropped + missing)
+    }
 }
 
 /// What was seen of a broken stream.
@@ -108,7 +150,7 @@ impl Watch {
             wanted.filter(|id| !healthy(&by_id[*id])).collect()
         })
         .await;
-        let before = self.statuses();
+        let before = self.accounts(neighbours).await;
         let healthy_since = clock::now();
         break_them().await;
 
@@ -148,7 +190,9 @@ impl Watch {
         for case in cases {
             wrong.extend(self.faults_of(case, &seen[case.id]));
         }
-        wrong.extend(self.faults_of_neighbours(neighbours, &before, healthy_since));
+        wrong.extend(
+            self.faults_of_neighbours(&before, healthy_since).await,
+        );
         assert!(wrong.is_empty(), "{wrong:#?}\n{seen:#?}");
 
         let decoded: BTreeMap<_, _> = self
@@ -166,7 +210,42 @@ impl Watch {
             ids.filter(|id| !back(id) || self.is_open(id)).collect()
         })
         .await;
-        let wrong = self.faults_of_neighbours(neighbours, &before, healthy_since);
+        let wrong = self.faults_of_neighbours(&before, healthy_since).await;
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        self.app.drain(Duration::from_secs(10)).await;
+    }
+
+    /// Lets odd things happen to streams for a while, and proves that they go on and that nobody is told. A stream
+    /// that also breaks off may be told once.
+    pub async fn endure(self, odd: &[&str], breaking: &[&str], happens: impl AsyncFnOnce()) {
+        let all: Vec<&str> = odd.iter().chain(breaking).copied().collect();
+        self.until("all streams run", |by_id| {
+            let playing = |id: &&str| by_id[*id].state == State::Running && pictures(&by_id[*id]) >= 25;
+            all.iter().copied().filter(|id| !playing(id)).collect()
+        })
+        .await;
+        let (before, began) = (self.statuses(), Instant::now());
+        happens().await;
+        let elapsed = began.elapsed().as_secs_f64();
+        let statuses = self.statuses();
+        let mut wrong = Vec::new();
+        for id in &all {
+            let gained = pictures(&statuses[*id]) - pictures(&before[*id]);
+            let breaks = breaking.contains(id);
+            let wanted = RATE * (elapsed - 4.0) * if breaks { 0.6 } else { 1.0 };
+            if (gained as f64) < wanted {
+                wrong.push(format!("{id}: {gained} pictures in {elapsed:.1} s"));
+            }
+            let log = self.told.lock().unwrap();
+            let own = log.iter().filter(|t| &*t.defect.stream == *id);
+            let serious: Vec<_> = own
+                .filter(|t| t.defect.severity >= Severity::Warning)
+                .collect();
+            let raised = serious.iter().filter(|t| t.change == Change::Raise);
+            if raised.count() > usize::from(breaks) {
+                wrong.extend(serious.iter().map(|t| format!("{:?} {:?}", t.change, t.defect)));
+            }
+        }
         assert!(wrong.is_empty(), "{wrong:#?}");
         self.app.drain(Duration::from_secs(10)).await;
     }
@@ -212,27 +291,50 @@ impl Watch {
         wrong
     }
 
-    /// What was told of healthy streams, or what they did not decode.
-    fn faults_of_neighbours(
+    /// What healthy streams have come to.
+    async fn accounts<'a>(&self, ids: &[&'a str]) -> BTreeMap<&'a str, Account> {
+        let until = Instant::now() + ACCOUNT;
+        let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
+        while Instant::now() < until {
+            let statuses = self.statuses();
+            for id in ids {
+                let mut account = Account::of(&statuses[*id]);
+                if let Some(known) = accounts.get(id) {
+                    account.missing = account.missing.min(known.missing);
+                }
+                accounts.insert(*id, account);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        accounts
+    }
+
+    /// What was told of healthy streams, or what they did not decode or analyse.
+    async fn faults_of_neighbours(
         &self,
-        ids: &[&str],
-        before: &BTreeMap<String, Status>,
+        before: &BTreeMap<&str, Account>,
         since: Arrival,
     ) -> Vec<String> {
-        let statuses = self.statuses();
+        let ids: Vec<&str> = before.keys().copied().collect();
+        let accounts = self.accounts(&ids).await;
         let elapsed = clock::now().since(since).as_secs_f64();
+        let statuses = self.statuses();
         let mut wrong = Vec::new();
         for id in ids {
-            let gained = pictures(&statuses[*id]) - pictures(&before[*id]);
-            // Segments arrive a second at a time.
-            if (gained as f64) < 25.0 * (elapsed - 3.0) {
-                wrong.push(format!("{id}: {gained} pictures in {elapsed:.1} s"));
+            let (analysed, due) = accounts[id].since(&before[id]);
+            println!("{id}: {analysed} of {due} pictures analysed in {elapsed:.1} s");
+            if analysed < ANALYSED * due {
+                wrong.push(format!("{id}: {analysed} of {due} pictures were analysed"));
             }
-            if statuses[*id].state != State::Running {
-                wrong.push(format!("{id}: {:?}", statuses[*id].state));
+            // Segments arrive a second at a time.
+            if due < RATE * (elapsed - 3.0) {
+                wrong.push(format!("{id}: {due} pictures in {elapsed:.1} s"));
+            }
+            if statuses[id].state != State::Running {
+                wrong.push(format!("{id}: {:?}", statuses[id].state));
             }
             let log = self.told.lock().unwrap();
-            let told = log.iter().filter(|t| &*t.defect.stream == *id);
+            let told = log.iter().filter(|t| &*t.defect.stream == id);
             let serious = told.filter(|t| t.defect.severity >= Severity::Warning);
             wrong.extend(serious.map(|t| format!("{:?} {:?}", t.change, t.defect)));
         }

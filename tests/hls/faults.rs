@@ -238,6 +238,33 @@ async fn forbidden_places_inside_a_playlist_are_never_followed() {
 }
 
 #[tokio::test]
+async fn keys_maps_and_datagrams_in_forbidden_places_are_never_asked_for() {
+    const PLACES: [(&str, Cause); 4] = [
+        ("file:///etc/passwd", Cause::SchemeRefused),
+        ("udp://239.1.1.1:5000", Cause::SchemeRefused),
+        ("http://169.254.170.2/v2/credentials", Cause::AddressRefused),
+        ("http://100.100.100.200/latest", Cause::AddressRefused),
+    ];
+    for (place, cause) in PLACES {
+        let key = format!("#EXT-X-KEY:METHOD=AES-128,URI=\"{place}\"\n#EXTINF:1,\ns1.ts");
+        let map = format!("#EXT-X-MAP:URI=\"{place}\"\n#EXTINF:1,\ns1.ts");
+        let segment_there = format!("#EXTINF:1,\n{place}");
+        for lines in [key, map, segment_there] {
+            let list = vod(&lines);
+            let origin = Origin::start(move |asked| match asked.path.as_str() {
+                "/a.m3u8" => ok(list.clone()),
+                path => segment(path),
+            })
+            .await;
+            let rig = rig(&format!("{}/a.m3u8", origin.url));
+            let end = rig.to_end().await;
+            assert_eq!(end.cause, Some(cause), "{lines}");
+            assert_eq!(rig.recorder.pieces(0), [], "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn private_addresses_and_names_are_refused_unless_allowed() {
     let origin = Origin::start(|_| ok("#EXTM3U\n")).await;
     let port = origin.url.rsplit(':').next().unwrap();

@@ -4,5 +4,6 @@
 
 mod faults;
 mod http;
+mod odd;
 mod play;
 mod rig;

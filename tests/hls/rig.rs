@@ -353,6 +353,12 @@ impl Rig {
             .expect("the source did not end")
     }
 
+    /// Plays until it is cancelled elsewhere.
+    pub async fn to_the_cancellation(&self) {
+        let end = play(&self.cx, self.recorder.clone()).await;
+        assert_eq!((end.cause, end.retry), (None, Retry::Never));
+    }
+
     /// Plays until the condition holds, then cancels. A source that ends before that is at fault.
     pub async fn until(&self, what: &str, condition: impl Fn(&Rig) -> bool) {
         let (cx, recorder) = (self.cx.clone(), self.recorder.clone());

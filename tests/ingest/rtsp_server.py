@@ -1,5 +1,6 @@
-"""An RTSP server: PORT LAUNCH [USER PASSWORD]; serves LAUNCH at /live."""
+"""An RTSP server: PORT LAUNCH [USER PASSWORD]; serves LAUNCH at /live. Sessions last SESSION_SECS, if set."""
 
+import os
 import sys
 
 import gi
@@ -24,5 +25,17 @@ if len(sys.argv) > 4:
     auth.add_basic(GstRtspServer.RTSPAuth.make_basic(sys.argv[3], sys.argv[4]), token)
     server.set_auth(auth)
 server.get_mount_points().add_factory("/live", factory)
+secs = int(os.environ.get("SESSION_SECS", "0"))
+if secs:
+
+    def connected(_server, client):
+        client.connect("new-session", lambda _client, session: session.set_timeout(secs))
+
+    def clean():
+        server.get_session_pool().cleanup()
+        return True
+
+    server.connect("client-connected", connected)
+    GLib.timeout_add(250, clean)
 server.attach(None)
 GLib.MainLoop().run()

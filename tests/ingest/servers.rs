@@ -13,9 +13,9 @@ use glasswatch::config::{Protocol, RtspTransport, Secret};
 use crate::rig::*;
 
 /// A server's process, which ends with its test.
-struct Server {
+pub struct Server {
     process: Child,
-    port: u16,
+    pub port: u16,
     _folder: tempfile::TempDir,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
 }
@@ -55,14 +55,19 @@ impl Server {
         server
     }
 
-    fn rtmp(port: u16) -> Self {
+    pub fn rtmp(port: u16) -> Self {
+        Self::rtmp_with(port, "")
+    }
+
+    /// With further options of the application.
+    pub fn rtmp_with(port: u16, options: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("nginx.conf");
         let text = format!(
             "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
              load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
              events {{}}\n\
-             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; }} }} }}\n"
+             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; {options} }} }} }}\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("/usr/sbin/nginx");
@@ -71,11 +76,26 @@ impl Server {
         Self::start(&mut command, port, folder)
     }
 
-    fn rtsp(port: u16, launch: &str, credentials: &[&str]) -> Self {
+    pub fn rtsp(port: u16, launch: &str, credentials: &[&str]) -> Self {
+        Self::rtsp_from(&mut Self::rtsp_command(), port, launch, credentials)
+    }
+
+    /// With sessions of so many seconds.
+    pub fn rtsp_with_sessions_of(secs: u32, port: u16, launch: &str) -> Self {
+        let mut command = Self::rtsp_command();
+        command.env("SESSION_SECS", secs.to_string());
+        Self::rtsp_from(&mut command, port, launch, &[])
+    }
+
+    fn rtsp_command() -> Command {
         let mut command = Command::new("/usr/bin/python3");
         command.arg("-c").arg(include_str!("rtsp_server.py"));
+        command
+    }
+
+    fn rtsp_from(command: &mut Command, port: u16, launch: &str, credentials: &[&str]) -> Self {
         command.arg(port.to_string()).arg(launch).args(credentials);
-        Self::start(&mut command, port, tempfile::tempdir().unwrap())
+        Self::start(command, port, tempfile::tempdir().unwrap())
     }
 }
 
@@ -86,7 +106,7 @@ const H264: &str =
 const SOUND: &str = "audiotestsrc is-live=true samplesperbuffer=1024";
 
 /// A publisher's process, which ends with its test.
-struct Publisher(Child);
+pub struct Publisher(Child);
 
 impl Drop for Publisher {
     fn drop(&mut self) {
@@ -96,7 +116,7 @@ impl Drop for Publisher {
 }
 
 /// Publishes a programme until it is dropped.
-fn publish(port: u16, size: &str, sound: &[&str]) -> Publisher {
+pub fn publish(port: u16, size: &str, sound: &[&str]) -> Publisher {
     let pictures = format!("testsrc2=size={size}:rate=25");
     let mut command = Command::new("ffmpeg");
     command.args("-v error -nostdin -re -f lavfi -i".split(' '));
@@ -110,21 +130,21 @@ fn publish(port: u16, size: &str, sound: &[&str]) -> Publisher {
     Publisher(command.spawn().unwrap())
 }
 
-const AAC: &[&str] = &["-c:a", "aac"];
+pub const AAC: &[&str] = &["-c:a", "aac"];
 const MP3: &[&str] = &["-c:a", "libmp3lame"];
 
 fn rtsp_launch(video: &str, audio: &str) -> String {
     format!("( {PICTURES} ! {video} name=pay0 {SOUND} ! {audio} name=pay1 )")
 }
 
-fn h264_aac() -> String {
+pub fn h264_aac() -> String {
     rtsp_launch(
         &format!("{H264} ! rtph264pay config-interval=-1 pt=96"),
         "audio/x-raw,rate=48000,channels=2 ! avenc_aac ! rtpmp4gpay pt=97",
     )
 }
 
-fn decodes(seen: &[Seen]) -> bool {
+pub fn decodes(seen: &[Seen]) -> bool {
     pictures(seen, 0).len() >= 50 && frames(seen, 0) >= 12_000
 }
 
@@ -145,7 +165,7 @@ fn assert_continuous(seen: &[Seen]) {
     assert!((whole - wanted).abs() < 0.3, "{whole} s, not {wanted} s");
 }
 
-fn stop(runtime: &Runtime, watched: Watched) {
+pub fn stop(runtime: &Runtime, watched: Watched) {
     assert!(runtime.block_on(watched.running.stop(Duration::from_secs(5))));
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::pace::{Pacer, RETRY_AFTER_MAX};
-use super::policy::{self, Forbidden, Guard, Unresolved, shown};
+use super::policy::{self, Forbidden, Guard, Names, Unresolved, shown};
 use super::{FetchError, RequestResult};
 use crate::config::{Input, Limits};
 use crate::ingest::stats::Stats;
@@ -63,6 +63,7 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct Fetcher {
     client: Client,
+    guard: Guard,
     home: Url,
     local_root: Option<PathBuf>,
     headers: HeaderMap,
@@ -96,6 +97,7 @@ impl Fetcher {
         }
         Ok(Self {
             client: client(input.allow_private, input.limits.connect)?,
+            guard: guard(input.allow_private, input.limits.connect),
             home,
             local_root,
             headers,
@@ -305,7 +307,17 @@ impl Fetcher {
         let first_byte = self.limits.connect + self.limits.connect / 20;
         match timeout(first_byte, builder.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(judge(&error, url)),
+            Ok(Err(error)) => {
+                let told = judge(&error, url);
+                // The deadline of a connection covers its handshake: only knocking tells which of them hangs.
+                let secure = url.scheme() == "https" && error.is_timeout();
+                if secure && told.cause == Cause::ConnectFailed && self.guard.answers(url).await {
+                    let shown = shown(url);
+                    let detail = format!("{shown} does not answer the TLS handshake");
+                    return Err(FetchError::new(Cause::TlsFailed, detail));
+                }
+                Err(told)
+            }
             Err(_) => Err(FetchError::new(
                 Cause::Timeout,
                 format!("{} accepted the connection and did not answer", shown(url)),
@@ -613,6 +625,14 @@ fn judge(error: &reqwest::Error, url: &Url) -> FetchError {
     FetchError::new(cause, format!("{} {what}", shown(url)))
 }
 
+fn guard(allow_private: bool, connect: Duration) -> Guard {
+    Guard {
+        names: Names::System,
+        allow_private,
+        deadline: connect.mul_f64(0.9),
+    }
+}
+
 /// HTTP clients are few (one per policy and connect deadline) and shared by all streams: each loads the system's
 /// certificates, which costs milliseconds and megabytes.
 fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> {
@@ -629,10 +649,6 @@ fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> 
     // Fails when one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
-        let guard = Guard {
-            allow_private,
-            deadline: connect.mul_f64(0.9),
-        };
         Client::builder()
             .user_agent(concat!("glasswatch/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -643,7 +659,7 @@ fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> 
             .connect_timeout(connect)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(32)
-            .dns_resolver(guard)
+            .dns_resolver(guard(allow_private, connect))
     };
     // Without system certificates plain HTTP still works, and every HTTPS origin is told as untrusted.
     let without_roots = || {

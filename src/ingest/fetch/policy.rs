@@ -173,23 +173,76 @@ impl fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
+/// Where names are looked up.
+#[derive(Debug, Clone)]
+pub(super) enum Names {
+    /// As the system is set up.
+    System,
+    /// One answer after the other, whatever the name.
+    #[cfg(test)]
+    Script(std::sync::Arc<std::sync::Mutex<Vec<Vec<SocketAddr>>>>),
+}
+
+impl Names {
+    async fn look_up(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Names::System => Ok(tokio::net::lookup_host((name, 0)).await?.collect()),
+            #[cfg(test)]
+            Names::Script(answers) => {
+                let mut answers = answers.lock().unwrap_or_else(|e| e.into_inner());
+                answers.pop().ok_or(io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+}
+
 /// Resolver that hands out allowed addresses only.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
+    pub names: Names,
     pub allow_private: bool,
     pub deadline: Duration,
+}
+
+/// How long a bare connection may take that tells whether anybody is there.
+const KNOCK: Duration = Duration::from_millis(500);
+
+impl Guard {
+    async fn addresses(
+        &self,
+        name: &str,
+    ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let look_up = self.names.look_up(name);
+        match tokio::time::timeout(self.deadline, look_up).await {
+            Ok(Ok(found)) => allowed(found, self.allow_private),
+            Ok(Err(_)) | Err(_) => Err(Unresolved.into()),
+        }
+    }
+
+    /// Whether anybody accepts a bare connection there.
+    pub(super) async fn answers(&self, url: &Url) -> bool {
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return false;
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let Ok(found) = self.addresses(host).await else {
+            return false;
+        };
+        let places: Vec<_> = found
+            .into_iter()
+            .map(|found| SocketAddr::new(found.ip(), port))
+            .collect();
+        let knock = tokio::net::TcpStream::connect(&places[..]);
+        matches!(tokio::time::timeout(KNOCK, knock).await, Ok(Ok(_)))
+    }
 }
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.clone();
         Box::pin(async move {
-            let look_up = tokio::net::lookup_host((name.as_str().to_owned(), 0));
-            let found = match tokio::time::timeout(guard.deadline, look_up).await {
-                Ok(Ok(found)) => found.collect::<Vec<_>>(),
-                Ok(Err(_)) | Err(_) => return Err(Unresolved.into()),
-            };
-            Ok(Box::new(allowed(found, guard.allow_private)?.into_iter()) as Addrs)
+            let found = guard.addresses(name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
@@ -311,6 +364,50 @@ mod tests {
         assert_eq!(allowed(vec![private, public], false).unwrap(), [public]);
         assert!(allowed(vec![private], false).unwrap_err().is::<Forbidden>());
         assert!(allowed(vec![], true).unwrap_err().is::<Unresolved>());
+    }
+
+    /// A name that answers differently the second time gains nothing: each connection goes where its own look-up
+    /// was allowed to lead, and nowhere after one that was not.
+    #[tokio::test]
+    async fn a_name_that_flips_leads_only_to_addresses_that_were_judged() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        // Fails when one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let metadata: SocketAddr = "169.254.170.2:0".parse().unwrap();
+        // The last one is asked for first.
+        let answers = vec![vec![metadata], vec![metadata, here], vec![here]];
+        let answers = std::sync::Arc::new(std::sync::Mutex::new(answers));
+        let guard = Guard {
+            names: Names::Script(std::sync::Arc::clone(&answers)),
+            allow_private: true,
+            deadline: Duration::from_secs(1),
+        };
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .dns_resolver(guard)
+            .build()
+            .unwrap();
+        let url = format!("http://flips.example:{port}/");
+        for left in [2, 1] {
+            let answer = client.get(&url).send().await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), "ok");
+            assert_eq!(answers.lock().unwrap().len(), left, "one look-up a connection");
+        }
+        let refused = client.get(&url).send().await.unwrap_err();
+        assert!(refused.is_connect(), "{refused:?}");
+        assert!(format!("{refused:?}").contains("Forbidden"), "{refused:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Network elements: they bring bytes or packets, which are analysed here and decoded by chains of their own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use detectors::base::{Cause, Kind};
 
-use super::{Announced, Coding, Hub, Pipeline, internal, lock, make, set};
+use super::{Announced, Coding, Done, Hub, Pipeline, internal, lock, make, set};
 use crate::config;
 use crate::ingest::convert::ConvertError;
 
@@ -48,6 +48,8 @@ pub(in crate::ingest) struct RtmpPlace {
 pub(in crate::ingest) struct RtspPlace<'a> {
     /// Without credentials.
     pub(in crate::ingest) url: String,
+    /// The address that was checked, which alone datagrams may be sent to; with TLS there are none.
+    pub(in crate::ingest) peer: Option<IpAddr>,
     /// User and password.
     pub(in crate::ingest) credentials: Option<(String, String)>,
     /// Options.
@@ -228,6 +230,19 @@ impl Pipeline {
             }
             Some(same.to_value())
         });
+        // The element itself does not tell a bad certificate from a peer that is not there.
+        let done = Arc::clone(&this.done);
+        source.connect("accept-certificate", false, move |_| {
+            done.end(Err(ConvertError {
+                cause: Cause::TlsFailed,
+                detail: "the certificate cannot be trusted".to_owned(),
+            }));
+            Some(false.to_value())
+        });
+        if let Some(bin) = source.downcast_ref::<gst::Bin>() {
+            let (peer, done) = (place.peer, Arc::clone(&this.done));
+            bin.connect_element_added(move |_, element| keep_to(peer, element, &done));
+        }
         let (sender, receiver) = mpsc::channel(WAITING);
         let taker = Taker {
             sender,
@@ -245,6 +260,33 @@ impl Pipeline {
         });
         this.add(&source)?;
         Ok((this.play()?, receiver))
+    }
+}
+
+/// Where datagrams go to and come from is for the server to say (`source`, `destination`), and could lead around the
+/// address policy: reports go to the checked peer whatever it says, and no group is joined.
+fn keep_to(peer: Option<IpAddr>, element: &gst::Element, done: &Done) {
+    let text = |name| element.property::<Option<String>>(name).unwrap_or_default();
+    let factory = element.factory().map(|f| f.name());
+    let astray = match (factory.as_deref(), peer) {
+        (Some("udpsink"), Some(peer)) => {
+            if text("host").parse() != Ok(peer) {
+                element.set_property("host", peer.to_string());
+            }
+            false
+        }
+        (Some("udpsink"), None) => true,
+        (Some("udpsrc"), _) => {
+            let address = text("address").parse::<IpAddr>();
+            address.is_ok_and(|a| a.is_multicast())
+        }
+        _ => false,
+    };
+    if astray {
+        done.end(Err(ConvertError {
+            cause: Cause::AddressRefused,
+            detail: "the RTSP server chooses a transport that leads elsewhere".to_owned(),
+        }));
     }
 }
 

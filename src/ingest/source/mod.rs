@@ -210,6 +210,9 @@ async fn ended(
     }
 }
 
+/// A name service that takes longer than this has failed.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
 /// Looks a peer's name up and applies the address policy. The address found is the one that must be called:
 /// looking up again could give another one.
 pub(super) async fn resolve(
@@ -217,8 +220,9 @@ pub(super) async fn resolve(
     port: u16,
     allow_private: bool,
 ) -> Result<SocketAddr, SourceEnd> {
-    let mut found = tokio::net::lookup_host((host, port))
-        .await
+    let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host, port))).await;
+    let mut found = found
+        .map_err(|_| SourceEnd::failed(Cause::DnsFailed, "the name service does not answer"))?
         .map_err(|_| SourceEnd::failed(Cause::DnsFailed, "the name does not resolve"))?
         .peekable();
     if found.peek().is_none() {

@@ -101,7 +101,11 @@ fn why(done: &Done, playing: bool) -> SourceEnd {
         (Cause::HttpNotFound, "the server has no such stream")
     } else if has(&["timeout", "timed out"]) {
         (Cause::Timeout, "the server does not answer")
-    } else if has(&["rejected", "denied", "connect error"]) {
+    } else if has(&["'play' cmd failed"]) {
+        // Servers that ask a login service hang up rather than say no.
+        let detail = "the server hangs up when asked to play: it refuses the stream or its arguments";
+        (Cause::AuthRefused, detail)
+    } else if has(&["rejected", "denied", "connect error", "'connect' cmd failed"]) {
         (Cause::AuthRefused, "the server refuses the application")
     } else if playing {
         (Cause::PeerClosed, "the connection broke")

@@ -1,7 +1,7 @@
 //! RTSP: cameras and servers. GStreamer speaks the protocol and unpacks RTP; decoding is as for every other input.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use detectors::base::{Cause, EvidenceKind, Kind};
@@ -28,13 +28,14 @@ pub(super) async fn run(context: SourceContext) -> SourceEnd {
 
 async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
     let input = &context.stream.input;
-    let (url, credentials) = place(context).await?;
+    let (url, peer, credentials) = place(context).await?;
     let mut converter = Converter::new(context);
     let hub = converter.hub();
     let (rtsp, patience) = (input.rtsp.clone(), input.limits.connect);
     let opened = open(move || {
         let place = RtspPlace {
             url,
+            peer,
             credentials,
             rtsp: &rtsp,
             patience,
@@ -88,6 +89,8 @@ async fn receive(context: &SourceContext) -> Result<(), SourceEnd> {
         }
     }
 }
+
+type Place = (String, Option<IpAddr>, Option<(String, String)>);
 
 /// Where what arrives goes.
 struct Inputs {
@@ -181,7 +184,10 @@ fn why(done: &Done, playing: bool) -> SourceEnd {
     let Some(Err(error)) = done.ended() else {
         return SourceEnd::failed(Cause::PeerClosed, "RTSP: the server ended the session");
     };
-    if error.cause == Cause::RedirectRefused {
+    if matches!(
+        error.cause,
+        Cause::RedirectRefused | Cause::AddressRefused | Cause::TlsFailed
+    ) {
         return error.into();
     }
     let told = error.detail.to_ascii_lowercase();
@@ -230,8 +236,8 @@ fn status(told: &str) -> Option<u16> {
         .find_map(|(code, _)| code.parse().ok())
 }
 
-/// The URL to ask for, without credentials, and these.
-async fn place(context: &SourceContext) -> Result<(String, Option<(String, String)>), SourceEnd> {
+/// The URL to ask for, without credentials; the peer's address, unless it is called by name; and the credentials.
+async fn place(context: &SourceContext) -> Result<Place, SourceEnd> {
     let input = &context.stream.input;
     let bad = || SourceEnd::fatal(Cause::ConnectFailed, "not an RTSP URL");
     let url = Url::parse(input.url.expose()).map_err(|_| bad())?;
@@ -240,9 +246,10 @@ async fn place(context: &SourceContext) -> Result<(String, Option<(String, Strin
         _ => 554,
     };
     let call = call(&url, port, "rtsps", input.allow_private).await?;
-    let host = match call.host.parse() {
-        Ok(ip) => SocketAddr::new(ip, call.port).to_string(),
-        Err(_) => format!("{}:{}", call.host, call.port),
+    let peer = call.host.parse::<IpAddr>().ok();
+    let host = match peer {
+        Some(ip) => SocketAddr::new(ip, call.port).to_string(),
+        None => format!("{}:{}", call.host, call.port),
     };
     let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
     let credentials = super::credentials(&url).or_else(|| {
@@ -252,7 +259,7 @@ async fn place(context: &SourceContext) -> Result<(String, Option<(String, Strin
             .then(|| (user.clone().unwrap_or_default(), password_text.to_owned()))
     });
     let location = format!("{}://{host}{}{query}", url.scheme(), url.path());
-    Ok((location, credentials))
+    Ok((location, peer, credentials))
 }
 
 #[cfg(test)]
