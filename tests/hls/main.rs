@@ -4,5 +4,7 @@
 
 mod faults;
 mod http;
+mod ll_origin;
+mod low_latency;
 mod play;
 mod rig;

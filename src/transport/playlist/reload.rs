@@ -89,9 +89,11 @@ impl Server {
         }
         let met = ask.met_by(media);
         if ask.until.is_some() {
-            if met {
+            let waited = now.saturating_sub(began);
+            // What was there already proves nothing.
+            if met && waited >= rhythm(media) / 2 {
                 self.unblocked = 0;
-            } else if now.saturating_sub(began) < rhythm(media) {
+            } else if !met && waited < rhythm(media) {
                 self.unblocked += 1;
             }
         }
@@ -277,6 +279,21 @@ mod tests {
             now = window.reload_at().unwrap();
         }
         assert_eq!(window.ask(now).until, None);
+        // By chance it was there in between: that is no proof.
+        let mut other = Window::default();
+        other.load(list(20, 0), MS(0));
+        for n in 0..3 {
+            let at = MS(n * 1_000);
+            other.answered(until(20, n as usize), list(20, n as usize), at, at + MS(5));
+            let at = at + MS(505);
+            other.answered(
+                until(20, n as usize),
+                list(20, n as usize + 1),
+                at,
+                at + MS(5),
+            );
+        }
+        assert_eq!(other.ask(MS(9_000)).until, None);
         window.answered(window.ask(now), list(20, 1), now, now + MS(5));
         assert_eq!(window.reload_at(), Some(now + MS(500)));
         // One that holds the request for as long as a part takes, and then has nothing, is only late.
