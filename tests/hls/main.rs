@@ -5,5 +5,7 @@
 mod faults;
 mod http;
 mod odd;
+mod ll_origin;
+mod low_latency;
 mod play;
 mod rig;

@@ -120,9 +120,18 @@ impl Fetcher {
 
     /// Sends a request and follows redirects; returns with the response's head.
     pub async fn open(&self, request: Request<'_>) -> Result<Body<'_>, FetchError> {
+        self.open_held(request, Duration::ZERO).await
+    }
+
+    /// As [`Fetcher::open`] of what is not there yet: the answer, or more of it, may be that much later.
+    async fn open_held(
+        &self,
+        request: Request<'_>,
+        held: Duration,
+    ) -> Result<Body<'_>, FetchError> {
         let opened = match request.url.scheme() {
             "file" => self.open_file(request).await,
-            _ => self.open_http(request).await,
+            _ => self.open_http(request, held).await,
         };
         opened.inspect_err(|error| self.count(request.what, error.result()))
     }
@@ -132,6 +141,16 @@ impl Fetcher {
         &self,
         url: &Url,
         referrer: Option<&Url>,
+    ) -> Result<(Url, Playlist), FetchError> {
+        self.playlist_held(url, referrer, Duration::ZERO).await
+    }
+
+    /// As [`Fetcher::playlist`], when the server may hold its answer back for that long.
+    pub async fn playlist_held(
+        &self,
+        url: &Url,
+        referrer: Option<&Url>,
+        held: Duration,
     ) -> Result<(Url, Playlist), FetchError> {
         let parse = |bytes: &[u8], _: &Url| {
             playlist::parse(bytes).map_err(|error| {
@@ -144,7 +163,7 @@ impl Fetcher {
                 (cause, error.to_string())
             })
         };
-        self.listed(url, referrer, parse).await
+        self.listed(url, referrer, held, parse).await
     }
 
     /// Gets and reads a DASH manifest, and tells the URL it came from in the end. Counted as a playlist.
@@ -158,13 +177,14 @@ impl Fetcher {
                 (cause, error.to_string())
             })
         };
-        self.listed(url, referrer, parse).await
+        self.listed(url, referrer, Duration::ZERO, parse).await
     }
 
     async fn listed<T>(
         &self,
         url: &Url,
         referrer: Option<&Url>,
+        held: Duration,
         parse: impl FnOnce(&[u8], &Url) -> Result<T, (Cause, String)>,
     ) -> Result<(Url, T), FetchError> {
         let request = Request {
@@ -173,9 +193,9 @@ impl Fetcher {
             what: What::Playlist,
             range: None,
             skip: 0,
-            total: self.limits.connect + self.limits.idle,
+            total: self.limits.connect + self.limits.idle + held,
         };
-        let (base, bytes) = self.bytes(request).await?;
+        let (base, bytes) = self.bytes_held(request, held).await?;
         let parsed = parse(&bytes, &base)
             .map_err(|(cause, error)| FetchError::new(cause, format!("{}: {error}", shown(&base))));
         let result = match &parsed {
@@ -188,7 +208,17 @@ impl Fetcher {
 
     /// Gets a whole body and the URL it came from in the end.
     pub async fn bytes(&self, request: Request<'_>) -> Result<(Url, Bytes), FetchError> {
-        let mut body = self.open(request).await?;
+        self.bytes_held(request, Duration::ZERO).await
+    }
+
+    /// As [`Fetcher::bytes`] of what is not there yet: the answer, or more of it, may be that much later.
+    pub async fn bytes_held(
+        &self,
+        request: Request<'_>,
+        held: Duration,
+    ) -> Result<(Url, Bytes), FetchError> {
+        let mut body = self.open_held(request, held).await?;
+        body.idle = body.idle.max(held);
         let mut whole = Vec::new();
         while let Some(chunk) = body.chunk().await? {
             whole.extend_from_slice(&chunk);
@@ -238,12 +268,16 @@ impl Fetcher {
         Ok(self.body(request, request.url.clone(), Bytesource::File(file), 0))
     }
 
-    async fn open_http(&self, request: Request<'_>) -> Result<Body<'_>, FetchError> {
+    async fn open_http(
+        &self,
+        request: Request<'_>,
+        held: Duration,
+    ) -> Result<Body<'_>, FetchError> {
         let mut url = request.url.clone();
         for hop in 0..=self.limits.redirects {
             self.check_hop(&url, request.url, hop)?;
             let response = self
-                .send(&url, &request)
+                .send(&url, &request, held)
                 .await
                 .map_err(|error| match error {
                     error if hop > 0 && error.cause == Cause::AddressRefused => FetchError {
@@ -287,7 +321,12 @@ impl Fetcher {
         Ok(())
     }
 
-    async fn send(&self, url: &Url, request: &Request<'_>) -> Result<Response, FetchError> {
+    async fn send(
+        &self,
+        url: &Url,
+        request: &Request<'_>,
+        held: Duration,
+    ) -> Result<Response, FetchError> {
         let mut builder = self.client.get(url.clone());
         if url.scheme() == self.home.scheme()
             && url.host() == self.home.host()
@@ -304,7 +343,7 @@ impl Fetcher {
         self.pacer.note(Instant::now());
         // A little later than the connection's own deadline, so that a peer that is not there and one that
         // accepts and stays silent are told apart.
-        let first_byte = self.limits.connect + self.limits.connect / 20;
+        let first_byte = (self.limits.connect + self.limits.connect / 20).max(held);
         match timeout(first_byte, builder.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
@@ -378,6 +417,7 @@ impl Fetcher {
                 .range
                 .map(|range| range.len.saturating_sub(request.skip)),
             budget: self.size_limit(request.what),
+            idle: self.limits.idle,
             patience: (request.what != What::Endless).then_some(request.total),
             over: false,
         }
@@ -402,6 +442,7 @@ pub struct Body<'a> {
     drop: u64,
     wanted: Option<u64>,
     budget: u64,
+    idle: Duration,
     patience: Option<Duration>,
     over: bool,
 }
@@ -458,8 +499,7 @@ impl Body<'_> {
                 format!("{} ended the body early", shown(url)),
             )
         };
-        let idle = self.fetcher.limits.idle;
-        let wait = self.patience.map_or(idle, |patience| patience.min(idle));
+        let wait = self.patience.map_or(self.idle, |left| left.min(self.idle));
         let chunk = match &mut self.source {
             Bytesource::Http(response) => match timeout(wait, response.chunk()).await {
                 Ok(Ok(chunk)) => chunk,

@@ -1,6 +1,7 @@
 //! HLS: loads playlists and pins one rendition; its segments are read by `segments`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use detectors::base::{Cause, Kind};
 use futures_util::future::join_all;
@@ -12,7 +13,7 @@ use super::segments::{self, Loaded, Session, Track, invalid, join};
 use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError};
-use crate::transport::playlist::follow::{News, Window};
+use crate::transport::playlist::follow::{Ask, News, Refusal, Window, held};
 use crate::transport::playlist::{Master, Media, Playlist};
 
 pub use segments::{Feeder, patience};
@@ -68,25 +69,33 @@ async fn reload(
 ) {
     let mut window = Window::default();
     let mut backoff = Backoff::default();
+    let now = || Instant::now().duration_since(session.began);
     loop {
-        let began = Instant::now();
+        let began = now();
+        let ask = window.ask(began);
         let loaded = match plan.first.take() {
             Some(first) => Ok(first),
-            None => load(session, &plan).await,
+            None => load(session, &plan, ask, &window).await,
         };
-        let (base, media) = match loaded.and_then(playable) {
+        let (base, media) = match loaded.and_then(|loaded| playable(loaded, ask, &window)) {
             Ok(loaded) => loaded,
-            Err(error) => {
+            // What is wrong, if anything is, a plain load tells.
+            Err(Unloaded::Refused(why)) => {
+                window.refused(why);
+                sleep_until(session.fetcher.pacer.slot(Instant::now())).await;
+                continue;
+            }
+            Err(Unloaded::Failed(error)) => {
+                window.failed();
                 session.rest(&mut backoff, &error).await;
                 continue;
             }
         };
         backoff.worked();
-        let now = began.duration_since(session.began);
         if number == 0 {
             session.be_patient(media.target);
         }
-        let news = window.load(media, now);
+        let news = window.answered(ask, media, began, now());
         if news != News::Same {
             if number == 0 {
                 session.note_change();
@@ -99,7 +108,7 @@ async fn reload(
                 }));
             }
         }
-        if window.stalled(now) {
+        if window.stalled(now()) {
             session.tell.failed(Cause::PlaylistStalled);
         }
         match window.reload_at() {
@@ -109,21 +118,56 @@ async fn reload(
     }
 }
 
-async fn load(session: &Session<'_>, plan: &Plan) -> Result<(Url, Media), FetchError> {
+/// Why a load brought no playlist that can be played.
+enum Unloaded {
+    /// The origin is at fault.
+    Failed(FetchError),
+    /// It was asked for more than the playlist: that may be too much.
+    Refused(Refusal),
+}
+
+async fn load(
+    session: &Session<'_>,
+    plan: &Plan,
+    ask: Ask,
+    window: &Window,
+) -> Result<(Url, Media), Unloaded> {
+    let (mut url, mut wait) = (plan.url.clone(), Duration::ZERO);
+    if !ask.is_plain() {
+        url.query_pairs_mut().extend_pairs(ask.pairs());
+    }
+    if let (Some(_), Some((_, media))) = (ask.until, window.current()) {
+        wait = held(media.target);
+    }
     let loaded = session
         .fetcher
-        .playlist(&plan.url, plan.referrer.as_ref())
-        .await?;
+        .playlist_held(&url, plan.referrer.as_ref(), wait)
+        .await;
     match loaded {
-        (base, Playlist::Media(media)) => Ok((base, media)),
-        (_, Playlist::Master(_)) => Err(invalid("a master playlist where media was expected")),
+        Ok((base, Playlist::Media(media))) => Ok((base, media)),
+        Err(_) if !ask.is_plain() => Err(Unloaded::Refused(Refusal::Failed)),
+        Err(error) => Err(Unloaded::Failed(error)),
+        Ok((_, Playlist::Master(_))) => {
+            let error = invalid("a master playlist where media was expected");
+            Err(Unloaded::Failed(error))
+        }
     }
 }
 
-fn playable(loaded: (Url, Media)) -> Result<(Url, Media), FetchError> {
-    match loaded.1.segments.is_empty() {
-        true => Err(invalid("the playlist has no segments")),
-        false => Ok(loaded),
+/// The whole of a playlist that has something to play.
+fn playable(
+    (base, media): (Url, Media),
+    ask: Ask,
+    window: &Window,
+) -> Result<(Url, Media), Unloaded> {
+    let failed = |detail| Err(Unloaded::Failed(invalid(detail)));
+    match window.completed(media) {
+        None if ask.delta => Err(Unloaded::Refused(Refusal::Unmergeable)),
+        None => failed("the playlist leaves out what nobody has loaded"),
+        Some(media) if media.segments.is_empty() && media.low_latency.open.is_none() => {
+            failed("the playlist has no segments")
+        }
+        Some(media) => Ok((base, media)),
     }
 }
 

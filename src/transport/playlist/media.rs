@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{get, pairs};
+use super::low_latency::{self, LowLatency, Part};
 use super::{ENTRIES_MAX, PlaylistError};
 
 /// Target durations are taken as at least and at most this.
@@ -66,6 +67,8 @@ pub struct Segment {
     pub encryption: Encryption,
     /// `EXT-X-PROGRAM-DATE-TIME`, Unix milliseconds.
     pub program_date_time_unix_ms: Option<i64>,
+    /// Its parts, as far as they are listed.
+    pub parts: Vec<Part>,
 }
 
 /// A media playlist.
@@ -81,8 +84,11 @@ pub struct Media {
     pub segments: Vec<Segment>,
     /// `EXT-X-ENDLIST`: nothing will be added.
     pub ended: bool,
-    /// How far from the end live playback begins, when the origin says so (`suggestedPresentationDelay` of DASH).
+    /// How far from the end live playback begins, when the origin says so (`suggestedPresentationDelay` of DASH,
+    /// `HOLD-BACK` of HLS).
     pub hold_back: Option<Duration>,
+    /// Parts, hints, and what the server offers.
+    pub low_latency: LowLatency,
 }
 
 impl Media {
@@ -108,6 +114,9 @@ struct State {
     keys: Vec<(String, Encryption)>,
     /// End of the previous byte range and what it was cut from.
     range_end: Option<(String, u64)>,
+    /// The same of parts.
+    part_end: Option<(String, u64)>,
+    parts: usize,
 }
 
 const KEY_FORMATS_MAX: usize = 16;
@@ -135,9 +144,18 @@ pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Media, Pl
             }
             "EXT-X-ENDLIST" => media.ended = true,
             "EXT-X-I-FRAMES-ONLY" => return Err(PlaylistError::IFramesOnly),
-            _ => state.tag(tag, value),
+            "EXT-X-PART" if state.parts >= ENTRIES_MAX => return Err(PlaylistError::TooLong),
+            _ => {
+                let low_latency = &mut media.low_latency;
+                low_latency.tag(tag, value, &mut media.hold_back);
+                if let ("EXT-X-KEY", Some(skip)) = (tag, &mut low_latency.skip) {
+                    skip.unkeyed.get_or_insert(media.segments.len());
+                }
+                state.tag(tag, value);
+            }
         }
     }
+    media.low_latency.open = state.finish_open();
     let longest = media.segments.iter().map(|s| s.duration).max();
     media.target = target
         .filter(|t| !t.is_zero())
@@ -157,6 +175,10 @@ impl State {
             "EXT-X-BYTERANGE" => self.range = byte_range(value),
             "EXT-X-DISCONTINUITY" => self.next.discontinuity = true,
             "EXT-X-GAP" => self.next.gap = true,
+            "EXT-X-PART" => {
+                self.parts += 1;
+                (self.next.parts).extend(low_latency::part(value, &mut self.part_end));
+            }
             "EXT-X-KEY" => self.key(value),
             "EXT-X-MAP" => self.map(value),
             "EXT-X-PROGRAM-DATE-TIME" => {
@@ -230,6 +252,14 @@ impl State {
         });
     }
 
+    /// The segment that has parts and no URI yet.
+    fn finish_open(&mut self) -> Option<Box<Segment>> {
+        let mut open = std::mem::take(&mut self.next);
+        open.init.clone_from(&self.init);
+        open.encryption = self.encryption();
+        (!open.parts.is_empty()).then(|| Box::new(open))
+    }
+
     fn finish(&mut self, uri: &str) -> Segment {
         let mut segment = std::mem::take(&mut self.next);
         segment.init = self.init.clone();
@@ -252,7 +282,7 @@ impl State {
     }
 }
 
-fn seconds(text: &str) -> Option<Duration> {
+pub(super) fn seconds(text: &str) -> Option<Duration> {
     let secs: f64 = text.trim().parse().ok()?;
     (0.0..=86_400.0)
         .contains(&secs)
@@ -260,7 +290,7 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// `length[@offset]`.
-fn byte_range(text: &str) -> Option<(u64, Option<u64>)> {
+pub(super) fn byte_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (len, start) = match text.trim().split_once('@') {
         Some((len, start)) => (len, Some(start.trim().parse().ok()?)),
         None => (text.trim(), None),

@@ -2,15 +2,17 @@
 //! are in [`mpd`].
 //!
 //! Read line by line by our own parser: a playlist of a faulty origin must still tell as much as it can, several
-//! `EXT-X-KEY` lines may hold for one segment, and `EXT-X-GAP` matters here. Unknown tags, and those of low-latency
-//! HLS (parts, hints), are passed over.
+//! `EXT-X-KEY` lines may hold for one segment, and `EXT-X-GAP` matters here. Unknown tags are passed over.
 
 mod attributes;
 pub mod follow;
+mod low_latency;
 mod master;
 mod media;
 pub mod mpd;
+mod reload;
 
+pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
 pub use master::{AudioRendition, Master, Pick, Variant};
 pub use media::{ByteRange, Encryption, Init, Media, Segment};
 

@@ -3,6 +3,7 @@
 //! A failing playlist, segment or key never ends a live source: it is told, tried again at the pace of
 //! [`fetch::pace`](crate::ingest::fetch::pace), and given up only when the playlist has moved on.
 
+mod ahead;
 mod piece;
 mod reader;
 

@@ -23,6 +23,10 @@ pub(super) struct Piece {
     held: BytesMut,
     /// Something has been handed on.
     pub begun: bool,
+    /// Clear bytes that came as parts.
+    parts: u64,
+    /// Clear bytes of the whole that have come as parts already, and are passed over.
+    known: u64,
 }
 
 /// Initialisation section to feed before a segment.
@@ -42,7 +46,46 @@ impl Piece {
             container: None,
             held: BytesMut::new(),
             begun: false,
+            parts: 0,
+            known: 0,
         }
+    }
+
+    /// Takes a whole part of the segment, encrypted by itself if at all, and gives what can be fed. Nothing is taken
+    /// of a part that is no media.
+    pub fn push_part(
+        &mut self,
+        bytes: Bytes,
+        init: &mut InitFeed<'_>,
+    ) -> Result<Vec<Feed>, NotMedia> {
+        let clear = match self.decryptor.take() {
+            None => bytes,
+            Some(mut decryptor) => {
+                let head = decryptor.push(&bytes);
+                let tail = decryptor.finish().map_err(|_| NotMedia)?;
+                [head, tail].concat().into()
+            }
+        };
+        let own = container(&clear).ok_or(NotMedia)?;
+        let fits = self.container.is_none_or(|known| known == own);
+        let Layout { init_end, end } = layout(&clear);
+        if !fits || (own == Container::FragmentedMp4 && end <= init_end) {
+            return Err(NotMedia);
+        }
+        self.parts += clear.len() as u64;
+        let mut feeds = self.take(clear, init, Stage::Complete)?;
+        if own == Container::FragmentedMp4 {
+            self.fragments(init, &mut feeds)?;
+        }
+        Ok(feeds)
+    }
+
+    /// The rest comes from the whole segment, of which the parts so far are the beginning.
+    pub fn go_on_whole(&mut self) {
+        self.known = self.parts.saturating_sub(self.held.len() as u64);
+        self.held.clear();
+        self.decryptor = None;
+        self.received = 0;
     }
 
     /// Whether a decryptor is at work.
@@ -67,6 +110,7 @@ impl Piece {
             Some(decryptor) => decryptor.push(&bytes),
             None => bytes,
         };
+        let clear = self.unknown(clear);
         self.take(clear, init, Stage::More)
     }
 
@@ -81,15 +125,21 @@ impl Piece {
                 Bytes::new()
             }
         };
+        let rest = self.unknown(rest);
         let mut feeds = self.take(rest, init, stage)?;
         if self.container == Some(Container::FragmentedMp4) {
-            let held = self.held.split().freeze();
-            truncated |= self.fragments(held, init, &mut feeds)?;
+            truncated |= self.fragments(init, &mut feeds)?;
         }
         if self.begun {
             feeds.push(Feed::End { truncated });
         }
         Ok(feeds)
+    }
+
+    fn unknown(&mut self, mut clear: Bytes) -> Bytes {
+        let known = usize::try_from(self.known).map_or(clear.len(), |n| n.min(clear.len()));
+        self.known -= known as u64;
+        clear.split_off(known)
     }
 
     fn take(
@@ -138,25 +188,33 @@ impl Piece {
         }
     }
 
-    /// Feeds the whole fragments in `held`; tells whether there was more than those.
+    /// Feeds the whole fragments in `held`; tells whether there was more than those, and keeps that.
     fn fragments(
         &mut self,
-        held: Bytes,
         init: &mut InitFeed<'_>,
         feeds: &mut Vec<Feed>,
     ) -> Result<bool, NotMedia> {
+        let held = self.held.split().freeze();
         let Layout { init_end, end } = layout(&held);
-        if end <= init_end {
-            return Err(NotMedia);
+        let mut from = 0;
+        if !self.begun {
+            if end <= init_end {
+                return Err(NotMedia);
+            }
+            let own = (init_end > 0).then(|| held.slice(..init_end));
+            let wanted = own.or_else(|| init.bytes.cloned());
+            let changed = self.discontinuity || *init.fed != wanted;
+            let fed = wanted.clone().filter(|_| changed);
+            *init.fed = wanted;
+            feeds.push(self.begin(Container::FragmentedMp4, fed));
+            from = init_end;
         }
-        let own = (init_end > 0).then(|| held.slice(..init_end));
-        let wanted = own.or_else(|| init.bytes.cloned());
-        let changed = self.discontinuity || *init.fed != wanted;
-        let fed = wanted.clone().filter(|_| changed);
-        *init.fed = wanted;
-        feeds.push(self.begin(Container::FragmentedMp4, fed));
-        feeds.push(Feed::Data(held.slice(init_end..end)));
-        Ok(end < held.len())
+        if end > from {
+            feeds.push(Feed::Data(held.slice(from..end)));
+        }
+        let rest = held.slice(end..);
+        self.held.extend_from_slice(&rest);
+        Ok(!rest.is_empty())
     }
 }
 
@@ -352,6 +410,57 @@ mod tests {
             (init.len(), one.len())
         );
         assert!(feed_all(&one[..300], 100, None, Stage::CutShort).is_err());
+    }
+
+    #[test]
+    fn parts_are_fed_as_they_come_and_the_whole_goes_on_behind_them() {
+        let fragment = |n| [mp4_box(b"moof", 60), mp4_box(b"mdat", n)].concat();
+        let [one, two, three] = [fragment(500), fragment(600), fragment(700)].map(Bytes::from);
+        let mut ts = vec![0; 188 * 4];
+        for at in 0..4 {
+            ts[at * 188] = 0x47;
+        }
+        let ts = Bytes::from(ts);
+        for parts in [
+            [one, two, three],
+            [ts.slice(..188), ts.slice(188..376), ts.slice(376..)],
+        ] {
+            let whole = parts.concat();
+            let mut fed = None;
+            let mut init = InitFeed {
+                bytes: None,
+                fed: &mut fed,
+            };
+            let mut piece = Piece::new(true);
+            let mut feeds = Vec::new();
+            for part in &parts[..2] {
+                feeds.extend(piece.push_part(part.clone(), &mut init).unwrap());
+                assert_eq!(fed_bytes(&feeds).last(), part.last());
+                let page = Bytes::from_static(b"<html>nothing of this is taken</html>");
+                assert_eq!(piece.push_part(page, &mut init).unwrap_err(), NotMedia);
+            }
+            piece.go_on_whole();
+            for chunk in whole.chunks(100) {
+                feeds.extend(
+                    piece
+                        .push(Bytes::copy_from_slice(chunk), &mut init)
+                        .unwrap(),
+                );
+            }
+            feeds.extend(piece.finish(Stage::Complete, &mut init).unwrap());
+            assert_eq!(fed_bytes(&feeds), whole);
+            let begins = |f: &&Feed| matches!(f, Feed::Begin { .. });
+            assert_eq!(feeds.iter().filter(begins).count(), 1);
+            assert!(matches!(feeds.last(), Some(Feed::End { truncated: false })));
+        }
+    }
+
+    fn fed_bytes(feeds: &[Feed]) -> Vec<u8> {
+        let data = feeds.iter().filter_map(|feed| match feed {
+            Feed::Data(data) => Some(&data[..]),
+            _ => None,
+        });
+        data.collect::<Vec<_>>().concat()
     }
 
     #[test]

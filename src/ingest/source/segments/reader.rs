@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
+use super::ahead::Ahead;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
 use crate::config::Pace;
@@ -16,7 +17,7 @@ use crate::ingest::convert::Feed;
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::transport::playlist::follow::{Cursor, Passed, Step};
-use crate::transport::playlist::{Encryption, Init, Media, Segment};
+use crate::transport::playlist::{Encryption, Init, Media, Part, Segment};
 
 /// In a complete playlist nothing will get better: after this many failed segments in a row it is given up.
 const COMPLETE_FAILURES_MAX: u32 = 3;
@@ -27,6 +28,9 @@ const SEGMENT_TOTAL_MIN: Duration = Duration::from_secs(15);
 
 /// Inputs of a complete playlist stay within this many target durations of each other.
 const LEAD_TARGETS: u32 = 2;
+
+/// After this many segments in a row with a part that could not be read, only whole segments are.
+const PART_FAILURES_MAX: u32 = 3;
 
 /// Why an input stopped.
 #[derive(Debug)]
@@ -87,9 +91,22 @@ pub(super) struct Reader<'a> {
     /// The newest initialisation section.
     init: Option<(Url, Arc<Init>, Bytes)>,
     fed_init: Option<Bytes>,
+    /// The segment that parts have been read of.
+    open: Option<Open>,
+    /// Segments in a row with a part that could not be read.
+    parts_failed: u32,
     /// Length of what has been read of a complete playlist.
     position: Duration,
     began: Option<Instant>,
+}
+
+/// A segment that is read part by part.
+struct Open {
+    epoch: u64,
+    sequence: u64,
+    piece: Piece,
+    /// Nothing of the segment was left out before.
+    from_start: bool,
 }
 
 /// The segment at hand.
@@ -97,6 +114,14 @@ struct Task<'s> {
     loaded: &'s Loaded,
     sequence: u64,
     segment: &'s Segment,
+}
+
+/// The part of it at hand.
+struct PartTask<'s> {
+    task: Task<'s>,
+    index: usize,
+    part: &'s Part,
+    discontinuity: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -117,6 +142,8 @@ impl<'a> Reader<'a> {
             lost: None,
             init: None,
             fed_init: None,
+            open: None,
+            parts_failed: 0,
             position: Duration::ZERO,
             began: None,
         }
@@ -135,22 +162,44 @@ impl<'a> Reader<'a> {
 
     async fn read(&mut self, mut latest: Latest) -> Stop {
         let mut cursor = Cursor::default();
+        let mut ahead = Ahead::new(self.session);
         let mut complete = None;
         loop {
             let loaded = latest.borrow_and_update().clone();
             let step = loaded
                 .as_ref()
                 .map(|loaded| (loaded, cursor.step(loaded.epoch, &loaded.media)));
-            let (loaded, sequence, segment, discontinuity, missed) = match step {
+            let (loaded, sequence, segment, part, discontinuity, missed) = match step {
                 Some((_, Step::Ended)) => {
+                    if self.close(Stage::Complete).await.is_err() {
+                        return Stop::Closed;
+                    }
                     // Of a short playlist nothing may be left to fail on.
                     let lost = self.lost.take().filter(|_| !self.worked);
                     return lost.map_or(Stop::Ended, Stop::GaveUp);
                 }
                 None | Some((_, Step::Wait)) => {
-                    if latest.changed().await.is_err() {
-                        return Stop::Ended;
+                    if let Some(loaded) = &loaded
+                        && let Some(hint) = cursor.hint(loaded.epoch, &loaded.media)
+                    {
+                        ahead.ask(hint, &loaded.base, loaded.media.target);
                     }
+                    let changed = tokio::select! {
+                        changed = latest.changed() => changed,
+                        () = ahead.wait() => Ok(()),
+                    };
+                    if changed.is_err() {
+                        let closed = self.close(Stage::Complete).await;
+                        return closed.err().unwrap_or(Stop::Ended);
+                    }
+                    continue;
+                }
+                Some((loaded, Step::Close { sequence })) => {
+                    if self.close(Stage::Complete).await.is_err() {
+                        return Stop::Closed;
+                    }
+                    self.parts_failed = 0;
+                    cursor.done(&loaded.media, sequence, Passed::Read);
                     continue;
                 }
                 Some((
@@ -161,11 +210,38 @@ impl<'a> Reader<'a> {
                         discontinuity,
                         missed,
                     },
-                )) => (loaded, sequence, segment, discontinuity, missed),
+                )) => (loaded, sequence, segment, None, discontinuity, missed),
+                Some((
+                    loaded,
+                    Step::Part {
+                        sequence,
+                        segment,
+                        index,
+                        part,
+                        discontinuity,
+                        missed,
+                    },
+                )) => (
+                    loaded,
+                    sequence,
+                    segment,
+                    Some((index, part)),
+                    discontinuity,
+                    missed,
+                ),
             };
             if missed > 0 {
                 let stream = &self.session.cx.stream.id;
                 tracing::warn!(%stream, missed, "segments left the playlist before they were read");
+            }
+            let place = (loaded.epoch, sequence);
+            if self
+                .open
+                .as_ref()
+                .is_some_and(|open| (open.epoch, open.sequence) != place)
+                && self.close(Stage::CutShort).await.is_err()
+            {
+                return Stop::Closed;
             }
             if *complete.get_or_insert(loaded.media.ended) {
                 self.keep_pace(loaded.media.target).await;
@@ -176,11 +252,129 @@ impl<'a> Reader<'a> {
                 sequence,
                 segment,
             };
+            if let Some((index, part)) = part {
+                let task = PartTask {
+                    task,
+                    index,
+                    part,
+                    discontinuity,
+                };
+                match self.part(&task, &mut ahead).await {
+                    Ok(Some(passed)) => cursor.part_done(&loaded.media, sequence, index, passed),
+                    Ok(None) => {
+                        cursor.leave_parts(sequence);
+                        if self.parts_failed >= PART_FAILURES_MAX {
+                            cursor.only_whole_segments();
+                        }
+                    }
+                    Err(stop) => return stop,
+                }
+                continue;
+            }
             match self.segment(&task, discontinuity, &latest).await {
                 Ok(passed) => cursor.done(&loaded.media, sequence, passed),
                 Err(stop) => return stop,
             }
         }
+    }
+
+    /// Deals with one part of a segment; `None` when it could not be read, and the whole segment must do.
+    async fn part(
+        &mut self,
+        task: &PartTask<'_>,
+        ahead: &mut Ahead<'a>,
+    ) -> Result<Option<Passed>, Stop> {
+        if task.part.gap {
+            self.session.tell.fact(Fact::AnnouncedGap {
+                span: task.part.duration,
+            });
+            let closed = self.close(Stage::Complete).await;
+            return closed.map(|()| Some(Passed::Unread));
+        }
+        let error = match self.attempt_part(task, ahead).await {
+            Ok(()) => {
+                self.backoff.worked();
+                self.failed_in_a_row = 0;
+                self.worked = true;
+                return Ok(Some(Passed::Read));
+            }
+            Err(Trouble::Closed) => return Err(Stop::Closed),
+            Err(Trouble::Passing(error) | Trouble::Lasting(error)) => error,
+        };
+        self.parts_failed += 1;
+        self.session.rest(&mut self.backoff, &error).await;
+        Ok(None)
+    }
+
+    async fn attempt_part(
+        &mut self,
+        part: &PartTask<'_>,
+        ahead: &mut Ahead<'a>,
+    ) -> Result<(), Trouble> {
+        let task = &part.task;
+        let bytes = match ahead.take(part.part, &task.loaded.base).await {
+            Some(bytes) => bytes,
+            None => self.part_bytes(task, part.part).await?,
+        };
+        let mut open = self.open.take().unwrap_or_else(|| Open {
+            epoch: task.loaded.epoch,
+            sequence: task.sequence,
+            piece: Piece::new(part.discontinuity),
+            from_start: part.index == 0,
+        });
+        let feeds = self.take_part(task, bytes, &mut open.piece).await;
+        self.open = Some(open).filter(|open| open.piece.begun);
+        self.send(feeds?).await
+    }
+
+    async fn take_part(
+        &mut self,
+        task: &Task<'_>,
+        bytes: Bytes,
+        piece: &mut Piece,
+    ) -> Result<Vec<Feed>, Trouble> {
+        let key_url = self.prepare(task, piece).await?;
+        let init = match &task.segment.init {
+            Some(init) => Some(self.init(task.loaded, init).await?),
+            None => None,
+        };
+        let mut init = InitFeed {
+            bytes: init.as_ref(),
+            fed: &mut self.fed_init,
+        };
+        let feeds = piece
+            .push_part(bytes, &mut init)
+            .map_err(|NotMedia| self.not_media(task, key_url.as_ref()))?;
+        self.say_received(piece);
+        Ok(feeds)
+    }
+
+    async fn part_bytes(&self, task: &Task<'_>, part: &Part) -> Result<Bytes, Trouble> {
+        let Task { loaded, .. } = task;
+        let url = join(&loaded.base, &part.uri)?;
+        let request = Request {
+            url: &url,
+            referrer: Some(&loaded.base),
+            what: What::Segment,
+            range: part.range,
+            skip: 0,
+            total: segment_total(&loaded.media),
+        };
+        let (_, bytes) = self.session.fetcher.bytes(request).await?;
+        Ok(bytes)
+    }
+
+    /// Ends the segment that parts have been read of.
+    async fn close(&mut self, stage: Stage) -> Result<(), Stop> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        let mut init = InitFeed {
+            bytes: None,
+            fed: &mut self.fed_init,
+        };
+        let rest = open.piece.finish(stage, &mut init).unwrap_or_default();
+        self.send(rest).await.map_err(|_| Stop::Closed)
     }
 
     /// In a complete playlist: waits for the other inputs, and for the time when a viewer would be here.
@@ -214,10 +408,21 @@ impl<'a> Reader<'a> {
             self.session.tell.fact(Fact::AnnouncedGap {
                 span: task.segment.duration,
             });
+            self.close(Stage::Complete).await?;
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
         let mut piece = Piece::new(discontinuity);
+        if let Some(open) = self.open.take() {
+            if !open.from_start {
+                // Which bytes of the whole have been read, nobody knows.
+                self.open = Some(open);
+                self.close(Stage::CutShort).await?;
+                return Ok(Passed::Read);
+            }
+            piece = open.piece;
+            piece.go_on_whole();
+        }
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -270,9 +475,7 @@ impl<'a> Reader<'a> {
     /// One attempt; goes on where the previous one broke off.
     async fn attempt(&mut self, task: &Task<'_>, piece: &mut Piece) -> Result<(), Trouble> {
         let Task {
-            loaded,
-            sequence,
-            segment,
+            loaded, segment, ..
         } = task;
         let session = self.session;
         let url = join(&loaded.base, &segment.uri)?;
@@ -281,7 +484,6 @@ impl<'a> Reader<'a> {
             Some(init) => Some(self.init(loaded, init).await?),
             None => None,
         };
-        let total = (loaded.media.target * SEGMENT_TOTAL_TARGETS).max(SEGMENT_TOTAL_MIN);
         let mut body = session
             .fetcher
             .open(Request {
@@ -290,28 +492,17 @@ impl<'a> Reader<'a> {
                 what: What::Segment,
                 range: segment.range,
                 skip: piece.received,
-                total,
+                total: segment_total(&loaded.media),
             })
             .await?;
-        let not_media = |NotMedia| match &key_url {
-            Some(key_url) => {
-                session.keys.forget(key_url);
-                Trouble::Lasting(FetchError::new(
-                    Cause::EncryptedNoKey,
-                    format!("segment {sequence} is no media after decryption: wrong key"),
-                ))
-            }
-            None => Trouble::Lasting(FetchError::new(
-                Cause::Undecodable,
-                format!("segment {sequence} is in no container that is read here"),
-            )),
-        };
         while let Some(chunk) = body.chunk().await? {
             let mut init = InitFeed {
                 bytes: init.as_ref(),
                 fed: &mut self.fed_init,
             };
-            let feeds = piece.push(chunk, &mut init).map_err(not_media)?;
+            let feeds = piece
+                .push(chunk, &mut init)
+                .map_err(|NotMedia| self.not_media(task, key_url.as_ref()))?;
             self.say_received(piece);
             self.send(feeds).await?;
         }
@@ -321,9 +512,26 @@ impl<'a> Reader<'a> {
         };
         let rest = piece
             .finish(Stage::Complete, &mut init)
-            .map_err(not_media)?;
+            .map_err(|NotMedia| self.not_media(task, key_url.as_ref()))?;
         self.say_received(piece);
         self.send(rest).await
+    }
+
+    fn not_media(&self, task: &Task<'_>, key_url: Option<&Url>) -> Trouble {
+        let sequence = task.sequence;
+        Trouble::Lasting(match key_url {
+            Some(key_url) => {
+                self.session.keys.forget(key_url);
+                FetchError::new(
+                    Cause::EncryptedNoKey,
+                    format!("segment {sequence} is no media after decryption: wrong key"),
+                )
+            }
+            None => FetchError::new(
+                Cause::Undecodable,
+                format!("segment {sequence} is in no container that is read here"),
+            ),
+        })
     }
 
     /// An outage does not end with a web page, nor with what a wrong key makes of a segment.
@@ -410,6 +618,10 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+fn segment_total(media: &Media) -> Duration {
+    (media.target * SEGMENT_TOTAL_TARGETS).max(SEGMENT_TOTAL_MIN)
 }
 
 /// Whether a segment that fails is no longer worth another attempt: it left the playlist, or it has failed for a
