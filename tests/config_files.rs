@@ -43,6 +43,7 @@ fn env(file: &str) -> Env {
             "content_keys",
             "00112233445566778899aabbccddeeff:00112233445566778899aabbccddeeff",
         ),
+        ("licence_url", "https://keys.example.com/k"),
         ("passphrase", "0123456789"),
         ("password", "p"),
         ("stream_id", "s"),

@@ -101,6 +101,7 @@ fn stream(id: &str, protocol: Protocol) -> Arc<Stream> {
             jitter: Duration::from_millis(200),
             interface: None,
             content_keys: Default::default(),
+            licence: Default::default(),
             allow_private: false,
             visible_after: None,
             page_after: None,

@@ -65,6 +65,8 @@ causes! {
     UnsupportedCodec = "unsupported_codec",
     /// Encrypted, and no key was given or had.
     EncryptedNoKey = "encrypted_no_key",
+    /// Encrypted in a way that the monitor does not know (AES-256), whatever keys there are.
+    EncryptionUnsupported = "encryption_unsupported",
     /// The file or segment ends in the middle.
     Truncated = "truncated",
     /// No such file, or it may not be read.
@@ -185,7 +187,7 @@ pub struct TrackInfo {
     /// ISO 639 language, when told.
     pub language: Option<String>,
     /// Why it cannot be decoded, when that is known at once ([`Cause::UnsupportedCodec`],
-    /// [`Cause::EncryptedNoKey`]).
+    /// [`Cause::EncryptedNoKey`], [`Cause::EncryptionUnsupported`]).
     pub problem: Option<Cause>,
 }
 

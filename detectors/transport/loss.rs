@@ -403,6 +403,7 @@ fn is_of_content(cause: Cause) -> bool {
         cause,
         Cause::TooLarge
             | Cause::EncryptedNoKey
+            | Cause::EncryptionUnsupported
             | Cause::UnsupportedFormat
             | Cause::UnsupportedCodec
             | Cause::TooCostly

@@ -10,7 +10,7 @@ use std::time::Duration;
 use detectors::base::{Descriptor, Options, RuleSpec};
 use detectors::registry::REGISTRY;
 
-use super::content_keys::ContentKeys;
+use super::content_keys::{ContentKeys, Licence};
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -334,6 +334,8 @@ pub struct Input {
     pub interface: Option<String>,
     /// Keys of encrypted media.
     pub content_keys: ContentKeys,
+    /// Where further keys are asked for.
+    pub licence: Licence,
     /// Whether private, link-local and loopback addresses may be reached.
     pub allow_private: bool,
     /// Overrides how long media may stay away before it is visible; `None` = by protocol.

@@ -23,6 +23,18 @@ impl fmt::Debug for ContentKeys {
 #[error("key {0} is not KEYID:KEY, 32 hexadecimal digits each")]
 pub struct BadKey(pub usize);
 
+/// Where keys are asked for that are not in the list (ClearKey of W3C Encrypted Media Extensions).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Licence {
+    /// Nowhere.
+    #[default]
+    None,
+    /// At this URL.
+    At(Secret),
+    /// Where a DASH manifest says.
+    FromManifest,
+}
+
 impl ContentKeys {
     /// Reads `KEYID:KEY` words between white space or commas; dashes are ignored.
     pub fn parse(secret: &Secret) -> Result<Self, BadKey> {
@@ -44,13 +56,19 @@ impl ContentKeys {
         self.0.get(id)
     }
 
+    /// All keys with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyId, &[u8; 16])> {
+        self.0.iter()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-fn hex(text: &str) -> Option<[u8; 16]> {
+/// Reads 32 hexadecimal digits; dashes are ignored.
+pub fn hex(text: &str) -> Option<[u8; 16]> {
     let digits = text.bytes().filter(|b| *b != b'-');
     let digits: Option<Vec<u32>> = digits.map(|b| char::from(b).to_digit(16)).collect();
     let bytes: Vec<u8> = digits?

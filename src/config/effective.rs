@@ -7,6 +7,7 @@ use detectors::registry::REGISTRY;
 use super::checked::{
     Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode, Stream,
 };
+use super::content_keys::Licence;
 use super::schema::{number_word, span_word};
 
 /// Prints. Parsing the result gives an equal configuration, as far as nothing was masked.
@@ -145,6 +146,11 @@ fn stream(out: &mut Out, s: &Stream) {
     }
     if !input.content_keys.is_empty() {
         out.pair(2, "content_keys", &quoted("***"));
+    }
+    match &input.licence {
+        Licence::None => {}
+        Licence::At(url) => out.secret(2, "licence_url", Some(url)),
+        Licence::FromManifest => out.pair(2, "licence_url", "from_manifest"),
     }
     out.pair(2, "allow_private", &input.allow_private.to_string());
     for (key, span) in [

@@ -22,7 +22,7 @@ mod tests;
 
 pub use check::Env;
 pub use checked::*;
-pub use content_keys::{ContentKeys, KeyId};
+pub use content_keys::{ContentKeys, KeyId, Licence};
 pub use diff::{Changes, diff};
 pub use document::{Document, one_stream_of};
 pub use effective::print_effective;

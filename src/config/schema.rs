@@ -344,8 +344,16 @@ pub const SETTINGS: &[Key] = &[
         Shape::Secret {
             sample: "${CONTENT_KEYS}",
         },
-        "Keys of encrypted fMP4 (Common Encryption): KEYID:KEY, 32 hexadecimal digits each, separated by spaces, commas \
-         or lines.",
+        "Keys of encrypted media (Common Encryption, and SAMPLE-AES whose key a playlist does not give): KEYID:KEY, 32 \
+         hexadecimal digits each, separated by spaces, commas or lines.",
+    ),
+    key(
+        "licence_url",
+        Shape::Secret {
+            sample: "https://keys.example.com/clearkey?token=${ORIGIN_TOKEN}",
+        },
+        "Where keys of Common Encryption are asked for that are not in `content_keys` (W3C ClearKey: POST of JSON), or \
+         `from_manifest` to ask where a DASH manifest says.",
     ),
     key(
         "allow_private",

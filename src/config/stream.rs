@@ -12,7 +12,7 @@ use super::checked::{
     Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Rtsp, RtspTransport,
     Secret, Srt, SrtMode, Stream,
 };
-use super::content_keys::ContentKeys;
+use super::content_keys::{ContentKeys, Licence};
 use super::problem::suggest;
 use super::raw::{self, Data, Node};
 use super::schema;
@@ -109,6 +109,7 @@ impl Checker<'_> {
                 jitter: settings.jitter,
                 interface: settings.interface,
                 content_keys: settings.content_keys,
+                licence: settings.licence,
                 allow_private: settings.allow_private,
                 visible_after: settings.visible_after,
                 page_after: settings.page_after,
@@ -154,6 +155,7 @@ impl Checker<'_> {
             jitter: self.span(s, "jitter").unwrap_or_default(),
             interface: self.text(s, "interface"),
             content_keys: self.content_keys(s),
+            licence: self.licence(s),
             allow_private: self.flag(s, "allow_private"),
             visible_after,
             page_after,
@@ -267,6 +269,31 @@ impl Checker<'_> {
             self.wrong(at, bad.to_string(), None);
             ContentKeys::default()
         })
+    }
+
+    fn licence(&mut self, s: Section<'_>) -> Licence {
+        let Some((text, at, origin)) = self.secret(s, "licence_url") else {
+            return Licence::None;
+        };
+        if text.value.trim() == "from_manifest" {
+            return Licence::FromManifest;
+        }
+        match address::endpoint(&text, origin == Origin::File) {
+            Ok((_, true)) if !self.flag(s, "allow_private") => {
+                self.wrong(
+                    at,
+                    "points to a private address",
+                    "set `allow_private: true` on the stream or in `defaults`".to_owned(),
+                );
+                Licence::None
+            }
+            Ok((url, _)) => Licence::At(url),
+            Err(wrong) => {
+                let hint = "give an http or https URL, or `from_manifest`".to_owned();
+                self.wrong(at, wrong.message, wrong.hint.or(Some(hint)));
+                Licence::None
+            }
+        }
     }
 
     fn srt(&mut self, node: &Node) -> Srt {
@@ -521,6 +548,7 @@ struct Settings {
     jitter: Duration,
     interface: Option<String>,
     content_keys: ContentKeys,
+    licence: Licence,
     allow_private: bool,
     visible_after: Option<Duration>,
     page_after: Option<Duration>,

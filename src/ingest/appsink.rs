@@ -15,8 +15,10 @@ use detectors::base::{
 };
 use tokio::sync::Notify;
 
+use super::keys::ContentKey;
 use super::stats::Stats;
 use super::tracks::Tracks;
+use super::trial::{Found, Trial};
 use super::{Content, Intake, OwnedUnit, PictureBuffer, Pushed, SoundBuffer, clock};
 
 /// Marks that wait for their unit; more than this and the oldest are forgotten.
@@ -188,6 +190,8 @@ struct State {
     feeding: Option<MediaTime>,
     /// Blocks concealed in what the decoder is working on.
     concealed: u32,
+    /// A key whose worth is not known yet, or that is wrong.
+    trial: Option<Trial>,
 }
 
 impl Way {
@@ -202,12 +206,63 @@ impl Way {
 
     /// A way for the same track through the next pipeline, with a clock of its own.
     pub(super) fn renewed(&self) -> Arc<Self> {
+        let state = State {
+            trial: lock(&self.state).trial.as_ref().map(Trial::anew),
+            ..State::default()
+        };
         Arc::new(Self {
             track: self.track,
             hub: Arc::clone(&self.hub),
             format: Arc::clone(&self.format),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         })
+    }
+
+    /// From here on the track is decrypted with this key: nothing is handed on before the key has proved right.
+    /// Call where decoding may begin.
+    pub(super) fn try_key(&self, from: MediaTime, key: &ContentKey) {
+        let trial = &mut lock(&self.state).trial;
+        *trial = Trial::of(trial.take(), self.track.kind, from, Some(key));
+    }
+
+    /// Whether a key is being tried, or has failed.
+    pub(super) fn is_on_trial(&self) -> bool {
+        lock(&self.state).trial.is_some()
+    }
+
+    /// From here on the track is in the clear.
+    pub(super) fn in_clear(&self, from: MediaTime) {
+        let trial = &mut lock(&self.state).trial;
+        *trial = Trial::of(trial.take(), self.track.kind, from, None);
+    }
+
+    /// What a trial found; gives the units that it held back and that are good.
+    fn found(&self, found: Found) -> Vec<OwnedUnit> {
+        let problem = match found {
+            Found::Nothing => return Vec::new(),
+            Found::Good(_) => None,
+            Found::Bad => Some(Cause::EncryptedNoKey),
+        };
+        if lock(&self.hub.tracks).set_problem(self.track, problem) {
+            self.hub.tell_tracks();
+        }
+        match found {
+            Found::Good(held) => held,
+            Found::Nothing | Found::Bad => Vec::new(),
+        }
+    }
+
+    fn hand_on(&self, unit: OwnedUnit) -> Result<(), gst::FlowError> {
+        let media = unit.media;
+        let pushed = self.hub.push(unit);
+        self.hub.decoded.fetch_add(1, Ordering::Relaxed);
+        if let Some(media) = media {
+            self.hub.newest.fetch_max(media.nanos(), Ordering::Relaxed);
+        }
+        match pushed {
+            Pushed::Closed => Err(gst::FlowError::Eos),
+            _ => Ok(()),
+        }
     }
 
     /// Whether anything has been decoded on this track.
@@ -243,8 +298,29 @@ impl Way {
         let told = std::mem::take(&mut state.concealed);
         let from = state.feeding;
         state.feeding = running.and_then(|t| media_time(t, state.shift));
+        let feeding = state.feeding;
+        let (found, trusted) = match &mut state.trial {
+            Some(trial) => (trial.feed(running.is_some(), feeding), false),
+            None => (Found::Nothing, true),
+        };
         drop(state);
-        self.tell_concealed(told, from);
+        // What a wrong key makes is no damage of the stream.
+        if trusted {
+            self.tell_concealed(told, from);
+        }
+        for unit in self.found(found) {
+            // A lane that is gone is noticed with the next unit.
+            let _ = self.hand_on(unit);
+        }
+    }
+
+    /// The decoder could not make sense of something.
+    pub(super) fn stumble(&self) {
+        let mut state = lock(&self.state);
+        let feeding = state.feeding;
+        if let Some(trial) = &mut state.trial {
+            trial.complain(feeding, 0);
+        }
     }
 
     /// A decoder's complaint on this track; `blocks` concealed.
@@ -254,6 +330,10 @@ impl Way {
         if self.track.kind == Kind::Video {
             let mut state = lock(&self.state);
             state.concealed = state.concealed.saturating_add(blocks);
+            let feeding = state.feeding;
+            if let Some(trial) = &mut state.trial {
+                trial.complain(feeding, blocks);
+            }
         }
     }
 
@@ -347,7 +427,7 @@ impl Way {
         let Some(content) = shape.wrap(buffer) else {
             return Ok(());
         };
-        let pushed = self.hub.push(OwnedUnit {
+        let unit = OwnedUnit {
             media,
             arrival,
             discontinuity: marks.contains(&Mark::Discontinuity),
@@ -357,15 +437,24 @@ impl Way {
                 .fold(0, u32::saturating_add),
             track: Some(self.track),
             content,
-        });
-        self.hub.decoded.fetch_add(1, Ordering::Relaxed);
-        if let Some(media) = media {
-            self.hub.newest.fetch_max(media.nanos(), Ordering::Relaxed);
+        };
+        let (unit, found) = {
+            let mut state = lock(&self.state);
+            match &mut state.trial {
+                None => (Some(unit), Found::Nothing),
+                Some(trial) => {
+                    let (unit, found) = trial.take(unit);
+                    if matches!(found, Found::Good(_)) {
+                        state.trial = None;
+                    }
+                    (unit, found)
+                }
+            }
+        };
+        for held in self.found(found) {
+            self.hand_on(held)?;
         }
-        if pushed == Pushed::Closed {
-            return Err(gst::FlowError::Eos);
-        }
-        Ok(())
+        unit.map_or(Ok(()), |unit| self.hand_on(unit))
     }
 }
 

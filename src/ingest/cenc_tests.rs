@@ -2,20 +2,21 @@ use cbc::cipher::BlockModeEncrypt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Secret;
+use crate::config::{ContentKeys, Secret};
+use crate::ingest::keys::NamedKey;
 
 const KEY: [u8; 16] = [7; 16];
 const ID: KeyId = [0x1d; 16];
 const OTHER: KeyId = [0x2d; 16];
 const CONSTANT_IV: [u8; 16] = [9; 16];
 
-fn keys(ids: &[KeyId]) -> ContentKeys {
+fn keys(ids: &[KeyId]) -> SampleKeys {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let words: Vec<String> = ids
         .iter()
         .map(|id| format!("{}:{}", hex(id), hex(&KEY)))
         .collect();
-    ContentKeys::parse(&Secret::new(words.join(" "))).unwrap()
+    SampleKeys::from(&ContentKeys::parse(&Secret::new(words.join(" "))).unwrap())
 }
 
 fn boxed(name: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
@@ -198,39 +199,112 @@ fn fragment(way: Way, sizes: &[usize], rotated: usize) -> Made {
     }
 }
 
+fn only(opened: Result<Vec<Opened>, CencError>) -> Opened {
+    let mut opened = opened.unwrap();
+    assert_eq!(opened.len(), 1);
+    opened.remove(0)
+}
+
 #[test]
 fn every_scheme_is_decrypted() {
     for way in WAYS {
         let mut bytes = init(way);
-        let cenc = Cenc::open(&mut bytes, &keys(&[ID, OTHER])).unwrap();
+        assert_eq!(key_ids(&bytes), [ID]);
+        let cenc = Cenc::open(&mut bytes);
         let text = bytes.escape_ascii().to_string();
         assert!(text.contains("avc1") && !text.contains("encv") && !text.contains("sinf"));
         for rotated in [0, 2] {
             let made = fragment(way, &[400, 33, 64, 1_000, 7], rotated);
             assert_ne!(made.clear, made.encrypted);
+            let others: &[KeyId] = if rotated > 0 { &[OTHER] } else { &[] };
+            assert_eq!(key_ids(&made.encrypted), others);
             let mut got = made.encrypted.clone();
-            cenc.decrypt(&mut got, &keys(&[ID, OTHER])).unwrap();
+            let opened = only(cenc.decrypt(&mut got, &keys(&[ID, OTHER])));
             assert_eq!(got, made.clear, "{way:?} {rotated}");
-            let missing = cenc.decrypt(&mut made.encrypted.clone(), &keys(&[OTHER]));
-            assert_eq!(missing, Err(CencError::NoKey), "{way:?}");
+            assert_eq!(opened.result.unwrap().unwrap().bytes(), &KEY);
+            assert!(
+                opened.sync && opened.decrypted >= 500,
+                "{}",
+                opened.decrypted
+            );
+            let mut hidden = made.encrypted.clone();
+            let missing = only(cenc.decrypt(&mut hidden, &keys(&[OTHER])));
+            assert_eq!(missing.result, Err(CencError::NoKey), "{way:?}");
+            let moof = hidden.escape_ascii().to_string();
+            assert!(!moof.contains("traf") && moof.contains("free"));
         }
     }
 }
 
 #[test]
-fn without_keys_nothing_is_touched() {
-    let mut bytes = init(WAYS[0]);
-    let refused = Cenc::open(&mut bytes, &ContentKeys::default());
-    assert_eq!(refused.unwrap_err(), CencError::NoKey);
-    assert_eq!(bytes, init(WAYS[0]));
+fn the_playlists_key_serves_where_samples_name_none_at_hand() {
+    let way = WAYS[4];
+    let named = NamedKey {
+        key: ContentKey::new(KEY),
+        iv: CONSTANT_IV,
+    };
+    let keys = SampleKeys::default().naming(Some(named));
+    let made = fragment(way, &[400, 33, 64, 1_000, 7], 0);
+    for tells_vector in [true, false] {
+        let mut bytes = init(way);
+        if !tells_vector {
+            // No vector in the boxes: that of the playlist holds.
+            let at = bytes
+                .windows(17)
+                .position(|w| w[0] == 16 && w[1..] == CONSTANT_IV);
+            bytes[at.unwrap()] = 0;
+        }
+        let cenc = Cenc::open(&mut bytes);
+        let mut got = made.encrypted.clone();
+        only(cenc.decrypt(&mut got, &keys)).result.unwrap();
+        assert_eq!(got, made.clear);
+        let bare = only(cenc.decrypt(&mut made.encrypted.clone(), &self::keys(&[ID])));
+        assert_eq!(bare.result.is_ok(), tells_vector);
+    }
+}
+
+#[test]
+fn schemes_that_nobody_knows_are_left_alone() {
     let strange = Way {
         scheme: b"piff",
         ..WAYS[0]
     };
-    let refused = Cenc::open(&mut init(strange), &keys(&[ID]));
-    assert_eq!(refused.unwrap_err(), CencError::UnknownScheme);
-    let clear = Cenc::open(&mut boxed(b"moov", &[]), &keys(&[ID])).unwrap();
-    assert!(clear.is_empty());
+    let mut bytes = init(strange);
+    let cenc = Cenc::open(&mut bytes);
+    assert_eq!(bytes, init(strange));
+    assert!(cenc.is_unknown(5) && cenc.is_empty());
+    let clear = Cenc::open(&mut boxed(b"moov", &[]));
+    assert!(clear.is_empty() && !clear.is_unknown(5));
+}
+
+/// A packager that leaves its beginning in the clear has a second sample entry for it.
+#[test]
+fn fragments_of_a_clear_sample_entry_pass_without_a_key() {
+    let mut bytes = init(WAYS[0]);
+    let second = boxed(b"avc1", &[&[0; 78]]);
+    for name in [b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
+        let at = bytes.windows(4).position(|w| w == name).unwrap() - 4;
+        let size = u32_at(&bytes, at).unwrap() + second.len() as u32;
+        bytes[at..at + 4].copy_from_slice(&size.to_be_bytes());
+    }
+    let end = bytes.len();
+    bytes.splice(end..end, second);
+    let cenc = Cenc::open(&mut bytes);
+    let made = fragment(WAYS[0], &[400, 33], 0);
+    let mut clear = made.clear.clone();
+    // `sample-description-index-present` in place of nothing: the field follows the track id.
+    let tfhd = clear.windows(4).position(|w| w == b"tfhd").unwrap();
+    clear[tfhd + 7] = 2;
+    clear.splice(tfhd + 12..tfhd + 12, 2_u32.to_be_bytes());
+    for name in [b"tfhd", b"traf", b"moof"] {
+        let at = clear.windows(4).position(|w| w == name).unwrap() - 4;
+        let size = u32_at(&clear, at).unwrap() + 4;
+        clear[at..at + 4].copy_from_slice(&size.to_be_bytes());
+    }
+    let before = clear.clone();
+    let opened = only(cenc.decrypt(&mut clear, &SampleKeys::default()));
+    assert_eq!((opened.result, opened.decrypted), (Ok(None), 0));
+    assert_eq!(clear, before);
 }
 
 proptest! {
@@ -242,7 +316,7 @@ proptest! {
         let mut first = init(way);
         let mut second = fragment(way, &[400, 33, 64], 1).encrypted;
         let keys = keys(&[ID, OTHER]);
-        let cenc = Cenc::open(&mut first, &keys).unwrap();
+        let cenc = Cenc::open(&mut first);
         let spot = at.index(second.len());
         second[spot] = value;
         second.truncate(cut.index(second.len()) + 1);
@@ -250,6 +324,7 @@ proptest! {
         let mut first = init(way);
         let spot = at.index(first.len());
         first[spot] = value;
-        let _ = Cenc::open(&mut first, &keys);
+        let _ = Cenc::open(&mut first);
+        let _ = key_ids(&first);
     }
 }

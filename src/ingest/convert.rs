@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
-use super::appsink::Hub;
+use super::appsink::{Hub, lock};
+use super::keys::SampleKeys;
 use super::pipeline::{self, Settings};
 use super::source::SourceContext;
 use crate::config::Protocol;
@@ -44,6 +45,8 @@ pub enum Container {
 /// What is fed to one input of a converter.
 #[derive(Debug, Clone)]
 pub enum Feed {
+    /// Keys for the samples of the pieces that follow; without it, those of the configuration hold.
+    Keys(SampleKeys),
     /// A piece (segment) begins. With `init`, an fMP4 initialisation segment comes first (again).
     Begin {
         /// Container of the piece.
@@ -84,6 +87,8 @@ struct Core {
     video_piece: Option<MediaTime>,
     /// Newest media time fed.
     fed: Option<MediaTime>,
+    /// Of the input that is being fed.
+    keys: SampleKeys,
 }
 
 struct Input {
@@ -91,6 +96,7 @@ struct Input {
     language: Option<String>,
     /// One unbroken multiplex, not pieces.
     continuous: bool,
+    keys: SampleKeys,
     demuxer: Option<Demuxer>,
 }
 
@@ -128,6 +134,7 @@ impl Converter {
                 ),
                 video_piece: None,
                 fed: None,
+                keys: SampleKeys::default(),
             },
             inputs: Vec::new(),
         }
@@ -140,6 +147,7 @@ impl Converter {
             only,
             language,
             continuous: false,
+            keys: SampleKeys::from(&self.core.context.stream.input.content_keys),
             demuxer: None,
         });
         self.inputs.len() - 1
@@ -163,7 +171,9 @@ impl Converter {
                 detail: format!("no input {input}"),
             });
         };
+        core.keys.clone_from(&to.keys);
         match feed {
+            Feed::Keys(keys) => to.keys = keys,
             Feed::Begin {
                 container,
                 init,
@@ -278,10 +288,20 @@ impl Converter {
     /// Why nothing is decoded, as far as it can be told.
     pub fn complaint(&self) -> ConvertError {
         let told = self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error());
-        told.unwrap_or_else(|| ConvertError {
+        let error = told.unwrap_or_else(|| ConvertError {
             cause: Cause::Undecodable,
             detail: "nothing could be decoded".to_owned(),
-        })
+        });
+        self.named(error)
+    }
+
+    /// What is known of a track says more than that nothing could be decoded.
+    fn named(&self, error: ConvertError) -> ConvertError {
+        let infos = lock(&self.core.hub.tracks).infos();
+        match infos.iter().find_map(|info| info.problem) {
+            Some(cause) if error.cause == Cause::Undecodable => ConvertError { cause, ..error },
+            _ => error,
+        }
     }
 
     pub(super) fn hub(&self) -> Arc<Hub> {
@@ -332,7 +352,7 @@ impl Converter {
                 .any(|d| !d.done());
             if !open {
                 return match self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error()) {
-                    Some(error) if hub.decoded() == 0 => Err(error),
+                    Some(error) if hub.decoded() == 0 => Err(self.named(error)),
                     _ => Ok(()),
                 };
             }

@@ -43,10 +43,13 @@ pub(super) fn install() {
                 return;
             };
             if category.name() == "libav" {
-                if let Some(blocks) = concealed(text.as_str()) {
-                    let owner = OWNER.with_borrow(Weak::upgrade);
-                    if let Some(owner) = owner {
-                        owner.complain(blocks);
+                let blocks = concealed(text.as_str());
+                if (blocks.is_some() || level == gst::DebugLevel::Error)
+                    && let Some(owner) = OWNER.with_borrow(Weak::upgrade)
+                {
+                    match blocks {
+                        Some(blocks) => owner.complain(blocks),
+                        None => owner.stumble(),
                     }
                 }
             } else if matches!(level, gst::DebugLevel::Error | gst::DebugLevel::Warning)

@@ -9,13 +9,16 @@ pub mod clock;
 pub mod convert;
 pub mod crypt;
 pub mod fetch;
+pub mod keys;
 mod libav;
 mod pipeline;
+pub mod sample_aes;
 pub mod source;
 pub mod stats;
 pub mod supervise;
 pub mod teardown;
 mod tracks;
+mod trial;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -207,6 +207,7 @@ pub fn stream(detectors: &[(&'static Descriptor, &[RuleSpec])]) -> config::Strea
             jitter: Duration::ZERO,
             interface: None,
             content_keys: Default::default(),
+            licence: Default::default(),
             allow_private: false,
             visible_after: None,
             page_after: None,

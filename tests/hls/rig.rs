@@ -297,6 +297,7 @@ pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
         jitter: Duration::ZERO,
         interface: None,
         content_keys: Default::default(),
+        licence: Default::default(),
         allow_private: true,
         visible_after: None,
         page_after: None,

@@ -265,6 +265,7 @@ pub fn input(url: &str, protocol: Protocol) -> Input {
         jitter: Duration::from_millis(100),
         interface: None,
         content_keys: Default::default(),
+        licence: Default::default(),
         allow_private: true,
         visible_after: None,
         page_after: None,

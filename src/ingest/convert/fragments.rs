@@ -8,7 +8,7 @@ use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, Skew
 
 use super::{ConvertError, Core, timeline_key};
 use crate::ingest::appsink::{Mark, Way, lock};
-use crate::ingest::cenc::{Cenc, CencError};
+use crate::ingest::cenc::{Cenc, CencError, Opened};
 use crate::ingest::pipeline::{Claim, Pipeline};
 use crate::ingest::tracks::Entry;
 
@@ -107,14 +107,18 @@ impl Fragments {
             return Ok(());
         }
         let mut clear = init.to_vec();
-        let keys = &core.context.stream.input.content_keys;
-        // Tracks that stay encrypted keep their sample entries, and are refused by those.
-        self.cenc = Cenc::open(&mut clear, keys).unwrap_or_default();
+        // Tracks under schemes that nobody knows keep their sample entries, and are refused by those.
+        self.cenc = Cenc::open(&mut clear);
         self.clear_init = clear.into();
-        let tracks = read_moov(&self.clear_init).ok_or_else(|| ConvertError {
+        let mut tracks = read_moov(&self.clear_init).ok_or_else(|| ConvertError {
             cause: Cause::Undecodable,
             detail: "the initialisation segment holds no usable `moov`".to_owned(),
         })?;
+        for track in &mut tracks {
+            if self.cenc.is_unknown(track.id) {
+                track.problem = Some(Cause::EncryptionUnsupported);
+            }
+        }
         self.renew = true;
         self.announced = true;
         self.init = init;
@@ -262,6 +266,7 @@ impl Fragments {
         if self.renew {
             self.renew(core)?;
         }
+        let media_of: HashMap<u32, MediaTime> = placed.iter().map(|p| (p.0, p.1)).collect();
         for (id, media, nanos) in placed {
             self.newest = Some(media);
             core.fed = core.fed.max(Some(media));
@@ -278,8 +283,8 @@ impl Fragments {
         whole.extend_from_slice(moof);
         whole.extend_from_slice(mdat);
         if !self.cenc.is_empty() {
-            let opened = (self.cenc).decrypt(&mut whole, &core.context.stream.input.content_keys);
-            if !self.tell_encrypted(core, opened) {
+            let opened = self.cenc.decrypt(&mut whole, &core.keys);
+            if !self.tell_encrypted(core, opened, &media_of) {
                 return Ok(());
             }
         }
@@ -289,24 +294,59 @@ impl Fragments {
         Ok(())
     }
 
-    /// Keys may run out, and come back, in the middle of a stream. Tells whether the fragment is in the clear.
-    fn tell_encrypted(&self, core: &Core, opened: Result<(), CencError>) -> bool {
-        let problem = opened.err().map(|error| {
+    /// Keys may run out, come back, and prove wrong in the middle of a stream. Tells whether anything of the fragment
+    /// is in the clear.
+    fn tell_encrypted(
+        &self,
+        core: &Core,
+        opened: Result<Vec<Opened>, CencError>,
+        media_of: &HashMap<u32, MediaTime>,
+    ) -> bool {
+        let cause = |error: CencError| {
             tracing::debug!(stream = %core.context.stream.id, "{error}");
             match error {
                 CencError::Malformed => Cause::Undecodable,
-                CencError::NoKey | CencError::UnknownScheme => Cause::EncryptedNoKey,
+                CencError::NoKey | CencError::WrongKey => Cause::EncryptedNoKey,
             }
-        });
+        };
+        let (opened, rest) = match opened {
+            Ok(opened) => (opened, None),
+            Err(error) => (Vec::new(), Some(cause(error))),
+        };
         let mut changed = false;
-        for stream in self.streams.values() {
+        let mut clear = false;
+        for (id, stream) in &self.streams {
+            let way = &stream.way;
+            let part = opened.iter().find(|part| part.track_id == *id);
+            let problem = match part {
+                None => rest,
+                Some(part) => match &part.result {
+                    Ok(key) => {
+                        clear |= stream.info.problem.is_none();
+                        match (key, media_of.get(id)) {
+                            (Some(key), Some(media)) if part.tells(key.is_refuted()) => {
+                                way.try_key(*media, key);
+                            }
+                            (None, Some(media)) => way.in_clear(*media),
+                            _ => {}
+                        }
+                        // Whether the key is right is for the decoder to tell.
+                        if way.is_on_trial() {
+                            continue;
+                        }
+                        None
+                    }
+                    Err(error) => Some(cause(*error)),
+                },
+            };
+            clear |= part.is_none() && rest.is_none();
             let problem = stream.info.problem.or(problem);
-            changed |= lock(&core.hub.tracks).set_problem(stream.way.track, problem);
+            changed |= lock(&core.hub.tracks).set_problem(way.track, problem);
         }
         if changed {
             core.hub.tell_tracks();
         }
-        problem.is_none()
+        clear
     }
 
     fn skew(&mut self, core: &mut Core, id: u32, media: MediaTime) {
@@ -436,11 +476,11 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(data.get(at..at.checked_add(4)?)?.get_u32())
 }
 
-/// Whether every track of pictures or sound in this `moov` is encrypted.
+/// Whether a track of pictures or sound in this `moov` is encrypted.
 pub(in crate::ingest) fn encrypted(moov: &[u8]) -> bool {
     read_moov(moov).is_some_and(|tracks| {
         let locked = |t: &MoovTrack| t.problem == Some(Cause::EncryptedNoKey);
-        tracks.iter().all(locked)
+        tracks.iter().any(locked)
     })
 }
 
@@ -493,6 +533,7 @@ fn read_trak(trak: &[u8]) -> Option<MoovTrack> {
 
 /// Word for a sample entry, and why it cannot be decoded.
 fn codec_word(entry: &[u8; 4]) -> (String, Option<Cause>) {
+    let refused = |word: &str| (word.to_owned(), Some(Cause::UnsupportedCodec));
     let word = match entry {
         b"avc1" | b"avc3" => "h264",
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => "hevc",
@@ -505,6 +546,12 @@ fn codec_word(entry: &[u8; 4]) -> (String, Option<Cause>) {
         b"vp08" => "vp8",
         b"vp09" => "vp9",
         b"mp4v" => "mpeg4",
+        b"vvc1" | b"vvi1" => return refused("vvc"),
+        b"evc1" => return refused("evc"),
+        b"apv1" => return refused("apv"),
+        b"ac-4" => return refused("ac4"),
+        b"mha1" | b"mha2" | b"mhm1" | b"mhm2" => return refused("mpegh"),
+        b"dtsc" | b"dtse" | b"dtsh" | b"dtsl" | b"dtsx" => return refused("dts"),
         b"encv" | b"enca" => return ("encrypted".to_owned(), Some(Cause::EncryptedNoKey)),
         other => return (other.escape_ascii().to_string(), None),
     };

@@ -6,6 +6,8 @@ use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, Skew
 use super::branch::{Branch, Coded};
 use super::{ConvertError, Core, timeline_key};
 use crate::ingest::appsink::lock;
+use crate::ingest::keys::ContentKey;
+use crate::ingest::sample_aes;
 use crate::ingest::tracks::Entry;
 use crate::transport::Codec;
 
@@ -27,6 +29,8 @@ pub(super) struct Packed {
     start: Option<u64>,
     newest: Option<MediaTime>,
     discontinuity: bool,
+    /// Decrypts the samples of the piece, when the playlist names a key for them.
+    sealed: Option<sample_aes::Sound>,
 }
 
 impl Packed {
@@ -39,6 +43,7 @@ impl Packed {
             start: None,
             newest: None,
             discontinuity: false,
+            sealed: None,
         }
     }
 
@@ -85,6 +90,8 @@ impl Packed {
         };
         let bytes = self.head.take().unwrap_or_default().freeze();
         self.announce(core, codec, &bytes);
+        let sealed = core.keys.named.is_some() && codec != Codec::MpegAudio;
+        self.sealed = sealed.then(|| sample_aes::Sound::new(codec));
         // Without a time of its own, a raw file begins at zero.
         let ticks = self.start.or_else(|| self.newest.is_none().then_some(0));
         let media = ticks.map(|ticks| {
@@ -114,6 +121,36 @@ impl Packed {
 
     fn push(&mut self, core: &Core, bytes: Bytes, media: Option<MediaTime>) {
         if let Some((_, branch)) = &mut self.branch {
+            let bytes = match (&mut self.sealed, &core.keys.named) {
+                (Some(sealed), Some(named)) => {
+                    let opened = sealed.push(&bytes, named);
+                    let track = branch.way.track;
+                    if unproved(&named.key, &opened) {
+                        named.key.refute();
+                        if lock(&core.hub.tracks).set_problem(track, Some(Cause::EncryptedNoKey)) {
+                            core.hub.tell_tracks();
+                        }
+                        return;
+                    }
+                    if opened.intact > 0 {
+                        named.key.prove(Kind::Audio);
+                    }
+                    if let (1.., Some(from)) = (opened.decrypted, media.or(self.newest)) {
+                        branch.way.try_key(from, &named.key);
+                    }
+                    if !branch.way.is_on_trial() && lock(&core.hub.tracks).set_problem(track, None)
+                    {
+                        core.hub.tell_tracks();
+                    }
+                    Bytes::from(opened.bytes)
+                }
+                _ => {
+                    if let (true, Some(from)) = (branch.way.is_on_trial(), media) {
+                        branch.way.in_clear(from);
+                    }
+                    bytes
+                }
+            };
             let coded = Coded {
                 bytes,
                 media,
@@ -180,6 +217,11 @@ impl Packed {
         let found = self.branch.as_ref().and_then(|(_, b)| b.error());
         found.or_else(|| Some(undecodable("no sound could be decoded")))
     }
+}
+
+/// Whether check sums speak against a key that nothing has spoken for.
+fn unproved(key: &ContentKey, opened: &sample_aes::Opened) -> bool {
+    opened.broken > 0 && opened.intact == 0 && !key.is_proved(Kind::Audio)
 }
 
 fn undecodable(detail: &str) -> ConvertError {

@@ -12,6 +12,7 @@ use detectors::base::{
 use super::branch::{Branch, Coded};
 use super::{ConvertError, Core, opus, timeline_key};
 use crate::ingest::appsink::lock;
+use crate::ingest::sample_aes;
 use crate::ingest::tracks::Entry;
 use crate::transport::Codec;
 use crate::transport::continuity::{Continuity, Found};
@@ -28,6 +29,8 @@ const NO_PROGRAM_BYTES: u64 = 32 << 20;
 const MAX_BREAKS: usize = 32;
 /// See [`MAX_BREAKS`].
 const BREAK_REPEATS: Duration = Duration::from_secs(30);
+/// Encrypted bytes that a decoder cannot miss.
+const TELLING: usize = 32;
 /// Largest decoding delay believed, 90 kHz ticks.
 const MAX_DECODE_AHEAD: u64 = 10 * 90_000;
 
@@ -43,6 +46,24 @@ struct Stream {
     told_skew: Option<MediaTime>,
     /// Media is discontinuous before the next access unit.
     discontinuity: bool,
+    /// Its samples are encrypted.
+    sealed: Option<Sealed>,
+}
+
+/// State of SAMPLE-AES in one stream.
+enum Sealed {
+    Pictures,
+    Sound(Box<sample_aes::Sound>),
+}
+
+impl Sealed {
+    fn of(track: &TsTrack) -> Option<Self> {
+        let codec = track.codec.filter(|_| track.encrypted)?;
+        Some(match codec {
+            Codec::H264 => Sealed::Pictures,
+            codec => Sealed::Sound(Box::new(sample_aes::Sound::new(codec))),
+        })
+    }
 }
 
 /// State of a transport stream input.
@@ -166,8 +187,7 @@ impl Ts {
         if let Some(error) = self.rest.streams.values().find_map(|s| s.branch.error()) {
             return Some(error);
         }
-        let scrambled = self.rest.streams.values().any(|s| s.scrambled)
-            || self.rest.announced.iter().any(encrypted);
+        let scrambled = self.rest.streams.values().any(|s| s.scrambled);
         let cause = if scrambled {
             Cause::EncryptedNoKey
         } else if self.rest.announced.iter().all(|t| t.codec.is_none()) {
@@ -189,8 +209,16 @@ fn no_program() -> ConvertError {
     }
 }
 
-fn encrypted(track: &TsTrack) -> bool {
-    track.codec.is_none() && track.name.contains("encrypted")
+/// Word for what the PMT announces.
+fn codec_word(track: &TsTrack) -> String {
+    match track.codec {
+        Some(codec) => codec.as_str().to_owned(),
+        // "VVC, stream type 0x33"
+        None => {
+            let family = track.name.split([',', '(']).next().unwrap_or_default();
+            family.trim().to_ascii_lowercase().replace(' ', "_")
+        }
+    }
 }
 
 impl Rest {
@@ -203,8 +231,8 @@ impl Rest {
                 dts,
                 data,
                 random_access,
-                ..
-            } => self.pes(core, pid, pts, dts, data, random_access),
+                damaged,
+            } => self.pes(core, pid, (pts, dts), data, (random_access, damaged)),
             TsEvent::Scrambled { pid, scrambled } => {
                 if let Some(stream) = self.streams.get_mut(&pid) {
                     stream.scrambled = scrambled;
@@ -234,13 +262,13 @@ impl Rest {
             .map(|t| Entry {
                 id: u32::from(t.pid),
                 kind: t.kind,
-                codec: t
-                    .codec
-                    .map_or_else(|| t.name.clone(), |c| c.as_str().to_owned()),
+                codec: codec_word(t),
                 language: t.language.clone().or_else(|| self.language.clone()),
                 problem: match t.codec {
+                    Some(_) if t.encrypted && core.keys.named.is_none() => {
+                        Some(Cause::EncryptedNoKey)
+                    }
                     Some(_) => None,
-                    None if encrypted(t) => Some(Cause::EncryptedNoKey),
                     None => Some(Cause::UnsupportedCodec),
                 },
             })
@@ -260,6 +288,9 @@ impl Rest {
                         old.branch.change(codec, track.channels);
                         old.continuity = Continuity::new(codec);
                     }
+                    if old.sealed.is_some() != track.encrypted {
+                        old.sealed = Sealed::of(track);
+                    }
                     old
                 });
             let stream = kept.unwrap_or_else(|| Stream {
@@ -271,6 +302,7 @@ impl Rest {
                 pending: Vec::new(),
                 told_skew: None,
                 discontinuity: false,
+                sealed: Sealed::of(track),
             });
             self.streams.insert(track.pid, stream);
         }
@@ -289,10 +321,9 @@ impl Rest {
         &mut self,
         core: &mut Core,
         pid: u16,
-        pts: Option<u64>,
-        dts: Option<u64>,
+        (pts, dts): (Option<u64>, Option<u64>),
         data: Vec<u8>,
-        random_access: bool,
+        (random_access, damaged): (bool, bool),
     ) {
         let Some(stream) = self.streams.get_mut(&pid) else {
             return;
@@ -360,6 +391,9 @@ impl Rest {
         if stream.scrambled || data.is_empty() {
             return;
         }
+        let Some(data) = stream.unseal(core, data, media, (clean, damaged)) else {
+            return;
+        };
         let bytes = Bytes::from(data);
         if stream.branch.codec() == Some(Codec::Opus) {
             for unit in opus::units(&bytes) {
@@ -469,6 +503,62 @@ impl Stream {
             core.hub
                 .fact(Some(self.track), from, Fact::Evidence(evidence));
         }
+    }
+
+    /// Decrypts an access unit, or frames of sound. `None`: nothing of it is for the decoder.
+    fn unseal(
+        &mut self,
+        core: &Core,
+        data: Vec<u8>,
+        media: Option<MediaTime>,
+        (clean, damaged): (bool, bool),
+    ) -> Option<Vec<u8>> {
+        let way = &self.branch.way;
+        let from = media.or(self.newest).unwrap_or_default();
+        let problem = |problem| {
+            if lock(&core.hub.tracks).set_problem(self.track, problem) {
+                core.hub.tell_tracks();
+            }
+        };
+        let Some(sealed) = &mut self.sealed else {
+            if way.is_on_trial() && clean {
+                way.in_clear(from);
+            }
+            return Some(data);
+        };
+        let Some(named) = &core.keys.named else {
+            problem(Some(Cause::EncryptedNoKey));
+            return None;
+        };
+        let key = &named.key;
+        let (data, decrypted) = match sealed {
+            Sealed::Pictures => sample_aes::pictures(&data, named),
+            Sealed::Sound(sound) => {
+                if damaged {
+                    sound.reset();
+                }
+                let opened = sound.push(&data, named);
+                // Check sums spare the trial.
+                match (opened.intact, opened.broken) {
+                    (1.., _) => key.prove(Kind::Audio),
+                    (0, 1..) if !key.is_proved(Kind::Audio) => {
+                        key.refute();
+                        problem(Some(Cause::EncryptedNoKey));
+                        return None;
+                    }
+                    _ => {}
+                }
+                (opened.bytes, opened.decrypted)
+            }
+        };
+        let may_begin = clean || self.track.kind == Kind::Audio;
+        if decrypted >= TELLING && (may_begin || !key.is_refuted()) {
+            way.try_key(from, key);
+        }
+        if !way.is_on_trial() {
+            problem(None);
+        }
+        Some(data)
     }
 
     fn tell_skew(&mut self, core: &Core, audio: MediaTime, video: MediaTime, basis: SkewBasis) {

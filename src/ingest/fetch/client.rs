@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use detectors::base::Cause;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -206,6 +206,40 @@ impl Fetcher {
         parsed.map(|parsed| (base, parsed))
     }
 
+    /// Posts a small JSON document and gets the answer, at most 64 KiB. Redirects are not followed: what is asked
+    /// goes to the place that was named, and nowhere else.
+    pub async fn post_json(&self, url: &Url, json: String) -> Result<Bytes, FetchError> {
+        let limits = self.limits;
+        let request = Request {
+            url,
+            referrer: None,
+            what: What::Key,
+            range: None,
+            skip: 0,
+            total: limits.connect + limits.idle,
+        };
+        let answered = async {
+            self.check_hop(url, url, 0)?;
+            let builder = self
+                .client
+                .post(url.clone())
+                .headers(self.headers_for(url))
+                .header(header::CONTENT_TYPE, "application/json")
+                .header(header::ACCEPT_ENCODING, "identity")
+                .body(json);
+            let response = self.answer(builder, url).await?;
+            self.accept(request, url.clone(), response)
+        };
+        let mut body = answered
+            .await
+            .inspect_err(|error| self.count(What::Key, error.result()))?;
+        let mut whole = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.into())
+    }
+
     /// Gets a whole body and the URL it came from in the end.
     pub async fn bytes(&self, request: Request<'_>) -> Result<(Url, Bytes), FetchError> {
         self.bytes_held(request, Duration::ZERO).await
@@ -327,19 +361,28 @@ impl Fetcher {
         request: &Request<'_>,
         held: Duration,
     ) -> Result<Response, FetchError> {
-        let mut builder = self.client.get(url.clone());
-        if url.scheme() == self.home.scheme()
-            && url.host() == self.home.host()
-            && url.port_or_known_default() == self.home.port_or_known_default()
-        {
-            builder = builder.headers(self.headers.clone());
-        }
+        let mut builder = self.client.get(url.clone()).headers(self.headers_for(url));
         if request.what != What::Playlist {
             builder = builder.header(header::ACCEPT_ENCODING, "identity");
         }
         if let Some(value) = range_header(request) {
             builder = builder.header(header::RANGE, value);
         }
+        self.answer(builder, url).await
+    }
+
+    /// Extra headers, for the configured origin only.
+    fn headers_for(&self, url: &Url) -> HeaderMap {
+        let home = url.scheme() == self.home.scheme()
+            && url.host() == self.home.host()
+            && url.port_or_known_default() == self.home.port_or_known_default();
+        match home {
+            true => self.headers.clone(),
+            false => HeaderMap::new(),
+        }
+    }
+
+    async fn answer(&self, builder: RequestBuilder, url: &Url) -> Result<Response, FetchError> {
         self.pacer.note(Instant::now());
         // A little later than the connection's own deadline, so that a peer that is not there and one that
         // accepts and stays silent are told apart.

@@ -44,7 +44,23 @@ pub enum Encryption {
         /// Initialisation vector; `None` = the media sequence number.
         iv: Option<[u8; 16]>,
     },
-    /// Another method or key format: no key can be had.
+    /// Samples, each by itself (`SAMPLE-AES`, `SAMPLE-AES-CTR`).
+    Samples {
+        /// Where the key is; its bytes when `identity`, else a name that only a key system understands.
+        uri: Arc<str>,
+        /// The key format is `identity`: the URI leads to the 16-byte key.
+        identity: bool,
+        /// Initialisation vector; `None` = the media sequence number.
+        iv: Option<[u8; 16]>,
+    },
+    /// Perhaps samples: what is loaded tells (content protection of DASH).
+    Told {
+        /// Where a manifest says that ClearKey licences are given.
+        licence: Option<Arc<str>>,
+    },
+    /// Whole segments, by a key system: no key can be had.
+    NoKey,
+    /// Another method.
     Unsupported,
 }
 
@@ -214,11 +230,19 @@ impl State {
             None => Some(None),
             Some(text) => hex_iv(text).map(Some),
         };
-        let encryption = match (method, format, uri, iv) {
-            ("AES-128", "identity", Some(uri), Some(iv)) if !uri.is_empty() => Encryption::Aes128 {
+        let identity = format == "identity";
+        let uri = uri.filter(|uri| !uri.is_empty());
+        let encryption = match (method, uri, iv) {
+            ("AES-128", Some(uri), Some(iv)) if identity => Encryption::Aes128 {
                 uri: uri.into(),
                 iv,
             },
+            ("SAMPLE-AES" | "SAMPLE-AES-CTR", Some(uri), Some(iv)) => Encryption::Samples {
+                uri: uri.into(),
+                identity,
+                iv,
+            },
+            ("AES-128" | "SAMPLE-AES" | "SAMPLE-AES-CTR", ..) => Encryption::NoKey,
             _ => Encryption::Unsupported,
         };
         // RFC 8216, 4.3.2.4: a key holds until the next one with the same format.
@@ -231,7 +255,12 @@ impl State {
     fn encryption(&self) -> Encryption {
         self.keys
             .iter()
-            .find(|(_, e)| matches!(e, Encryption::Aes128 { .. }))
+            .find(|(_, e)| {
+                matches!(
+                    e,
+                    Encryption::Aes128 { .. } | Encryption::Samples { identity: true, .. }
+                )
+            })
             .or(self.keys.first())
             .map_or(Encryption::None, |(_, e)| e.clone())
     }
@@ -371,10 +400,21 @@ mod tests {
              #EXT-X-KEY:METHOD=AES-128,URI=\"skd\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n\
              #EXTINF:4,\n3.ts\n#EXT-X-KEY:METHOD=NONE\n#EXTINF:4,\n4.ts\n\
              #EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k3\"\n#EXTINF:4,\n5.ts\n\
-             #EXT-X-KEY:METHOD=AES-128,URI=\"k4\",IV=0xzz\n#EXTINF:4,\n6.ts\n#EXT-X-ENDLIST\n",
+             #EXT-X-KEY:METHOD=AES-128,URI=\"k4\",IV=0xzz\n#EXTINF:4,\n6.ts\n\
+             #EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://a\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n\
+             #EXT-X-KEY:METHOD=SAMPLE-AES-CTR,URI=\"k5\",IV=0x1\n#EXTINF:4,\n7.ts\n\
+             #EXT-X-KEY:METHOD=NONE\n\
+             #EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://b\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n\
+             #EXTINF:4,\n8.ts\n#EXT-X-KEY:METHOD=NONE\n\
+             #EXT-X-KEY:METHOD=AES-256,URI=\"k6\"\n#EXTINF:4,\n9.ts\n#EXT-X-ENDLIST\n",
         );
         let aes = |uri: &str, iv| Encryption::Aes128 {
             uri: uri.into(),
+            iv,
+        };
+        let samples = |uri: &str, identity, iv| Encryption::Samples {
+            uri: uri.into(),
+            identity,
             iv,
         };
         let iv: [u8; 16] = std::array::from_fn(|i| i as u8);
@@ -391,7 +431,10 @@ mod tests {
                 aes("k1", Some(iv)),
                 aes("k2", None),
                 Encryption::None,
-                Encryption::Unsupported,
+                samples("k3", true, None),
+                Encryption::NoKey,
+                samples("k5", true, Some(1_u128.to_be_bytes())),
+                samples("skd://b", false, None),
                 Encryption::Unsupported,
             ]
         );

@@ -34,6 +34,8 @@ pub struct TsTrack {
     pub language: Option<String>,
     /// Channel count from the descriptor; Opus needs it.
     pub channels: Option<u8>,
+    /// Samples are encrypted (SAMPLE-AES of HLS).
+    pub encrypted: bool,
 }
 
 /// What a demultiplexer finds, in order.

@@ -280,6 +280,8 @@ fn track(stream_type: u8, pid: u16, of_program: &[u8], own: &[u8]) -> Option<TsT
         name,
         language,
         channels: opus_channels(own),
+        // Apple, "MPEG-2 Stream Encryption Format for HTTP Live Streaming", 3.0.
+        encrypted: matches!(stream_type, 0xC1 | 0xC2 | 0xCF | 0xDB),
     })
 }
 
@@ -312,10 +314,10 @@ fn what(
         0x83 if of_program == Some(*b"HDMV") => (Audio, None, "TrueHD"),
         0x84 if of_program == Some(*b"HDMV") => (Audio, Some(Codec::Eac3), "E-AC-3"),
         0x87 => (Audio, Some(Codec::Eac3), "E-AC-3"),
-        0xC1 => (Audio, None, "AC-3, encrypted (SAMPLE-AES)"),
-        0xC2 => (Audio, None, "E-AC-3, encrypted (SAMPLE-AES)"),
-        0xCF => (Audio, None, "AAC, encrypted (SAMPLE-AES)"),
-        0xDB => (Video, None, "H.264, encrypted (SAMPLE-AES)"),
+        0xC1 => (Audio, Some(Codec::Ac3), "AC-3, encrypted (SAMPLE-AES)"),
+        0xC2 => (Audio, Some(Codec::Eac3), "E-AC-3, encrypted (SAMPLE-AES)"),
+        0xCF => (Audio, Some(Codec::AacAdts), "AAC, encrypted (SAMPLE-AES)"),
+        0xDB => (Video, Some(Codec::H264), "H.264, encrypted (SAMPLE-AES)"),
         0xEA => (Video, None, "VC-1"),
         _ => return None,
     })

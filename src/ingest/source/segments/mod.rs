@@ -4,6 +4,7 @@
 //! [`fetch::pace`](crate::ingest::fetch::pace), and given up only when the playlist has moved on.
 
 mod ahead;
+mod licence;
 mod piece;
 mod reader;
 
@@ -20,6 +21,8 @@ use super::tell::Teller;
 use super::{Retry, SourceContext, SourceEnd};
 use crate::ingest::convert::{ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
+use crate::ingest::keys::{ContentKey, SampleKeys};
+use licence::Licences;
 use reader::{Reader, Stop};
 
 pub(super) use reader::{Latest, Loaded};
@@ -191,6 +194,9 @@ pub(super) struct Session<'a> {
     pub fetcher: Fetcher,
     pub tell: Teller,
     keys: Keys,
+    /// The operator's.
+    content_keys: SampleKeys,
+    licences: Licences,
     pub began: Instant,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
     progress: watch::Sender<Vec<Duration>>,
@@ -206,6 +212,8 @@ impl<'a> Session<'a> {
             fetcher,
             tell: Teller::new(cx),
             keys: Keys::default(),
+            content_keys: SampleKeys::from(&cx.stream.input.content_keys),
+            licences: Licences::default(),
             began: Instant::now(),
             progress: watch::Sender::new(Vec::new()),
         };
@@ -239,7 +247,7 @@ impl<'a> Session<'a> {
     }
 
     /// A key, from the cache or the origin. One that the origin does not give is [`Cause::EncryptedNoKey`].
-    async fn key(&self, url: &Url, base: &Url) -> Result<[u8; 16], FetchError> {
+    async fn key(&self, url: &Url, base: &Url) -> Result<ContentKey, FetchError> {
         if let Some(key) = self.keys.get(url) {
             return Ok(key);
         }
@@ -269,8 +277,7 @@ impl<'a> Session<'a> {
             })?;
         let key = <[u8; 16]>::try_from(&bytes[..])
             .map_err(|_| no_key(format!("the key has {} bytes, not 16", bytes.len())))?;
-        self.keys.put(url, key);
-        Ok(key)
+        Ok(self.keys.put(url, ContentKey::new(key)))
     }
 }
 
@@ -285,20 +292,28 @@ pub(super) fn invalid(detail: &str) -> FetchError {
 
 /// The newest keys by URL.
 #[derive(Default)]
-struct Keys(Mutex<Vec<(Url, [u8; 16])>>);
+struct Keys(Mutex<Vec<(Url, ContentKey)>>);
 
 impl Keys {
-    fn get(&self, url: &Url) -> Option<[u8; 16]> {
+    /// One whose samples did not decode is asked for again.
+    fn get(&self, url: &Url) -> Option<ContentKey> {
         let keys = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        keys.iter().find(|(own, _)| own == url).map(|(_, key)| *key)
+        let (_, key) = keys.iter().find(|(own, _)| own == url)?;
+        (!key.is_refuted()).then(|| key.clone())
     }
 
-    fn put(&self, url: &Url, key: [u8; 16]) {
+    /// The same key again is the one that is known.
+    fn put(&self, url: &Url, key: ContentKey) -> ContentKey {
         let mut keys = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((_, known)) = keys.iter().find(|(own, known)| own == url && *known == key) {
+            return known.clone();
+        }
+        keys.retain(|(own, _)| own != url);
         if keys.len() >= KEYS_MAX {
             keys.remove(0);
         }
-        keys.push((url.clone(), key));
+        keys.push((url.clone(), key.clone()));
+        key
     }
 
     /// It did not fit: ask for it again next time.

@@ -12,10 +12,12 @@ use url::Url;
 use super::ahead::Ahead;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
-use crate::config::Pace;
+use crate::config::{KeyId, Pace};
+use crate::ingest::cenc::key_ids;
 use crate::ingest::convert::Feed;
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
+use crate::ingest::keys::{NamedKey, SampleKeys};
 use crate::transport::playlist::follow::{Cursor, Passed, Step};
 use crate::transport::playlist::{Encryption, Init, Media, Part, Segment};
 
@@ -95,6 +97,11 @@ pub(super) struct Reader<'a> {
     open: Option<Open>,
     /// Segments in a row with a part that could not be read.
     parts_failed: u32,
+    /// The operator's keys for samples, with the one that the playlist names.
+    sample_keys: SampleKeys,
+    fed_keys: SampleKeys,
+    /// Ids of the keys that the newest initialisation section names.
+    init_keys: Vec<KeyId>,
     /// Length of what has been read of a complete playlist.
     position: Duration,
     began: Option<Instant>,
@@ -144,6 +151,9 @@ impl<'a> Reader<'a> {
             fed_init: None,
             open: None,
             parts_failed: 0,
+            sample_keys: session.content_keys.clone(),
+            fed_keys: session.content_keys.clone(),
+            init_keys: Vec::new(),
             position: Duration::ZERO,
             began: None,
         }
@@ -324,7 +334,7 @@ impl<'a> Reader<'a> {
         });
         let feeds = self.take_part(task, bytes, &mut open.piece).await;
         self.open = Some(open).filter(|open| open.piece.begun);
-        self.send(feeds?).await
+        self.send_with_keys(task, feeds?).await
     }
 
     async fn take_part(
@@ -504,7 +514,7 @@ impl<'a> Reader<'a> {
                 .push(chunk, &mut init)
                 .map_err(|NotMedia| self.not_media(task, key_url.as_ref()))?;
             self.say_received(piece);
-            self.send(feeds).await?;
+            self.send_with_keys(task, feeds).await?;
         }
         let mut init = InitFeed {
             bytes: init.as_ref(),
@@ -514,7 +524,7 @@ impl<'a> Reader<'a> {
             .finish(Stage::Complete, &mut init)
             .map_err(|NotMedia| self.not_media(task, key_url.as_ref()))?;
         self.say_received(piece);
-        self.send(rest).await
+        self.send_with_keys(task, rest).await
     }
 
     fn not_media(&self, task: &Task<'_>, key_url: Option<&Url>) -> Trouble {
@@ -541,30 +551,76 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// With keys at hand, samples are decrypted behind the reader, and tell themselves when theirs is not among them.
-    fn has_content_keys(&self) -> bool {
-        !self.session.cx.stream.input.content_keys.is_empty()
-    }
-
-    /// Gives the piece its decryptor, when the segment needs one; tells where the key is from.
-    async fn prepare(&self, task: &Task<'_>, piece: &mut Piece) -> Result<Option<Url>, Trouble> {
+    /// Gives the piece its decryptor, when the segment needs one; tells where the key is from. Keys of samples are
+    /// fed: those are decrypted behind the reader, and tell themselves when theirs is not among them.
+    async fn prepare(
+        &mut self,
+        task: &Task<'_>,
+        piece: &mut Piece,
+    ) -> Result<Option<Url>, Trouble> {
+        let session = self.session;
+        let mut named = None;
+        let mut key_url = None;
         match &task.segment.encryption {
-            Encryption::None => Ok(None),
-            Encryption::Unsupported if self.has_content_keys() => Ok(None),
-            Encryption::Unsupported => Err(Trouble::Lasting(FetchError::new(
-                Cause::EncryptedNoKey,
-                "the playlist names an encryption method or key format without keys for monitors",
-            ))),
+            Encryption::None | Encryption::Told { .. } => {}
+            Encryption::Unsupported => return Err(unsupported()),
+            Encryption::NoKey => return Err(no_key("the playlist names a key for others only")),
             Encryption::Aes128 { uri, iv } => {
                 let url = join(&task.loaded.base, uri)?;
                 if !piece.decrypts() {
-                    let key = self.session.key(&url, &task.loaded.base).await?;
+                    let key = session.key(&url, &task.loaded.base).await?;
                     let iv = iv.unwrap_or_else(|| sequence_iv(task.sequence));
-                    piece.decrypt_with(SegmentDecryptor::new(&key, &iv));
+                    piece.decrypt_with(SegmentDecryptor::new(key.bytes(), &iv));
                 }
-                Ok(Some(url))
+                key_url = Some(url);
+            }
+            Encryption::Samples { uri, identity, iv } => {
+                let key = match identity {
+                    true => {
+                        let url = join(&task.loaded.base, uri)?;
+                        Some(session.key(&url, &task.loaded.base).await?)
+                    }
+                    false => session.content_key(uri)?,
+                };
+                let iv = iv.unwrap_or_else(|| sequence_iv(task.sequence));
+                named = key.map(|key| NamedKey { key, iv });
             }
         }
+        self.sample_keys = self.sample_keys.naming(named);
+        Ok(key_url)
+    }
+
+    /// Asks for licences that what was read needs, and feeds it behind the keys for it.
+    async fn send_with_keys(&mut self, task: &Task<'_>, feeds: Vec<Feed>) -> Result<(), Trouble> {
+        let mut begins = false;
+        let mut wanted = Vec::new();
+        for feed in &feeds {
+            match feed {
+                Feed::Begin { init, .. } => {
+                    begins = true;
+                    if let Some(init) = init {
+                        self.init_keys = key_ids(init);
+                    }
+                }
+                Feed::Data(bytes) if begins => wanted.extend(key_ids(bytes)),
+                _ => {}
+            }
+        }
+        if !begins {
+            return self.send(feeds).await;
+        }
+        wanted.extend(&self.init_keys);
+        let licence = match &task.segment.encryption {
+            Encryption::Told { licence } => licence.as_deref(),
+            _ => None,
+        };
+        let licensed = self.session.licensed(&wanted, licence).await;
+        let keys = self.sample_keys.with(licensed);
+        if self.fed_keys != keys {
+            self.fed_keys = keys.clone();
+            self.send(vec![Feed::Keys(keys)]).await?;
+        }
+        self.send(feeds).await
     }
 
     /// The initialisation section, from the origin when it is not the newest one.
@@ -584,16 +640,12 @@ impl<'a> Reader<'a> {
             total: SEGMENT_TOTAL_MIN,
         };
         let (_, wire) = self.session.fetcher.bytes(request).await?;
-        let no_key = |detail: &str| {
-            Trouble::Lasting(FetchError::new(Cause::EncryptedNoKey, detail.to_owned()))
-        };
         let bytes = match &init.encryption {
-            Encryption::None => wire,
-            Encryption::Unsupported if self.has_content_keys() => wire,
+            Encryption::None | Encryption::Samples { .. } | Encryption::Told { .. } => wire,
             Encryption::Aes128 { uri, iv: Some(iv) } => {
                 let key_url = join(&loaded.base, uri)?;
                 let key = self.session.key(&key_url, &loaded.base).await?;
-                let mut decryptor = SegmentDecryptor::new(&key, iv);
+                let mut decryptor = SegmentDecryptor::new(key.bytes(), iv);
                 let head = decryptor.push(&wire);
                 let tail = decryptor.finish().map_err(|_| {
                     self.session.keys.forget(&key_url);
@@ -601,9 +653,10 @@ impl<'a> Reader<'a> {
                 })?;
                 Bytes::from([head, tail].concat())
             }
-            Encryption::Aes128 { iv: None, .. } | Encryption::Unsupported => {
+            Encryption::Aes128 { iv: None, .. } | Encryption::NoKey => {
                 return Err(no_key("the initialisation section cannot be decrypted"));
             }
+            Encryption::Unsupported => return Err(unsupported()),
         };
         self.init = Some((url, Arc::clone(init), bytes.clone()));
         Ok(bytes)
@@ -622,6 +675,15 @@ impl<'a> Reader<'a> {
 
 fn segment_total(media: &Media) -> Duration {
     (media.target * SEGMENT_TOTAL_TARGETS).max(SEGMENT_TOTAL_MIN)
+}
+
+fn no_key(detail: &str) -> Trouble {
+    Trouble::Lasting(FetchError::new(Cause::EncryptedNoKey, detail.to_owned()))
+}
+
+fn unsupported() -> Trouble {
+    let detail = "the playlist names an encryption method that is not known here";
+    Trouble::Lasting(FetchError::new(Cause::EncryptionUnsupported, detail))
 }
 
 /// Whether a segment that fails is no longer worth another attempt: it left the playlist, or it has failed for a

@@ -169,7 +169,7 @@ impl Follower {
             .iter()
             .filter_map(|p| pick(p, &self.rule, self.role));
         let mut wanted = picked.filter_map(|(_, own)| match own.addressing.media {
-            Segments::Whole { index: Some(place) } if !own.encrypted => Some((&own.base, place)),
+            Segments::Whole { index: Some(place) } => Some((&own.base, place)),
             _ => None,
         });
         let (url, place) = wanted.find(|(url, place)| self.index(url, *place).is_none())?;

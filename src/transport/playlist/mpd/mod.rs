@@ -123,8 +123,10 @@ pub struct Representation {
     pub height: Option<u32>,
     /// `mimeType`, in lower case.
     pub mime: String,
-    /// It is protected, and no key can be had.
+    /// It is announced as protected; what is loaded tells more.
     pub encrypted: bool,
+    /// Where ClearKey licences are given (`Laurl`).
+    pub licence: Option<Arc<str>>,
     /// What its URLs are relative to.
     pub base: Url,
     /// How its segments are found.

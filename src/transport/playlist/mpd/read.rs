@@ -200,9 +200,27 @@ fn representation(chain: &Chain<'_>, base: Url, timelines: &mut Timelines) -> Re
         encrypted: chain
             .iter()
             .any(|element| element.first("ContentProtection").is_some()),
+        licence: licence(chain, &base),
         base,
         addressing: addressing(chain, timelines),
     }
+}
+
+/// Where ClearKey licences are given (DASH-IF IOP, content protection).
+fn licence(chain: &Chain<'_>, base: &Url) -> Option<Arc<str>> {
+    const CLEAR_KEY: &str = "urn:uuid:e2719d58-a985-b3c9-781a-b030af78d30e";
+    let protections = chain.iter().flat_map(|e| e.all("ContentProtection"));
+    let clear_key = |e: &&Element| {
+        e.attribute("schemeIdUri")
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(CLEAR_KEY))
+    };
+    protections
+        .filter(clear_key)
+        .flat_map(|e| &e.children)
+        .find(|e| e.name.eq_ignore_ascii_case("laurl"))
+        .and_then(Element::text)
+        .and_then(|text| base.join(text).ok())
+        .map(|url| url.as_str().into())
 }
 
 /// The innermost kind of addressing, with what it inherits from the same kind further out.

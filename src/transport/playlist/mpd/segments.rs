@@ -396,9 +396,14 @@ impl<'a> Layout<'a> {
 }
 
 fn encryption(representation: &Representation) -> Encryption {
-    match representation.encrypted {
-        true => Encryption::Unsupported,
-        false => Encryption::None,
+    let mp4 = representation.mime.ends_with("/mp4") || representation.mime.is_empty();
+    match (representation.encrypted, mp4) {
+        (true, true) => Encryption::Told {
+            licence: representation.licence.clone(),
+        },
+        // Nothing is agreed on for other containers.
+        (true, false) => Encryption::NoKey,
+        (false, _) => Encryption::None,
     }
 }
 
