@@ -7,6 +7,7 @@ use crate::{audio, av, transport, video};
 #[rustfmt::skip]
 pub static REGISTRY: &[&Descriptor] = &[
     &transport::loss::DETECTOR,
+    &transport::manifest::DETECTOR,
     &video::black::DETECTOR,
     &video::freeze::DETECTOR,
     &video::block_damage::DETECTOR,

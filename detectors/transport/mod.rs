@@ -1,3 +1,4 @@
 //! Detectors of transport defects.
 
 pub mod loss;
+pub mod manifest;
