@@ -24,6 +24,8 @@ const ERROR_MAX: f64 = 3600.0;
 const LISTS: usize = 32;
 /// Segments whose download is averaged: one slow segment is what buffers are for.
 const SEGMENTS: usize = 3;
+/// Loads of a list of which the fastest counts.
+const LOADS: usize = 2;
 /// A list that has not been loaded for so many of its target durations is not known any more.
 const FORGET_AFTER_TARGETS: u32 = 3;
 /// ... and never before this.
@@ -239,8 +241,8 @@ pub static DETECTOR: Descriptor = Descriptor {
 struct List {
     /// The newest load, and when it was told.
     load: Option<(Arrival, PlaylistLoad)>,
-    /// How long the load before took.
-    took_before: Option<Duration>,
+    /// How long the two newest loads took that tell.
+    took: VecDeque<Duration>,
     /// Standing faults, and when they were seen last.
     faults: BTreeMap<PlaylistFault, Arrival>,
     /// Duration of the newest segments, and how long they took, with the arrival of the newest.
@@ -305,9 +307,9 @@ impl List {
 
     fn loading(&self, now: Arrival) -> Result<f64, Why> {
         let load = self.known(now)?;
-        match (load.took, self.took_before) {
+        match self.took.iter().min() {
             _ if !load.live => Err(Why::NotApplicable),
-            (Some(took), Some(before)) => Ok(ratio(took.min(before), load.target)),
+            Some(took) if self.took.len() >= LOADS => Ok(ratio(*took, load.target)),
             _ => Err(Why::WarmingUp),
         }
     }
@@ -355,7 +357,12 @@ impl Manifest {
         for fault in load.faults.iter().filter(|fault| !fault.is_of_sequence()) {
             list.faults.insert(*fault, now);
         }
-        list.took_before = list.load.take().and_then(|(_, before)| before.took);
+        if let Some(took) = load.took {
+            if list.took.len() >= LOADS {
+                list.took.pop_front();
+            }
+            list.took.push_back(took);
+        }
         list.load = Some((now, load.clone()));
     }
 

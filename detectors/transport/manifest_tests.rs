@@ -254,7 +254,9 @@ fn one_slow_load_is_none_and_two_are() {
     assert_eq!(rig.met(), ["slow_playlist"]);
     // An answer that the origin was asked to hold back says nothing.
     rig.load(16_000, |load| load.took = None);
-    assert_eq!(rig.why("playlist_load_ratio"), Why::WarmingUp);
+    assert_eq!(rig.value("playlist_load_ratio"), 0.5);
+    rig.load(20_000, |_| {});
+    assert_eq!(rig.met(), [""; 0]);
 }
 
 #[test]

@@ -249,6 +249,7 @@ impl Recorder {
                     data: Vec::new(),
                     truncated: None,
                 }),
+                Feed::Mark(_) => {}
                 Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
                 Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
             }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use super::segments::{self, Loaded, Session, Track, invalid, join};
+use super::segments::{self, Loaded, PlaylistNews, Session, Track, invalid, join};
 use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError};
@@ -86,7 +86,17 @@ async fn reload(
         if number == 0 {
             session.be_patient(media.target);
         }
+        let took = Some(began.elapsed());
+        let before = window.current();
         let news = window.load(media, now);
+        let load = PlaylistNews {
+            before,
+            window: &window,
+            news,
+            began: now,
+            took,
+        };
+        session.watch.playlist(&session.tell, number, load);
         if news != News::Same {
             if number == 0 {
                 session.note_change();

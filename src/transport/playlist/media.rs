@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{get, pairs};
+use super::breaks::{self, BreakTag};
 use super::{ENTRIES_MAX, PlaylistError};
 
 /// Target durations are taken as at least and at most this.
@@ -83,6 +84,8 @@ pub struct Media {
     pub ended: bool,
     /// How far from the end live playback begins, when the origin says so (`suggestedPresentationDelay` of DASH).
     pub hold_back: Option<Duration>,
+    /// Break markers, in the order written.
+    pub breaks: Vec<BreakTag>,
 }
 
 impl Media {
@@ -135,6 +138,9 @@ pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Media, Pl
             }
             "EXT-X-ENDLIST" => media.ended = true,
             "EXT-X-I-FRAMES-ONLY" => return Err(PlaylistError::IFramesOnly),
+            _ if breaks::is_break(tag) => {
+                breaks::read(tag, value, media.segments.len(), &mut media.breaks);
+            }
             _ => state.tag(tag, value),
         }
     }

@@ -6,11 +6,14 @@
 //! HLS (parts, hints), are passed over.
 
 mod attributes;
+pub mod audit;
+pub mod breaks;
 pub mod follow;
 mod master;
 mod media;
 pub mod mpd;
 
+pub use breaks::BreakTag;
 pub use master::{AudioRendition, Master, Pick, Variant};
 pub use media::{ByteRange, Encryption, Init, Media, Segment};
 

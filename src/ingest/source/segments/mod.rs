@@ -3,6 +3,7 @@
 //! A failing playlist, segment or key never ends a live source: it is told, tried again at the pace of
 //! [`fetch::pace`](crate::ingest::fetch::pace), and given up only when the playlist has moved on.
 
+mod gauge;
 mod piece;
 mod reader;
 
@@ -19,8 +20,10 @@ use super::tell::Teller;
 use super::{Retry, SourceContext, SourceEnd};
 use crate::ingest::convert::{ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
+use gauge::Watch;
 use reader::{Reader, Stop};
 
+pub(super) use gauge::PlaylistNews;
 pub(super) use reader::{Latest, Loaded};
 
 pub(super) use piece::{HEAD_BYTES, box_size, container, layout};
@@ -180,6 +183,7 @@ pub(super) struct Session<'a> {
     pub cx: &'a SourceContext,
     pub fetcher: Fetcher,
     pub tell: Teller,
+    pub watch: Watch,
     keys: Keys,
     pub began: Instant,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
@@ -195,6 +199,7 @@ impl<'a> Session<'a> {
             cx,
             fetcher,
             tell: Teller::new(cx),
+            watch: Watch::default(),
             keys: Keys::default(),
             began: Instant::now(),
             progress: watch::Sender::new(Vec::new()),

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
+use super::gauge::Gauge;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
 use crate::config::Pace;
@@ -90,6 +91,7 @@ pub(super) struct Reader<'a> {
     /// Length of what has been read of a complete playlist.
     position: Duration,
     began: Option<Instant>,
+    gauge: Gauge,
 }
 
 /// The segment at hand.
@@ -119,6 +121,7 @@ impl<'a> Reader<'a> {
             fed_init: None,
             position: Duration::ZERO,
             began: None,
+            gauge: Gauge::new(number),
         }
     }
 
@@ -166,6 +169,11 @@ impl<'a> Reader<'a> {
             if missed > 0 {
                 let stream = &self.session.cx.stream.id;
                 tracing::warn!(%stream, missed, "segments left the playlist before they were read");
+                self.gauge.gone(self.session, segment, missed);
+            }
+            let marks = self.gauge.marks(loaded, sequence);
+            if self.send(marks).await.is_err() {
+                return Stop::Closed;
             }
             if *complete.get_or_insert(loaded.media.ended) {
                 self.keep_pace(loaded.media.target).await;
@@ -217,6 +225,7 @@ impl<'a> Reader<'a> {
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
+        self.gauge.begin();
         let mut piece = Piece::new(discontinuity);
         let mut attempts = 0;
         loop {
@@ -226,6 +235,11 @@ impl<'a> Reader<'a> {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
+                    let Task {
+                        loaded, sequence, ..
+                    } = task;
+                    let session = self.session;
+                    self.gauge.read(session, loaded, *sequence, discontinuity);
                     return Ok(Passed::Read);
                 }
                 Err(Trouble::Closed) => return Err(Stop::Closed),
@@ -234,6 +248,8 @@ impl<'a> Reader<'a> {
             };
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
+                let session = self.session;
+                self.gauge.failed(session, task.segment, error.cause);
                 return self.give_up(task, piece, error).await;
             }
         }
@@ -401,13 +417,16 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    async fn send(&self, feeds: Vec<Feed>) -> Result<(), Trouble> {
+    async fn send(&mut self, feeds: Vec<Feed>) -> Result<(), Trouble> {
+        self.gauge.look(&feeds);
+        let began = Instant::now();
         for feed in feeds {
             self.feeds
                 .send((self.feed_to, feed))
                 .await
                 .map_err(|_| Trouble::Closed)?;
         }
+        self.gauge.held(began.elapsed());
         Ok(())
     }
 }
