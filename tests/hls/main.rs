@@ -4,5 +4,6 @@
 
 mod faults;
 mod http;
+mod manifest;
 mod play;
 mod rig;

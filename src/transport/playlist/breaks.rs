@@ -74,9 +74,10 @@ pub(super) fn read(tag: &str, value: &str, before: usize, into: &mut Vec<BreakTa
         )),
         "EXT-X-CUE-IN" => into.push(plain(BreakEdge::End, None)),
         "EXT-X-CUE-OUT-CONT" => {
+            // `elapsed/all`, or attributes, whose payload may hold a slash too.
             let (elapsed, all) = match value.split_once('/') {
-                Some((elapsed, all)) => (seconds(elapsed), seconds(all)),
-                None => (
+                Some((elapsed, all)) if !value.contains('=') => (seconds(elapsed), seconds(all)),
+                _ => (
                     attribute(value, "ElapsedTime"),
                     attribute(value, "Duration"),
                 ),

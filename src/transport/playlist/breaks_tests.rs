@@ -42,24 +42,16 @@ fn told(lines: &[&str], from: usize) -> Vec<(u64, BreakMark)> {
     told
 }
 
-/// An insert that leaves the programme for 30 s, with event 7.
+/// An insert that leaves the programme for 30 s, at once, with event 7.
 fn insert() -> Vec<u8> {
-    let mut bytes = vec![0xFC, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF0, 0x0F, 5];
-    bytes.extend([0, 0, 0, 7, 0x7F]);
-    // Out, whole programme, with duration, at once.
-    bytes.push(0b1111_1111);
-    bytes.extend([0x7E, 0]);
-    bytes.extend((30 * 90_000_u32).to_be_bytes()[1..].iter());
-    bytes.extend([0, 0, 0, 0, 0, 0]);
-    let at = bytes.len() - 10;
-    // 33 bits of ticks behind seven others.
-    bytes[at..at + 5].copy_from_slice(&((0x7E_u64 << 32) | (30 * 90_000)).to_be_bytes()[3..]);
-    bytes.truncate(at + 5);
-    bytes.extend([0, 0, 0, 0, 0, 0]);
-    let length = bytes.len() + 4 - 3;
-    bytes[2] = length as u8;
-    bytes[12] = 0xF0;
-    bytes[13] = 15;
+    let mut bytes = vec![0xFC, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF0, 15, 5];
+    // Event; out, whole programme, with duration, at once.
+    bytes.extend([0, 0, 0, 7, 0x7F, 0xFF]);
+    let planned = (0xFE_u64 << 32) | (30 * 90_000);
+    bytes.extend(&planned.to_be_bytes()[3..]);
+    // Programme, availabilities; no descriptors.
+    bytes.extend([0; 6]);
+    bytes[2] = (bytes.len() + 4 - 3) as u8;
     let crc = crc32(&bytes);
     bytes.extend(crc.to_be_bytes());
     bytes
