@@ -8,6 +8,7 @@ use crate::{audio, av, transport, video};
 pub static REGISTRY: &[&Descriptor] = &[
     &transport::loss::DETECTOR,
     &transport::ts::DETECTOR,
+    &transport::manifest::DETECTOR,
     &video::black::DETECTOR,
     &video::freeze::DETECTOR,
     &video::block_damage::DETECTOR,

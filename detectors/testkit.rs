@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use crate::base::{
-    Arrival, BreakEdge, BreakMark, BreakSource, Carry, Descriptor, Detector, Evidence,
-    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, Range, Reading,
-    Scope, Signal, Sink, Sound, Stamp, Track, TsCheck, TsErrors, Unit, Value,
+    Arrival, BreakEdge, BreakMark, BreakSource, Carry, Cause, Descriptor, Detector, Evidence,
+    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, PlaylistFault,
+    PlaylistLoad, Range, Reading, Scope, SegmentFate, SegmentReport, Signal, Sink, Sound, Stamp,
+    Track, TsCheck, TsErrors, Unit, Value,
 };
 use crate::plane::{Plane, Samples};
 
@@ -441,7 +442,7 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 10 {
+    match noise.bits() % 12 {
         0 => Fact::RandomAccess(at),
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
@@ -478,6 +479,33 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
             }
             Fact::Ts(errors)
         }
+        8 => Fact::Playlist(PlaylistLoad {
+            list: noise.bits() as u8,
+            live: !noise.bits().is_multiple_of(4),
+            target: [Duration::ZERO, Duration::MAX, Duration::from_secs(2)]
+                [noise.bits() as usize % 3],
+            unchanged: [Duration::ZERO, Duration::MAX][noise.bits() as usize % 2],
+            took: [None, Some(Duration::MAX)][noise.bits() as usize % 2],
+            behind_secs: [None, Some(f64::NAN), Some(-1e300)][noise.bits() as usize % 3],
+            faults: vec![
+                [PlaylistFault::Renumbered, PlaylistFault::SegmentTooLong]
+                    [noise.bits() as usize % 2];
+                noise.bits() as usize % 3
+            ],
+        }),
+        9 => Fact::Segment(SegmentReport {
+            list: noise.bits() as u8,
+            duration: [Duration::ZERO, Duration::MAX][noise.bits() as usize % 2],
+            fate: match noise.bits() % 3 {
+                0 => SegmentFate::Failed(Cause::Timeout),
+                1 => SegmentFate::Gone(u32::MAX),
+                _ => SegmentFate::Read {
+                    took: [None, Some(Duration::MAX)][noise.bits() as usize % 2],
+                    excess_secs: [None, Some(f64::NAN), Some(-1e300)][noise.bits() as usize % 3],
+                    jumps: noise.bits().is_multiple_of(2),
+                },
+            },
+        }),
         _ => Fact::Evidence(Evidence {
             kind: [
                 EvidenceKind::ContinuityError,

@@ -137,6 +137,28 @@ causes! {
     EitError = "eit_error",
     /// Transport stream: the TDT stays away (3.8).
     TdtError = "tdt_error",
+    /// The playlist's segment numbers went back, or stand for other segments than before.
+    SequenceError = "sequence_error",
+    /// A discontinuity is not announced, or not counted when it leaves the playlist.
+    DiscontinuityError = "discontinuity_error",
+    /// A segment is declared longer than the target duration of its playlist.
+    SegmentTooLong = "segment_too_long",
+    /// The playlist's target duration changed.
+    TargetDurationChanged = "target_duration_changed",
+    /// A playlist that was complete is live again.
+    EndlistWithdrawn = "endlist_withdrawn",
+    /// The live playlist dropped segments although it holds too few.
+    WindowTooShort = "window_too_short",
+    /// Segments last longer or shorter than declared.
+    WrongDuration = "wrong_duration",
+    /// Segments left the playlist before they could be read.
+    SegmentsMissed = "segments_missed",
+    /// Segments take longer to arrive than they last.
+    Starving = "starving",
+    /// The playlist takes long to arrive.
+    SlowPlaylist = "slow_playlist",
+    /// Playlists of one stream lie apart.
+    OutOfStep = "out_of_step",
     /// A detector has not been able to measure for long.
     Blind = "blind",
     /// Something inside the monitor failed.
@@ -308,6 +330,101 @@ pub struct BreakMark {
     pub event_id: Option<u32>,
 }
 
+/// A rule of RFC 8216 that a media playlist breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PlaylistFault {
+    /// The media sequence went back, or began anew (6.2.2).
+    SequenceBack,
+    /// A number stands for another segment than before, or a segment has another number (6.2.2).
+    Renumbered,
+    /// The discontinuity sequence did not count what left the playlist (6.2.2).
+    DiscontinuityMiscounted,
+    /// A segment's declared duration, rounded, is above the target duration (4.3.3.1).
+    SegmentTooLong,
+    /// The target duration changed (6.2.1).
+    TargetChanged,
+    /// `EXT-X-ENDLIST` disappeared (6.2.1).
+    EndlistWithdrawn,
+    /// Segments were removed and less than three target durations are left (6.2.2).
+    WindowTooShort,
+}
+
+impl PlaylistFault {
+    /// As alerts name it.
+    pub fn cause(self) -> Cause {
+        match self {
+            PlaylistFault::SequenceBack | PlaylistFault::Renumbered => Cause::SequenceError,
+            PlaylistFault::DiscontinuityMiscounted => Cause::DiscontinuityError,
+            PlaylistFault::SegmentTooLong => Cause::SegmentTooLong,
+            PlaylistFault::TargetChanged => Cause::TargetDurationChanged,
+            PlaylistFault::EndlistWithdrawn => Cause::EndlistWithdrawn,
+            PlaylistFault::WindowTooShort => Cause::WindowTooShort,
+        }
+    }
+
+    /// Whether it is about the order of segments: it happens at one moment, and players lose their place.
+    pub fn is_of_sequence(self) -> bool {
+        matches!(
+            self,
+            PlaylistFault::SequenceBack
+                | PlaylistFault::Renumbered
+                | PlaylistFault::DiscontinuityMiscounted
+        )
+    }
+}
+
+/// What a load of a list of segments showed: an HLS media playlist, or a DASH representation as its manifest lays
+/// it out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlaylistLoad {
+    /// Which list of the stream: 0 is the main one.
+    pub list: u8,
+    /// Segments are still to come.
+    pub live: bool,
+    /// Longest time that may lie between two changes in the ordinary course: the target duration of HLS.
+    pub target: Duration,
+    /// How long the list had brought nothing new when this load began.
+    pub unchanged: Duration,
+    /// How long the load took; `None` when the origin was asked to hold its answer back, or nothing was loaded.
+    pub took: Option<Duration>,
+    /// How far its end lies behind that of the main list, at least, seconds; negative = ahead. `None` for the main
+    /// list, and when nothing tells.
+    pub behind_secs: Option<f64>,
+    /// Rules that it breaks: each at most once.
+    pub faults: Vec<PlaylistFault>,
+}
+
+/// What became of a segment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SegmentFate {
+    /// Read to its end.
+    Read {
+        /// From the first request to the last byte, without the time that the monitor itself took; `None` when
+        /// that says nothing.
+        took: Option<Duration>,
+        /// How far its media lasts longer (or shorter: negative) than declared, in seconds, less what the way it
+        /// was measured and declared allows for. `None` when it could not be measured.
+        excess_secs: Option<f64>,
+        /// Its timestamps do not follow those of the segment before, and no discontinuity is announced.
+        jumps: bool,
+    },
+    /// Given up.
+    Failed(Cause),
+    /// So many, this one among them, left the list before they were read.
+    Gone(u32),
+}
+
+/// A segment that was dealt with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmentReport {
+    /// As [`PlaylistLoad::list`].
+    pub list: u8,
+    /// As declared.
+    pub duration: Duration,
+    /// What became of it.
+    pub fate: SegmentFate,
+}
+
 /// Something known about the stream other than its samples.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
@@ -343,4 +460,8 @@ pub enum Fact {
     /// What the checks of a transport stream found since the last such fact, errors or not; at most a few a second.
     /// Place: the end of what was checked. Track: none.
     Ts(TsErrors),
+    /// A list of segments was loaded. Track: none.
+    Playlist(PlaylistLoad),
+    /// A segment was dealt with. Track: none.
+    Segment(SegmentReport),
 }

@@ -15,7 +15,8 @@ pub use detector::{
 };
 pub use fact::{
     AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,
-    InputEvent, SkewBasis, TrackInfo, VideoFormat,
+    InputEvent, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis, TrackInfo,
+    VideoFormat,
 };
 pub use picture::{Carry, Picture, Range};
 pub use rule::{Limit, RuleSpec, Severity};

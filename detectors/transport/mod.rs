@@ -2,3 +2,4 @@
 
 pub mod loss;
 pub mod ts;
+pub mod manifest;

@@ -54,7 +54,7 @@ impl Fault {
         match self {
             Fault::TsLoss | Fault::BitFlips => &["block_damage", "av_timing", "freeze", "ts"],
             Fault::AudioEarly | Fault::AudioLate => &["av_timing"],
-            Fault::PlaylistStall | Fault::Segments404 => &["loss", "av_timing"],
+            Fault::PlaylistStall | Fault::Segments404 => &["loss", "av_timing", "manifest"],
             Fault::Freeze | Fault::Black | Fault::Silence | Fault::SizeChange => &[],
         }
     }

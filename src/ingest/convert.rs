@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
+use detectors::base::{BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::appsink::{Hub, lock};
 use super::keys::SampleKeys;
@@ -56,6 +56,8 @@ pub enum Feed {
         /// The playlist announced a discontinuity before it.
         discontinuity: bool,
     },
+    /// A break marker that stands here; it gets the time of what was fed before it.
+    Mark(BreakMark),
     /// Bytes of the piece.
     Data(Bytes),
     /// The piece is complete. `truncated`: it was cut short (known from `Content-Length` or an aborted body).
@@ -216,6 +218,11 @@ impl Converter {
                     Some(Demuxer::Flv(f)) => f.begin(),
                     Some(Demuxer::Packets(_)) | None => {}
                 }
+            }
+            Feed::Mark(mark) => {
+                let at = core.fed.or(mark.at);
+                let fact = Fact::Break(BreakMark { at, ..mark });
+                core.hub.fact(None, at, fact);
             }
             Feed::Data(bytes) => match &mut to.demuxer {
                 Some(Demuxer::Ts(ts)) => ts.data(core, &bytes)?,

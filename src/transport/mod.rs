@@ -4,6 +4,7 @@ pub mod continuity;
 pub mod flv;
 pub mod playlist;
 pub mod scte35;
+pub mod span;
 #[cfg(any(test, fuzzing))]
 pub mod testkit;
 pub mod timeline;

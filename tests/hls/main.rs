@@ -7,5 +7,6 @@ mod http;
 mod odd;
 mod ll_origin;
 mod low_latency;
+mod manifest;
 mod play;
 mod rig;

@@ -1,5 +1,6 @@
 //! A scripted origin, a recording feeder, and a stream between them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use detectors::base::{Cause, Fact, InputEvent, Kind};
+use detectors::base::{
+    Arrival, BreakMark, Cause, Fact, Gap, InputEvent, Kind, Media, Options, Reading, SegmentReport,
+    Signal, Sink, Stamp, Unit, Value,
+};
 use futures_util::StreamExt;
 use glasswatch::config::{
     Decode, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode, Stream,
@@ -167,12 +171,12 @@ pub fn vod(lines: &str) -> String {
 
 /// Facts with the moment they came.
 #[derive(Default)]
-pub struct Facts(Mutex<Vec<Fact>>);
+pub struct Facts(Mutex<Vec<(Arrival, Fact)>>);
 
 impl Intake for Facts {
     fn push(&self, unit: OwnedUnit) -> Pushed {
         if let Content::Fact(fact) = unit.content {
-            self.0.lock().unwrap().push(fact);
+            self.0.lock().unwrap().push((unit.arrival, fact));
         }
         Pushed::Queued
     }
@@ -183,7 +187,7 @@ impl Facts {
         let facts = self.0.lock().unwrap();
         facts
             .iter()
-            .filter_map(|fact| match fact {
+            .filter_map(|(_, fact)| match fact {
                 Fact::Input(InputEvent::Failed { cause }) => Some(*cause),
                 _ => None,
             })
@@ -191,7 +195,56 @@ impl Facts {
     }
 
     pub fn has(&self, wanted: &Fact) -> bool {
-        self.0.lock().unwrap().contains(wanted)
+        let facts = self.0.lock().unwrap();
+        facts.iter().any(|(_, fact)| fact == wanted)
+    }
+
+    /// What the `manifest` detector makes of the facts: names of the rules whose limit was met at any time, with the
+    /// causes that were told.
+    pub fn manifest(&self) -> BTreeMap<&'static str, BTreeSet<Cause>> {
+        let row = &detectors::transport::manifest::DETECTOR;
+        let mut detector = (row.build)(&Options::defaults(row.options));
+        let mut met: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let facts = self.0.lock().unwrap();
+        for (arrival, fact) in facts.iter() {
+            let at = Stamp {
+                media: None,
+                arrival: *arrival,
+                gap: Gap::None,
+            };
+            let mut emit = |signal: &'static Signal, _, reading: Reading| {
+                let Value::Measured(value) = reading.value else {
+                    return;
+                };
+                for rule in row.rules.iter().filter(|rule| rule.signal == signal.name) {
+                    if rule.raise.met(value) {
+                        let cause = reading.cause.unwrap_or(rule.cause);
+                        met.entry(rule.name).or_default().insert(cause);
+                    }
+                }
+            };
+            let unit = Unit {
+                at,
+                track: None,
+                media: Media::Fact(fact),
+            };
+            detector.observe(&unit, &mut Sink::new(&mut emit));
+        }
+        met
+    }
+
+    /// What all facts say to a question.
+    pub fn flat<T>(&self, told: impl Fn(&Fact) -> Vec<T>) -> Vec<T> {
+        let facts = self.0.lock().unwrap();
+        facts.iter().flat_map(|(_, fact)| told(fact)).collect()
+    }
+
+    /// Segments that were dealt with.
+    pub fn segments(&self) -> Vec<SegmentReport> {
+        self.flat(|fact| match fact {
+            Fact::Segment(report) => vec![*report],
+            _ => Vec::new(),
+        })
     }
 }
 
@@ -249,11 +302,26 @@ impl Recorder {
                     data: Vec::new(),
                     truncated: None,
                 }),
+                Feed::Mark(_) => {}
                 Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
                 Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
             }
         }
         pieces
+    }
+
+    /// Break markers, each with the number of pieces that were fed to the main input before it.
+    pub fn breaks(&self) -> Vec<(usize, BreakMark)> {
+        let mut pieces = 0;
+        let mut found = Vec::new();
+        for (input, feed) in self.fed.lock().unwrap().iter() {
+            match feed {
+                Feed::Begin { .. } if *input == 0 => pieces += 1,
+                Feed::Mark(mark) => found.push((pieces, mark.clone())),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Marks of the whole pieces fed to the main input.

@@ -71,6 +71,8 @@ struct Manifest {
     base: Arc<Url>,
     /// When its load began.
     loaded_at: Instant,
+    /// How long it took.
+    took: Duration,
 }
 
 impl Manifest {
@@ -87,6 +89,7 @@ impl Manifest {
                         mpd,
                         base: Arc::new(base),
                         loaded_at,
+                        took: loaded_at.elapsed(),
                     };
                 }
                 Err(error) => session.rest(&mut backoff, &error).await,
@@ -176,6 +179,9 @@ async fn refresh(
             Err(_) if number > 0 => {}
             Err(error) => result = Err(invalid(error)),
             Ok(news) => {
+                let load = (manifest.loaded_at, manifest.took);
+                let (watch, tell) = (&session.watch, &session.tell);
+                watch.manifest(tell, number, &lane.follower, news, now, load);
                 if number == 0 {
                     result = Ok(news);
                     lane.follower

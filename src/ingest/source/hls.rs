@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use super::segments::{self, Loaded, Session, Track, invalid, join};
+use super::segments::{self, Loaded, PlaylistNews, Session, Track, invalid, join};
 use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError};
@@ -95,7 +95,21 @@ async fn reload(
         if number == 0 {
             session.be_patient(media.target);
         }
+        let before = window.current();
         let news = window.answered(ask, media, began, now());
+        // A load that is to wait at the server says nothing of how slow that is.
+        let (began, took) = match ask.until {
+            Some(_) => (now(), None),
+            None => (began, Some(now().saturating_sub(began))),
+        };
+        let load = PlaylistNews {
+            before,
+            window: &window,
+            news,
+            began,
+            took,
+        };
+        session.watch.playlist(&session.tell, number, load);
         if news != News::Same {
             if number == 0 {
                 session.note_change();

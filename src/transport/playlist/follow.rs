@@ -112,6 +112,11 @@ impl Window {
         (!media.ended).then_some(next)
     }
 
+    /// How long the playlist has brought nothing new.
+    pub fn unchanged(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.changed_at)
+    }
+
     /// Whether a live playlist has brought nothing new for too long.
     pub fn stalled(&self, now: Duration) -> bool {
         self.current.as_ref().is_some_and(|media| {
@@ -409,7 +414,7 @@ pub enum Passed {
 }
 
 /// Discontinuity sequence number of a segment, as its playlist counts.
-fn number(media: &Media, sequence: u64) -> u64 {
+pub(super) fn number(media: &Media, sequence: u64) -> u64 {
     let before = usize::try_from(sequence.saturating_sub(media.sequence)).unwrap_or(usize::MAX);
     let marks = media
         .segments

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::attributes::{get, pairs};
 use super::low_latency::{self, LowLatency, Part};
+use super::breaks::{self, BreakTag};
 use super::{ENTRIES_MAX, PlaylistError};
 
 /// Target durations are taken as at least and at most this.
@@ -105,6 +106,8 @@ pub struct Media {
     pub hold_back: Option<Duration>,
     /// Parts, hints, and what the server offers.
     pub low_latency: LowLatency,
+    /// Break markers, in the order written.
+    pub breaks: Vec<BreakTag>,
 }
 
 impl Media {
@@ -161,6 +164,9 @@ pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Media, Pl
             "EXT-X-ENDLIST" => media.ended = true,
             "EXT-X-I-FRAMES-ONLY" => return Err(PlaylistError::IFramesOnly),
             "EXT-X-PART" if state.parts >= ENTRIES_MAX => return Err(PlaylistError::TooLong),
+            _ if breaks::is_break(tag) => {
+                breaks::read(tag, value, media.segments.len(), &mut media.breaks);
+            }
             _ => {
                 let low_latency = &mut media.low_latency;
                 low_latency.tag(tag, value, &mut media.hold_back);

@@ -5,6 +5,8 @@
 //! `EXT-X-KEY` lines may hold for one segment, and `EXT-X-GAP` matters here. Unknown tags are passed over.
 
 mod attributes;
+pub mod audit;
+pub mod breaks;
 pub mod follow;
 mod low_latency;
 mod master;
@@ -13,6 +15,7 @@ pub mod mpd;
 mod reload;
 
 pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
+pub use breaks::BreakTag;
 pub use master::{AudioRendition, Master, Pick, Variant};
 pub use media::{ByteRange, Encryption, Init, Media, Segment};
 

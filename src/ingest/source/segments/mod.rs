@@ -5,6 +5,7 @@
 
 mod ahead;
 mod licence;
+mod gauge;
 mod piece;
 mod reader;
 
@@ -23,8 +24,10 @@ use crate::ingest::convert::{ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
 use crate::ingest::keys::{ContentKey, SampleKeys};
 use licence::Licences;
+use gauge::Watch;
 use reader::{Reader, Stop};
 
+pub(super) use gauge::PlaylistNews;
 pub(super) use reader::{Latest, Loaded};
 
 #[cfg(any(test, fuzzing))]
@@ -193,6 +196,7 @@ pub(super) struct Session<'a> {
     pub cx: &'a SourceContext,
     pub fetcher: Fetcher,
     pub tell: Teller,
+    pub watch: Watch,
     keys: Keys,
     /// The operator's.
     content_keys: SampleKeys,
@@ -211,6 +215,7 @@ impl<'a> Session<'a> {
             cx,
             fetcher,
             tell: Teller::new(cx),
+            watch: Watch::default(),
             keys: Keys::default(),
             content_keys: SampleKeys::from(&cx.stream.input.content_keys),
             licences: Licences::default(),

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::ahead::Ahead;
+use super::gauge::Gauge;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
 use crate::config::{KeyId, Pace};
@@ -105,6 +106,7 @@ pub(super) struct Reader<'a> {
     /// Length of what has been read of a complete playlist.
     position: Duration,
     began: Option<Instant>,
+    gauge: Gauge,
 }
 
 /// A segment that is read part by part.
@@ -156,6 +158,7 @@ impl<'a> Reader<'a> {
             init_keys: Vec::new(),
             position: Duration::ZERO,
             began: None,
+            gauge: Gauge::new(number),
         }
     }
 
@@ -243,6 +246,11 @@ impl<'a> Reader<'a> {
             if missed > 0 {
                 let stream = &self.session.cx.stream.id;
                 tracing::warn!(%stream, missed, "segments left the playlist before they were read");
+                self.gauge.gone(self.session, segment, missed);
+            }
+            let marks = self.gauge.marks(loaded, sequence);
+            if self.send(marks).await.is_err() {
+                return Stop::Closed;
             }
             let place = (loaded.epoch, sequence);
             if self
@@ -422,6 +430,7 @@ impl<'a> Reader<'a> {
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
+        self.gauge.begin();
         let mut piece = Piece::new(discontinuity);
         if let Some(open) = self.open.take() {
             if !open.from_start {
@@ -441,6 +450,11 @@ impl<'a> Reader<'a> {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
+                    let Task {
+                        loaded, sequence, ..
+                    } = task;
+                    let session = self.session;
+                    self.gauge.read(session, loaded, *sequence, discontinuity);
                     return Ok(Passed::Read);
                 }
                 Err(Trouble::Closed) => return Err(Stop::Closed),
@@ -449,6 +463,8 @@ impl<'a> Reader<'a> {
             };
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
+                let session = self.session;
+                self.gauge.failed(session, task.segment, error.cause);
                 return self.give_up(task, piece, error).await;
             }
         }
@@ -662,13 +678,16 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    async fn send(&self, feeds: Vec<Feed>) -> Result<(), Trouble> {
+    async fn send(&mut self, feeds: Vec<Feed>) -> Result<(), Trouble> {
+        self.gauge.look(&feeds);
+        let began = Instant::now();
         for feed in feeds {
             self.feeds
                 .send((self.feed_to, feed))
                 .await
                 .map_err(|_| Trouble::Closed)?;
         }
+        self.gauge.held(began.elapsed());
         Ok(())
     }
 }

@@ -434,6 +434,16 @@ impl Follower {
         Some(wait.max(RELOAD_MIN))
     }
 
+    /// When the newest segment ends, on the wall clock.
+    pub fn end(&self) -> UnixNanos {
+        self.end
+    }
+
+    /// How long the manifest has brought nothing new.
+    pub fn unchanged(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.changed_at)
+    }
+
     /// Whether a live manifest has brought nothing new for too long.
     pub fn stalled(&self, now: Duration) -> bool {
         !self.ended()
