@@ -1,6 +1,7 @@
 //! From container bytes to decoded units: one converter per run of a source.
 
 mod branch;
+mod breaks;
 pub(super) mod fragments;
 mod opus;
 mod packed;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
+use detectors::base::{BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::appsink::Hub;
 use super::pipeline::{self, Settings};
@@ -19,6 +20,7 @@ use super::source::SourceContext;
 use crate::config::Protocol;
 use crate::transport::timeline::Timeline;
 
+pub(super) use breaks::break_mark;
 use fragments::Fragments;
 use packed::Packed;
 use packets::{Flv, Packet, Packets};
@@ -53,6 +55,8 @@ pub enum Feed {
     },
     /// Bytes of the piece.
     Data(Bytes),
+    /// A break marker, so many nanoseconds from the beginning of the piece that follows.
+    Break(BreakMark, i64),
     /// The piece is complete. `truncated`: it was cut short (known from `Content-Length` or an aborted body).
     End {
         /// Cut short.
@@ -82,12 +86,15 @@ struct Core {
     video_piece: Option<MediaTime>,
     /// Newest media time fed.
     fed: Option<MediaTime>,
+    told_breaks: breaks::Told,
 }
 
 struct Input {
     only: Option<Kind>,
     language: Option<String>,
     demuxer: Option<Demuxer>,
+    /// Break markers that wait for the media that follows them.
+    breaks: Vec<(BreakMark, i64)>,
 }
 
 enum Demuxer {
@@ -124,6 +131,7 @@ impl Converter {
                 ),
                 video_piece: None,
                 fed: None,
+                told_breaks: breaks::Told::default(),
             },
             inputs: Vec::new(),
         }
@@ -136,6 +144,7 @@ impl Converter {
             only,
             language,
             demuxer: None,
+            breaks: Vec::new(),
         });
         self.inputs.len() - 1
     }
@@ -205,6 +214,12 @@ impl Converter {
                     });
                 }
             },
+            Feed::Break(mark, offset) => {
+                if to.breaks.len() < breaks::MARKS_MAX {
+                    to.breaks.push((mark, offset));
+                }
+                return Ok(());
+            }
             Feed::End { truncated } => match &mut to.demuxer {
                 Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
                 Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
@@ -212,6 +227,7 @@ impl Converter {
                 Some(Demuxer::Flv(_) | Demuxer::Packets(_)) | None => {}
             },
         }
+        to.tell_breaks(core);
         Ok(())
     }
 
@@ -344,6 +360,30 @@ impl Converter {
             });
         }
         Ok(())
+    }
+}
+
+impl Input {
+    /// Tells the break markers that waited, once it is known where the piece that follows them begins.
+    fn tell_breaks(&mut self, core: &mut Core) {
+        if self.breaks.is_empty() {
+            return;
+        }
+        let begins = match &self.demuxer {
+            Some(Demuxer::Fragments(f)) => f.piece_begins(),
+            Some(_) => core.fed,
+            None => None,
+        };
+        let Some(begins) = begins else {
+            return;
+        };
+        for (mark, offset) in self.breaks.drain(..) {
+            let at = MediaTime::from_nanos(begins.nanos().saturating_add(offset));
+            core.tell_break(BreakMark {
+                at: Some(at),
+                ..mark
+            });
+        }
     }
 }
 

@@ -250,6 +250,7 @@ impl Recorder {
                     truncated: None,
                 }),
                 Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
+                Feed::Break(..) => {}
                 Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::attributes::{get, pairs};
 use super::{ENTRIES_MAX, PlaylistError};
+use crate::transport::scte35::SpliceMark;
 
 /// Target durations are taken as at least and at most this.
 const TARGET: std::ops::RangeInclusive<Duration> =
@@ -68,6 +69,19 @@ pub struct Segment {
     pub program_date_time_unix_ms: Option<i64>,
 }
 
+/// A break marker of the list (DASH events), on its way to the segment in which it takes effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Break {
+    /// The same for the same mark in every copy of the list.
+    pub key: (i64, u64, usize),
+    /// What is marked.
+    pub mark: SpliceMark,
+    /// Which segment it lies in: its place in the list.
+    pub segment: usize,
+    /// From the beginning of that segment, nanoseconds; negative for what began before the list does.
+    pub offset_nanos: i64,
+}
+
 /// A media playlist.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Media {
@@ -83,6 +97,8 @@ pub struct Media {
     pub ended: bool,
     /// How far from the end live playback begins, when the origin says so (`suggestedPresentationDelay` of DASH).
     pub hold_back: Option<Duration>,
+    /// Break markers, in the order of their time.
+    pub breaks: Vec<Break>,
 }
 
 impl Media {

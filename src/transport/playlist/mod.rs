@@ -12,7 +12,7 @@ mod media;
 pub mod mpd;
 
 pub use master::{AudioRendition, Master, Pick, Variant};
-pub use media::{ByteRange, Encryption, Init, Media, Segment};
+pub use media::{Break, ByteRange, Encryption, Init, Media, Segment};
 
 /// Most segments, variants or renditions read from one playlist.
 pub const ENTRIES_MAX: usize = 50_000;

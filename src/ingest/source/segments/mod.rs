@@ -175,6 +175,15 @@ pub(super) fn failed(cause: Cause, retry: Retry, detail: String) -> SourceEnd {
     }
 }
 
+/// How the newest segments of all inputs were had: whether a clock leads to segments that are there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Edge {
+    /// Segments read.
+    pub read: u64,
+    /// Answers since then that there is no such segment.
+    pub missing: u32,
+}
+
 /// What all inputs of one stream share.
 pub(super) struct Session<'a> {
     pub cx: &'a SourceContext,
@@ -182,6 +191,8 @@ pub(super) struct Session<'a> {
     pub tell: Teller,
     keys: Keys,
     pub began: Instant,
+    /// How the newest segments were had.
+    pub edge: watch::Sender<Edge>,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
     progress: watch::Sender<Vec<Duration>>,
 }
@@ -197,6 +208,7 @@ impl<'a> Session<'a> {
             tell: Teller::new(cx),
             keys: Keys::default(),
             began: Instant::now(),
+            edge: watch::Sender::new(Edge::default()),
             progress: watch::Sender::new(Vec::new()),
         };
         session.be_patient(TARGET_ASSUMED);

@@ -83,8 +83,8 @@ impl Piece {
         };
         let mut feeds = self.take(rest, init, stage)?;
         if self.container == Some(Container::FragmentedMp4) {
-            let held = self.held.split().freeze();
-            truncated |= self.fragments(held, init, &mut feeds)?;
+            feeds.extend(self.fragments(stage, init)?);
+            truncated |= !self.held.is_empty();
         }
         if self.begun {
             feeds.push(Feed::End { truncated });
@@ -101,7 +101,7 @@ impl Piece {
         match self.container {
             Some(Container::FragmentedMp4) => {
                 self.held.extend_from_slice(&clear);
-                Ok(Vec::new())
+                self.fragments(Stage::More, init)
             }
             Some(_) if clear.is_empty() => Ok(Vec::new()),
             Some(_) => Ok(vec![Feed::Data(clear)]),
@@ -113,7 +113,7 @@ impl Piece {
                 let container = container(&self.held).ok_or(NotMedia)?;
                 self.container = Some(container);
                 if container == Container::FragmentedMp4 {
-                    return Ok(Vec::new());
+                    return self.fragments(Stage::More, init);
                 }
                 let mut feeds = vec![self.begin(container, None)];
                 // TS tables may come as an initialisation section too.
@@ -138,25 +138,26 @@ impl Piece {
         }
     }
 
-    /// Feeds the whole fragments in `held`; tells whether there was more than those.
-    fn fragments(
-        &mut self,
-        held: Bytes,
-        init: &mut InitFeed<'_>,
-        feeds: &mut Vec<Feed>,
-    ) -> Result<bool, NotMedia> {
-        let Layout { init_end, end } = layout(&held);
+    /// Feeds the whole fragments that are held, as they become complete: a segment may arrive while it is made.
+    fn fragments(&mut self, stage: Stage, init: &mut InitFeed<'_>) -> Result<Vec<Feed>, NotMedia> {
+        let Layout { init_end, end } = layout_at(&self.held, stage);
         if end <= init_end {
-            return Err(NotMedia);
+            return match stage == Stage::More || self.begun {
+                true => Ok(Vec::new()),
+                false => Err(NotMedia),
+            };
         }
-        let own = (init_end > 0).then(|| held.slice(..init_end));
+        let whole = self.held.split_to(end).freeze();
+        if self.begun {
+            return Ok(vec![Feed::Data(whole)]);
+        }
+        let own = (init_end > 0).then(|| whole.slice(..init_end));
         let wanted = own.or_else(|| init.bytes.cloned());
         let changed = self.discontinuity || *init.fed != wanted;
         let fed = wanted.clone().filter(|_| changed);
         *init.fed = wanted;
-        feeds.push(self.begin(Container::FragmentedMp4, fed));
-        feeds.push(Feed::Data(held.slice(init_end..end)));
-        Ok(end < held.len())
+        let begin = self.begin(Container::FragmentedMp4, fed);
+        Ok(vec![begin, Feed::Data(whole.slice(init_end..))])
     }
 }
 
@@ -208,6 +209,10 @@ pub(in crate::ingest::source) struct Layout {
 
 /// Finds the whole fragments among top-level boxes (ISO/IEC 14496-12, 4.2).
 pub(in crate::ingest::source) fn layout(bytes: &[u8]) -> Layout {
+    layout_at(bytes, Stage::Complete)
+}
+
+fn layout_at(bytes: &[u8], stage: Stage) -> Layout {
     let mut found = Layout {
         init_end: 0,
         end: 0,
@@ -215,6 +220,10 @@ pub(in crate::ingest::source) fn layout(bytes: &[u8]) -> Layout {
     let mut fragment = false;
     let mut at = 0;
     while let Some(size) = box_size(&bytes[at..]) {
+        // A box that reaches to the end is whole at the end only.
+        if stage == Stage::More && bytes[at..].starts_with(&[0; 4]) {
+            break;
+        }
         let kind = &bytes[at + 4..at + 8];
         let Some(next) = at.checked_add(size).filter(|next| *next <= bytes.len()) else {
             break;
@@ -334,6 +343,40 @@ mod tests {
             (init.len(), one.len())
         );
         assert!(feed_all(&one[..300], None, Stage::CutShort).is_err());
+    }
+
+    #[test]
+    fn fragments_are_fed_as_soon_as_they_are_whole() {
+        let one = [mp4_box(b"moof", 600), mp4_box(b"mdat", 100)].concat();
+        let mut open = one.clone();
+        open[608..612].fill(0);
+        let mut fed = None;
+        let mut init = InitFeed {
+            bytes: None,
+            fed: &mut fed,
+        };
+        let mut piece = Piece::new(false);
+        let sizes = |feeds: Vec<Feed>| -> Vec<usize> {
+            let sizes = feeds.into_iter().filter_map(|feed| match feed {
+                Feed::Data(bytes) => Some(bytes.len()),
+                _ => None,
+            });
+            sizes.collect()
+        };
+        for (bytes, expected) in [
+            (&one[..700], vec![]),
+            (&one[700..], vec![one.len()]),
+            (&open[..650], vec![]),
+            (&open[650..], vec![]),
+        ] {
+            let feeds = piece
+                .push(Bytes::copy_from_slice(bytes), &mut init)
+                .unwrap();
+            assert_eq!(sizes(feeds), expected);
+        }
+        let rest = piece.finish(Stage::Complete, &mut init).unwrap();
+        assert!(matches!(rest.last(), Some(Feed::End { truncated: false })));
+        assert_eq!(sizes(rest), [open.len()]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reading the segments of one list in order, while somebody else keeps the list fresh.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use url::Url;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
 use crate::config::Pace;
-use crate::ingest::convert::Feed;
+use crate::ingest::convert::{Feed, break_mark};
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::transport::playlist::follow::{Cursor, Passed, Step};
@@ -24,6 +25,9 @@ const COMPLETE_FAILURES_MAX: u32 = 3;
 /// A segment may take this many target durations to arrive, and at least [`SEGMENT_TOTAL_MIN`].
 const SEGMENT_TOTAL_TARGETS: u32 = 3;
 const SEGMENT_TOTAL_MIN: Duration = Duration::from_secs(15);
+
+/// Most break markers that are remembered as told beyond those that the list still has.
+const BREAKS_MAX: usize = 4096;
 
 /// Inputs of a complete playlist stay within this many target durations of each other.
 const LEAD_TARGETS: u32 = 2;
@@ -90,6 +94,8 @@ pub(super) struct Reader<'a> {
     /// Length of what has been read of a complete playlist.
     position: Duration,
     began: Option<Instant>,
+    /// Break markers that have been told; `None` before the first segment.
+    told_breaks: Option<HashSet<(i64, u64, usize)>>,
 }
 
 /// The segment at hand.
@@ -119,6 +125,7 @@ impl<'a> Reader<'a> {
             fed_init: None,
             position: Duration::ZERO,
             began: None,
+            told_breaks: None,
         }
     }
 
@@ -210,6 +217,8 @@ impl<'a> Reader<'a> {
         discontinuity: bool,
         latest: &Latest,
     ) -> Result<Passed, Stop> {
+        let breaks = self.breaks(task);
+        self.send(breaks).await.map_err(|_| Stop::Closed)?;
         if task.segment.gap {
             self.session.tell.fact(Fact::AnnouncedGap {
                 span: task.segment.duration,
@@ -223,6 +232,10 @@ impl<'a> Reader<'a> {
             attempts += 1;
             let (error, lasting) = match self.attempt(task, &mut piece).await {
                 Ok(()) => {
+                    self.session.edge.send_modify(|edge| {
+                        edge.read += 1;
+                        edge.missing = 0;
+                    });
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
@@ -232,11 +245,51 @@ impl<'a> Reader<'a> {
                 Err(Trouble::Passing(error)) => (error, false),
                 Err(Trouble::Lasting(error)) => (error, true),
             };
+            let newest = latest.borrow().as_ref().map(|now| now.epoch);
+            if error.cause == Cause::HttpNotFound && newest == Some(task.loaded.epoch) {
+                self.session.edge.send_modify(|edge| edge.missing += 1);
+            }
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
                 return self.give_up(task, piece, error).await;
             }
         }
+    }
+
+    /// The break markers that take effect in this segment or before it, and have not been told. Those that were over
+    /// before the first segment are not told at all.
+    fn breaks(&mut self, task: &Task<'_>) -> Vec<Feed> {
+        let media = &task.loaded.media;
+        let joining = self.told_breaks.is_none();
+        let told = self.told_breaks.get_or_insert_default();
+        let at = usize::try_from(task.sequence.saturating_sub(media.sequence));
+        let at = at.unwrap_or(usize::MAX);
+        let mut feeds = Vec::new();
+        for one in media
+            .breaks
+            .iter()
+            .filter(|one| self.number == 0 && one.segment <= at)
+        {
+            if !told.insert(one.key) {
+                continue;
+            }
+            let between: Duration = media
+                .segments
+                .get(one.segment..at)
+                .map_or(Duration::ZERO, |passed| {
+                    passed.iter().map(|s| s.duration).sum()
+                });
+            let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+            let offset = one.offset_nanos.saturating_sub(nanos(between));
+            let lasts = nanos(one.mark.planned.unwrap_or_default());
+            if !joining || offset.saturating_add(lasts) >= 0 {
+                feeds.push(Feed::Break(break_mark(&one.mark, None), offset));
+            }
+        }
+        if told.len() > media.breaks.len() + BREAKS_MAX {
+            told.retain(|key| media.breaks.iter().any(|one| one.key == *key));
+        }
+        feeds
     }
 
     async fn give_up(
