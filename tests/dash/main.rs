@@ -10,6 +10,7 @@ mod live;
     reason = "shared with the tests of the other inputs, which use more of it"
 )]
 mod media;
+mod more;
 mod origin;
 mod play;
 #[path = "../hls/rig.rs"]
