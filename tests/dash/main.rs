@@ -12,6 +12,7 @@ mod live;
 mod media;
 mod more;
 mod origin;
+mod packager;
 mod play;
 #[path = "../hls/rig.rs"]
 #[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]

@@ -7,6 +7,7 @@ mod clock;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use detectors::base::{Cause, Kind};
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ use clock::OriginClock;
 
 /// So many segments in a row are not there: the clock that led to them is doubted.
 const MISSING: u32 = 2;
+/// Then the manifest is loaded again, so long after the last time.
+const RELOAD_MISSING: Duration = Duration::from_secs(2);
 
 /// Reads the stream until it ends or is cancelled.
 pub async fn run(cx: &SourceContext) -> SourceEnd {
@@ -202,8 +205,14 @@ async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
             None if next_in.is_some() => passed.await,
             None => return,
         };
-        if missing && clock.doubt(session) {
-            lanes.iter_mut().for_each(|lane| lane.follower.restart());
+        if missing {
+            if clock.doubt(session) {
+                lanes.iter_mut().for_each(|lane| lane.follower.restart());
+            }
+            // Or the origin has begun anew, and its manifest asks for no update in years.
+            let at = (manifest.loaded_at + RELOAD_MISSING).max(Instant::now());
+            let next = Arc::clone(&manifest).next(session, clock.now(), at);
+            loading = Some(Box::pin(next));
         }
     }
 }
