@@ -1,6 +1,7 @@
 //! From container bytes to decoded units: one converter per run of a source.
 
 mod branch;
+mod breaks;
 pub(super) mod fragments;
 mod opus;
 mod packed;
@@ -20,6 +21,7 @@ use super::source::SourceContext;
 use crate::config::Protocol;
 use crate::transport::timeline::Timeline;
 
+pub(super) use breaks::break_mark;
 use fragments::Fragments;
 #[cfg(any(test, fuzzing))]
 pub(crate) use fragments::told as fragment_tracks;
@@ -56,10 +58,10 @@ pub enum Feed {
         /// The playlist announced a discontinuity before it.
         discontinuity: bool,
     },
-    /// A break marker that stands here; it gets the time of what was fed before it.
-    Mark(BreakMark),
     /// Bytes of the piece.
     Data(Bytes),
+    /// A break marker, so many nanoseconds from the beginning of the piece that follows.
+    Break(BreakMark, i64),
     /// The piece is complete. `truncated`: it was cut short (known from `Content-Length` or an aborted body).
     End {
         /// Cut short.
@@ -91,6 +93,7 @@ struct Core {
     fed: Option<MediaTime>,
     /// Of the input that is being fed.
     keys: SampleKeys,
+    told_breaks: breaks::Told,
 }
 
 struct Input {
@@ -100,6 +103,8 @@ struct Input {
     continuous: bool,
     keys: SampleKeys,
     demuxer: Option<Demuxer>,
+    /// Break markers that wait for the media that follows them.
+    breaks: Vec<(BreakMark, i64)>,
 }
 
 enum Demuxer {
@@ -137,6 +142,7 @@ impl Converter {
                 video_piece: None,
                 fed: None,
                 keys: SampleKeys::default(),
+                told_breaks: breaks::Told::default(),
             },
             inputs: Vec::new(),
         }
@@ -151,6 +157,7 @@ impl Converter {
             continuous: false,
             keys: SampleKeys::from(&self.core.context.stream.input.content_keys),
             demuxer: None,
+            breaks: Vec::new(),
         });
         self.inputs.len() - 1
     }
@@ -219,11 +226,6 @@ impl Converter {
                     Some(Demuxer::Packets(_)) | None => {}
                 }
             }
-            Feed::Mark(mark) => {
-                let at = core.fed.or(mark.at);
-                let fact = Fact::Break(BreakMark { at, ..mark });
-                core.hub.fact(None, at, fact);
-            }
             Feed::Data(bytes) => match &mut to.demuxer {
                 Some(Demuxer::Ts(ts)) => ts.data(core, &bytes)?,
                 Some(Demuxer::Fragments(f)) => f.data(core, bytes)?,
@@ -236,6 +238,12 @@ impl Converter {
                     });
                 }
             },
+            Feed::Break(mark, offset) => {
+                if to.breaks.len() < breaks::MARKS_MAX {
+                    to.breaks.push((mark, offset));
+                }
+                return Ok(());
+            }
             Feed::End { truncated } => match &mut to.demuxer {
                 Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
                 Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
@@ -243,6 +251,7 @@ impl Converter {
                 Some(Demuxer::Flv(_) | Demuxer::Packets(_)) | None => {}
             },
         }
+        to.tell_breaks(core);
         Ok(())
     }
 
@@ -385,6 +394,30 @@ impl Converter {
             });
         }
         Ok(())
+    }
+}
+
+impl Input {
+    /// Tells the break markers that waited, once it is known where the piece that follows them begins.
+    fn tell_breaks(&mut self, core: &mut Core) {
+        if self.breaks.is_empty() {
+            return;
+        }
+        let begins = match &self.demuxer {
+            Some(Demuxer::Fragments(f)) => f.piece_begins(),
+            Some(_) => core.fed,
+            None => None,
+        };
+        let Some(begins) = begins else {
+            return;
+        };
+        for (mark, offset) in self.breaks.drain(..) {
+            let at = MediaTime::from_nanos(begins.nanos().saturating_add(offset));
+            core.tell_break(BreakMark {
+                at: Some(at),
+                ..mark
+            });
+        }
     }
 }
 

@@ -216,7 +216,7 @@ fn segmentation(bits: &mut Bits<'_>, pts: Option<u64>) -> Option<Option<SpliceMa
 
 /// Segmentation types during which viewers may see something else (table 23): breaks, advertisements, promos,
 /// placement opportunities. Overlays leave the programme in the picture.
-fn edge(kind: u8) -> Option<BreakEdge> {
+pub(super) fn edge(kind: u8) -> Option<BreakEdge> {
     match kind {
         0x22 | 0x30 | 0x32 | 0x34 | 0x36 | 0x3C | 0x3E | 0x44 | 0x46 => Some(BreakEdge::Start),
         0x23 | 0x31 | 0x33 | 0x35 | 0x37 | 0x3D | 0x3F | 0x45 | 0x47 => Some(BreakEdge::End),

@@ -10,7 +10,9 @@ mod live;
     reason = "shared with the tests of the other inputs, which use more of it"
 )]
 mod media;
+mod more;
 mod origin;
+mod packager;
 mod play;
 #[path = "../hls/rig.rs"]
 #[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]

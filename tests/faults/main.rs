@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 mod analyze;
+mod dash;
 mod hls;
 mod media;
 mod odd;

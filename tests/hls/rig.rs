@@ -286,6 +286,13 @@ pub struct Fed {
 }
 
 impl Recorder {
+    /// All that was fed.
+    pub fn feeds(&self, of: usize) -> Vec<Feed> {
+        let fed = self.fed.lock().unwrap();
+        let own = fed.iter().filter(|(input, _)| *input == of);
+        own.map(|(_, feed)| feed.clone()).collect()
+    }
+
     pub fn pieces(&self, of: usize) -> Vec<Fed> {
         let mut pieces: Vec<Fed> = Vec::new();
         for (input, feed) in self.fed.lock().unwrap().iter() {
@@ -304,6 +311,7 @@ impl Recorder {
                 }),
                 Feed::Mark(_) => {}
                 Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
+                Feed::Break(..) => {}
                 Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
             }
         }

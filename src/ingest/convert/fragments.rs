@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis};
 
+use super::breaks::{InBand, MARKS_MAX};
 use super::{ConvertError, Core, timeline_key};
 use crate::ingest::appsink::{Mark, Way, lock};
 use crate::ingest::cenc::{Cenc, CencError, Opened};
@@ -57,6 +58,10 @@ pub(super) struct Fragments {
     /// No fragment of this piece seen yet, by kind.
     fresh: [bool; 2],
     newest: Option<MediaTime>,
+    /// Where the first fragment of this piece begins.
+    piece_begins: Option<MediaTime>,
+    /// Break markers that wait for their fragment.
+    events: Vec<InBand>,
     announced: bool,
     error: Option<ConvertError>,
 }
@@ -78,9 +83,16 @@ impl Fragments {
             renew: true,
             fresh: [true; 2],
             newest: None,
+            piece_begins: None,
+            events: Vec::new(),
             announced: false,
             error: None,
         }
+    }
+
+    /// Where the first fragment of this piece begins, once there is one.
+    pub(super) fn piece_begins(&self) -> Option<MediaTime> {
+        self.piece_begins
     }
 
     pub(super) fn begin(
@@ -92,6 +104,8 @@ impl Fragments {
         self.held.clear();
         self.moof = None;
         self.fresh = [true; 2];
+        self.piece_begins = None;
+        self.events.clear();
         if discontinuity {
             self.renew = true;
             core.timeline.discontinuity();
@@ -190,6 +204,10 @@ impl Fragments {
             match &name {
                 b"moov" => self.initialise(core, whole)?,
                 b"moof" => self.moof = Some(whole),
+                b"emsg" if self.events.len() < MARKS_MAX => {
+                    let content = whole.get(header..).unwrap_or_default();
+                    self.events.extend(InBand::read(content));
+                }
                 b"mdat" => {
                     if let Some(moof) = self.moof.take() {
                         self.fragment(core, &moof, &whole)?;
@@ -267,6 +285,14 @@ impl Fragments {
             self.renew(core)?;
         }
         let media_of: HashMap<u32, MediaTime> = placed.iter().map(|p| (p.0, p.1)).collect();
+        if let Some((_, media, nanos)) = placed.first() {
+            self.piece_begins.get_or_insert(*media);
+            for event in self.events.drain(..) {
+                event
+                    .marks(*media, *nanos)
+                    .for_each(|mark| core.tell_break(mark));
+            }
+        }
         for (id, media, nanos) in placed {
             self.newest = Some(media);
             core.fed = core.fed.max(Some(media));

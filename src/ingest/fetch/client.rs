@@ -32,6 +32,8 @@ pub enum What {
     Segment,
     /// A decryption key: at most 64 KiB, counted as a segment request.
     Key,
+    /// Only the head of an answer, for its date: counted as a segment request.
+    Head,
     /// Endless media: no size limit, no total deadline, counted as a segment request and as input.
     Endless,
 }
@@ -70,6 +72,8 @@ pub struct Fetcher {
     limits: Limits,
     allow_private: bool,
     stats: Arc<Stats>,
+    /// The newest `Date` of an answer that no cache gave, minus our clock, seconds.
+    date_ahead: Mutex<Option<i64>>,
     /// Spaces this stream's retries.
     pub pacer: Pacer,
 }
@@ -104,6 +108,7 @@ impl Fetcher {
             limits: input.limits,
             allow_private: input.allow_private,
             stats,
+            date_ahead: Mutex::new(None),
             pacer: Pacer::default(),
         })
     }
@@ -178,6 +183,30 @@ impl Fetcher {
             })
         };
         self.listed(url, referrer, Duration::ZERO, parse).await
+    }
+
+    /// Gets a patch of a manifest and applies it. Limited and counted as a manifest; a patch that cannot be applied
+    /// is [`Cause::PlaylistInvalid`].
+    pub async fn patch(&self, url: &Url, referrer: &Url, of: &Mpd) -> Result<Mpd, FetchError> {
+        let apply = |bytes: &[u8], _: &Url| {
+            of.patched(bytes)
+                .map_err(|error| (Cause::PlaylistInvalid, error.to_string()))
+        };
+        let (_, mpd) = self.listed(url, Some(referrer), Duration::ZERO, apply).await?;
+        Ok(mpd)
+    }
+
+    /// How far the clock of the origin is ahead of ours by the `Date` of its newest answer, seconds; `None` when it
+    /// told none. A date is cut to whole seconds and is as old as the way is long.
+    pub fn date_ahead(&self) -> Option<i64> {
+        *self.date_ahead.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn note_date(&self, headers: &HeaderMap) {
+        let of_cache = headers.get(header::AGE).is_some_and(|age| age != "0");
+        let date = date(headers).filter(|_| !of_cache);
+        let ahead = date.map(|date| date.duration_since(jiff::Timestamp::now()).as_secs());
+        *self.date_ahead.lock().unwrap_or_else(|e| e.into_inner()) = ahead;
     }
 
     async fn listed<T>(
@@ -263,7 +292,7 @@ impl Fetcher {
     fn count(&self, what: What, result: RequestResult) {
         let counters = match what {
             What::Playlist => &self.stats.playlist_requests,
-            What::Segment | What::Key | What::Endless => &self.stats.segment_requests,
+            What::Segment | What::Key | What::Head | What::Endless => &self.stats.segment_requests,
         };
         if let Some(counter) = counters.get(result as usize) {
             counter.add(1);
@@ -275,7 +304,7 @@ impl Fetcher {
             What::Playlist => self.limits.playlist_bytes,
             What::Segment => self.limits.segment_bytes,
             What::Key => KEY_BYTES,
-            What::Endless => return u64::MAX,
+            What::Head | What::Endless => return u64::MAX,
         };
         bytes as u64
     }
@@ -361,7 +390,11 @@ impl Fetcher {
         request: &Request<'_>,
         held: Duration,
     ) -> Result<Response, FetchError> {
-        let mut builder = self.client.get(url.clone()).headers(self.headers_for(url));
+        let builder = match request.what {
+            What::Head => self.client.head(url.clone()),
+            _ => self.client.get(url.clone()),
+        };
+        let mut builder = builder.headers(self.headers_for(url));
         if request.what != What::Playlist {
             builder = builder.header(header::ACCEPT_ENCODING, "identity");
         }
@@ -421,6 +454,7 @@ impl Fetcher {
         if resumed_past_end {
             return Ok(self.body(request, url, Bytesource::Empty, 0));
         }
+        self.note_date(response.headers());
         if !status.is_success() {
             return Err(refused(&response, &url));
         }
@@ -497,6 +531,28 @@ impl Body<'_> {
             Bytesource::Http(response) => response.content_length(),
             Bytesource::File(_) | Bytesource::Empty => None,
         }
+    }
+
+    /// `Date` of an HTTP answer, when told.
+    pub fn date(&self) -> Option<jiff::Timestamp> {
+        match &self.source {
+            Bytesource::Http(response) => date(response.headers()),
+            Bytesource::File(_) | Bytesource::Empty => None,
+        }
+    }
+
+    /// `Content-Type` of an HTTP answer without its parameters, in lower case, when told.
+    pub fn content_type(&self) -> Option<String> {
+        let Bytesource::Http(response) = &self.source else {
+            return None;
+        };
+        let told = response
+            .headers()
+            .get(header::CONTENT_TYPE)?
+            .to_str()
+            .ok()?;
+        let word = told.split(';').next()?.trim();
+        Some(word.to_ascii_lowercase())
     }
 
     /// The next bytes, or `None` at the end. Waits at most [`Limits::idle`] for them, and never beyond the
@@ -642,6 +698,11 @@ fn refused(response: &Response, url: &Url) -> FetchError {
         retry_after: retry_after(response.headers()),
         detail: format!("{} answered {}", shown(url), status.as_u16()),
     }
+}
+
+fn date(headers: &HeaderMap) -> Option<jiff::Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
 /// `Retry-After` in seconds or as an HTTP date, at most [`RETRY_AFTER_MAX`].

@@ -3,6 +3,8 @@
 //! Pictures and sound are two inputs, as separate audio of HLS is. What the pictures' layout tells decides when the
 //! manifest is loaded again and what is told of it.
 
+mod clock;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +19,13 @@ use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::transport::playlist::follow::News;
-use crate::transport::playlist::mpd::{self, Follower, Mpd, Role, UnixNanos, Unplayable};
+use crate::transport::playlist::mpd::{Follower, Mpd, Role, UnixNanos, Unplayable};
+use clock::OriginClock;
 
-/// A clock that an origin names is asked again after this long, or after this long when it did not answer.
-const CLOCK_GOOD_FOR: Duration = Duration::from_secs(600);
-const CLOCK_RETRY: Duration = Duration::from_secs(30);
+/// So many segments in a row are not there: the clock that led to them is doubted.
+const MISSING: u32 = 2;
+/// Then the manifest is loaded again, so long after the last time.
+const RELOAD_MISSING: Duration = Duration::from_secs(2);
 
 /// Reads the stream until it ends or is cancelled.
 pub async fn run(cx: &SourceContext) -> SourceEnd {
@@ -97,7 +101,40 @@ impl Manifest {
         }
     }
 
-    /// Where to load it from next time.
+    /// Loads what comes after it at that time: by a patch where one is offered, else as a whole.
+    async fn next(self: Arc<Self>, session: &Session<'_>, now: UnixNanos, at: Instant) -> Self {
+        if let Some(patch) = self
+            .mpd
+            .patch
+            .as_ref()
+            .filter(|p| p.until.is_none_or(|until| now < until))
+        {
+            sleep_until(at).await;
+            let loaded_at = Instant::now();
+            match session
+                .fetcher
+                .patch(&patch.url, &self.base, &self.mpd)
+                .await
+            {
+                Ok(mpd) => {
+                    return Self {
+                        mpd,
+                        base: Arc::clone(&self.base),
+                        loaded_at,
+                    };
+                }
+                Err(error) => {
+                    let stream = &session.cx.stream.id;
+                    tracing::debug!(%stream, "no patch, the whole manifest is loaded: {error}");
+                    let at = session.fetcher.pacer.slot(Instant::now());
+                    return Self::load(session, self.next_url(session), at).await;
+                }
+            }
+        }
+        Self::load(session, self.next_url(session), at).await
+    }
+
+    /// Where to load the whole of it from next time.
     fn next_url(&self, session: &Session<'_>) -> Url {
         let told = self.mpd.location.as_ref();
         told.unwrap_or(session.fetcher.home()).clone()
@@ -114,14 +151,22 @@ type Loading<'a> = Pin<Box<dyn Future<Output = Manifest> + Send + 'a>>;
 
 /// Keeps all lists fresh until they are complete.
 async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
-    let mut manifest = first;
+    let mut manifest = Arc::new(first);
     let mut clock = OriginClock::default();
+    let mut edge = session.edge.subscribe();
     let mut backoff = Backoff::default();
     let mut loading: Option<Loading<'_>> = None;
+    let mut said_remote = false;
     loop {
+        if manifest.mpd.remote && !std::mem::replace(&mut said_remote, true) {
+            let stream = &session.cx.stream.id;
+            tracing::warn!(%stream, "the manifest names elements elsewhere (xlink), which are not followed");
+        }
         clock.learn(session, &manifest).await;
+        clock.note(session);
         let updated = refresh(session, &manifest, &clock, &mut lanes).await;
         let reload_at = match updated {
+            Err(error) if error.cause == Cause::PlaylistStalled && clock.doubt(session) => continue,
             Ok(news) => {
                 backoff.worked();
                 let main = lanes.first().map(|lane| &lane.follower);
@@ -138,25 +183,39 @@ async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
             .filter_map(|lane| lane.follower.next_in())
             .min();
         if let (None, Some(at)) = (&loading, reload_at) {
-            let url = manifest.next_url(session);
-            loading = Some(Box::pin(Manifest::load(session, url, at)));
+            let next = Arc::clone(&manifest).next(session, clock.now(), at);
+            loading = Some(Box::pin(next));
         }
+        // Only where time alone brings segments does the clock decide which there are.
         let passed = async {
-            match next_in {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
+            let Some(wait) = next_in else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                Ok(_) = edge.wait_for(|edge| edge.missing >= MISSING) => true,
             }
         };
-        match &mut loading {
+        let missing = match &mut loading {
             Some(load) => tokio::select! {
                 loaded = load => {
-                    (manifest, loading) = (loaded, None);
+                    (manifest, loading) = (Arc::new(loaded), None);
                     clock.fresh = true;
+                    false
                 }
-                () = passed => {}
+                missing = passed => missing,
             },
             None if next_in.is_some() => passed.await,
             None => return,
+        };
+        if missing {
+            if clock.doubt(session) {
+                lanes.iter_mut().for_each(|lane| lane.follower.restart());
+            }
+            // Or the origin has begun anew, and its manifest asks for no update in years.
+            let at = (manifest.loaded_at + RELOAD_MISSING).max(Instant::now());
+            let next = Arc::clone(&manifest).next(session, clock.now(), at);
+            loading = Some(Box::pin(next));
         }
     }
 }
@@ -240,85 +299,4 @@ fn invalid(error: Unplayable) -> FetchError {
         _ => Cause::PlaylistInvalid,
     };
     FetchError::new(cause, error.to_string())
-}
-
-/// The wall clock, as far as the origin has another one than we.
-struct OriginClock {
-    ahead: i64,
-    asked: Option<(Instant, Duration)>,
-    /// The manifest is new.
-    fresh: bool,
-}
-
-impl Default for OriginClock {
-    fn default() -> Self {
-        Self {
-            ahead: 0,
-            asked: None,
-            fresh: true,
-        }
-    }
-}
-
-impl OriginClock {
-    fn now(&self) -> UnixNanos {
-        local_clock().saturating_add(self.ahead)
-    }
-
-    /// Learns from the first clock of a new manifest that answers. Without any, our own counts.
-    async fn learn(&mut self, session: &Session<'_>, manifest: &Manifest) {
-        let fresh = std::mem::take(&mut self.fresh);
-        if !manifest.mpd.live || !fresh {
-            return;
-        }
-        for clock in &manifest.mpd.clocks {
-            let told = match clock {
-                mpd::Clock::Direct(time) => Some(*time),
-                mpd::Clock::Http(_) if !self.due() => return,
-                mpd::Clock::Http(url) => ask(session, manifest, url).await,
-            };
-            if let mpd::Clock::Http(_) = clock {
-                let again = if told.is_some() {
-                    CLOCK_GOOD_FOR
-                } else {
-                    CLOCK_RETRY
-                };
-                self.asked = Some((Instant::now(), again));
-            }
-            if let Some(told) = told {
-                self.ahead = told.saturating_sub(local_clock());
-                return;
-            }
-        }
-    }
-
-    fn due(&self) -> bool {
-        self.asked.is_none_or(|(at, again)| at.elapsed() >= again)
-    }
-}
-
-async fn ask(session: &Session<'_>, manifest: &Manifest, url: &Url) -> Option<UnixNanos> {
-    let limits = session.fetcher.limits();
-    let request = Request {
-        url,
-        referrer: Some(&manifest.base),
-        what: What::Key,
-        range: None,
-        skip: 0,
-        total: limits.connect + limits.idle,
-    };
-    let answer = session.fetcher.bytes(request).await;
-    let told = match &answer {
-        Ok((_, bytes)) => std::str::from_utf8(bytes).ok().and_then(mpd::time),
-        Err(_) => None,
-    };
-    if told.is_none() {
-        let stream = &session.cx.stream.id;
-        tracing::warn!(%stream, "the clock that the manifest names tells no time; ours counts");
-    }
-    told
-}
-
-fn local_clock() -> UnixNanos {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

@@ -2,7 +2,8 @@
 //!
 //! MPEG-TS, packed audio and fragmented MP4 are converted as they arrive, for as long as they come. What needs its
 //! end before its beginning (MP4 with one `moov`, Matroska) is first spooled into a bounded temporary file. A URL that
-//! turns out to be a playlist is played as HLS, one that turns out to be a manifest as DASH. Everything is told by the bytes, nothing by the name.
+//! turns out to be a playlist is played as HLS, one that turns out to be a manifest as DASH. Everything is told by the bytes, nothing by
+//! the name; only where the bytes tell nothing does a media type that names a manifest or a playlist count.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,7 @@ struct Incoming<'a> {
     body: Body<'a>,
     tell: &'a Teller,
     head: BytesMut,
+    media_type: Option<String>,
 }
 
 impl<'a> Incoming<'a> {
@@ -168,6 +170,7 @@ impl<'a> Incoming<'a> {
             })
             .await?;
         let mut input = Self {
+            media_type: body.content_type(),
             body,
             tell,
             head: BytesMut::new(),
@@ -221,10 +224,17 @@ impl<'a> Incoming<'a> {
                 Mp4::Whole | Mp4::Unclear => Kind::WholeFile,
             }),
             Some(container) => Ok(Kind::Stream(container)),
-            None => Err(FetchError::new(
-                Cause::UnsupportedFormat,
-                "the body is in no container that is read here",
-            )),
+            // A parser knows better what is wrong with it.
+            None => match self.media_type.as_deref() {
+                Some("application/dash+xml") => Ok(Kind::Manifest),
+                Some("application/vnd.apple.mpegurl" | "application/x-mpegurl") => {
+                    Ok(Kind::Playlist)
+                }
+                _ => Err(FetchError::new(
+                    Cause::UnsupportedFormat,
+                    "the body is in no container that is read here",
+                )),
+            },
         }
     }
 }

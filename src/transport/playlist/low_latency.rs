@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::attributes::pairs;
+use super::breaks::BreakTag;
 use super::follow::path;
 use super::media::{byte_range, seconds};
 use super::{ByteRange, ENTRIES_MAX, Media, Segment};
@@ -216,6 +217,15 @@ impl Media {
                 }
             }
         }
+        for tag in &mut self.breaks {
+            tag.before += skipped.len();
+        }
+        let passed = before.breaks.iter().filter(|tag| (from..to).contains(&tag.before));
+        let kept = passed.map(|tag| BreakTag {
+            before: tag.before - from,
+            ..tag.clone()
+        });
+        self.breaks.splice(..0, kept.collect::<Vec<_>>());
         let listed = std::mem::replace(&mut self.segments, skipped.to_vec());
         self.segments.extend(listed);
         Some(self)

@@ -7,6 +7,7 @@ use super::attributes::{get, pairs};
 use super::low_latency::{self, LowLatency, Part};
 use super::breaks::{self, BreakTag};
 use super::{ENTRIES_MAX, PlaylistError};
+use crate::transport::scte35::SpliceMark;
 
 /// Target durations are taken as at least and at most this.
 const TARGET: std::ops::RangeInclusive<Duration> =
@@ -88,6 +89,19 @@ pub struct Segment {
     pub parts: Vec<Part>,
 }
 
+/// A break marker of the list (DASH events), on its way to the segment in which it takes effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BreakEvent {
+    /// The same for the same mark in every copy of the list.
+    pub key: (i64, u64, usize),
+    /// What is marked.
+    pub mark: SpliceMark,
+    /// Which segment it lies in: its place in the list.
+    pub segment: usize,
+    /// From the beginning of that segment, nanoseconds; negative for what began before the list does.
+    pub offset_nanos: i64,
+}
+
 /// A media playlist.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Media {
@@ -106,8 +120,10 @@ pub struct Media {
     pub hold_back: Option<Duration>,
     /// Parts, hints, and what the server offers.
     pub low_latency: LowLatency,
-    /// Break markers, in the order written.
+    /// Break tags of HLS, in the order written.
     pub breaks: Vec<BreakTag>,
+    /// Break events of DASH, in the order of their time.
+    pub events: Vec<BreakEvent>,
 }
 
 impl Media {

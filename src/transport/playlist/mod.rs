@@ -17,7 +17,7 @@ mod reload;
 pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
 pub use breaks::BreakTag;
 pub use master::{AudioRendition, Master, Pick, Variant};
-pub use media::{ByteRange, Encryption, Init, Media, Segment};
+pub use media::{Break, ByteRange, Encryption, Init, Media, Segment};
 
 /// Most segments, variants or renditions read from one playlist.
 pub const ENTRIES_MAX: usize = 50_000;

@@ -201,7 +201,7 @@ impl Gauge {
                     _ => {}
                 },
                 Feed::End { truncated } => self.truncated = *truncated,
-                Feed::Mark(_) => {}
+                Feed::Break(..) => {}
             }
         }
     }
@@ -290,7 +290,7 @@ impl Gauge {
             return Vec::new();
         }
         let marks = self.breaks.passing(loaded.epoch, &loaded.media, sequence);
-        marks.into_iter().map(Feed::Mark).collect()
+        marks.into_iter().map(|mark| Feed::Break(mark, 0)).collect()
     }
 }
 

@@ -191,6 +191,15 @@ pub(super) fn failed(cause: Cause, retry: Retry, detail: String) -> SourceEnd {
     }
 }
 
+/// How the newest segments of all inputs were had: whether a clock leads to segments that are there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Edge {
+    /// Segments read.
+    pub read: u64,
+    /// Answers since then that there is no such segment.
+    pub missing: u32,
+}
+
 /// What all inputs of one stream share.
 pub(super) struct Session<'a> {
     pub cx: &'a SourceContext,
@@ -202,6 +211,8 @@ pub(super) struct Session<'a> {
     content_keys: SampleKeys,
     licences: Licences,
     pub began: Instant,
+    /// How the newest segments were had.
+    pub edge: watch::Sender<Edge>,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
     progress: watch::Sender<Vec<Duration>>,
 }
@@ -220,6 +231,7 @@ impl<'a> Session<'a> {
             content_keys: SampleKeys::from(&cx.stream.input.content_keys),
             licences: Licences::default(),
             began: Instant::now(),
+            edge: watch::Sender::new(Edge::default()),
             progress: watch::Sender::new(Vec::new()),
         };
         session.be_patient(TARGET_ASSUMED);

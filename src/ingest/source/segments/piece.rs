@@ -75,7 +75,7 @@ impl Piece {
         self.parts += clear.len() as u64;
         let mut feeds = self.take(clear, init, Stage::Complete)?;
         if own == Container::FragmentedMp4 {
-            self.fragments(init, &mut feeds)?;
+            feeds.extend(self.fragments(Stage::Complete, init)?);
         }
         Ok(feeds)
     }
@@ -128,7 +128,8 @@ impl Piece {
         let rest = self.unknown(rest);
         let mut feeds = self.take(rest, init, stage)?;
         if self.container == Some(Container::FragmentedMp4) {
-            truncated |= self.fragments(init, &mut feeds)?;
+            feeds.extend(self.fragments(stage, init)?);
+            truncated |= !self.held.is_empty();
         }
         if self.begun {
             feeds.push(Feed::End { truncated });
@@ -151,7 +152,7 @@ impl Piece {
         match self.container {
             Some(Container::FragmentedMp4) => {
                 self.held.extend_from_slice(&clear);
-                Ok(Vec::new())
+                self.fragments(Stage::More, init)
             }
             Some(_) if clear.is_empty() => Ok(Vec::new()),
             Some(_) => Ok(vec![Feed::Data(clear)]),
@@ -163,7 +164,7 @@ impl Piece {
                 let container = container(&self.held).ok_or(NotMedia)?;
                 self.container = Some(container);
                 if container == Container::FragmentedMp4 {
-                    return Ok(Vec::new());
+                    return self.fragments(Stage::More, init);
                 }
                 let mut feeds = vec![self.begin(container, None)];
                 // TS tables may come as an initialisation section too.
@@ -188,33 +189,26 @@ impl Piece {
         }
     }
 
-    /// Feeds the whole fragments in `held`; tells whether there was more than those, and keeps that.
-    fn fragments(
-        &mut self,
-        init: &mut InitFeed<'_>,
-        feeds: &mut Vec<Feed>,
-    ) -> Result<bool, NotMedia> {
-        let held = self.held.split().freeze();
-        let Layout { init_end, end } = layout(&held);
-        let mut from = 0;
-        if !self.begun {
-            if end <= init_end {
-                return Err(NotMedia);
-            }
-            let own = (init_end > 0).then(|| held.slice(..init_end));
-            let wanted = own.or_else(|| init.bytes.cloned());
-            let changed = self.discontinuity || *init.fed != wanted;
-            let fed = wanted.clone().filter(|_| changed);
-            *init.fed = wanted;
-            feeds.push(self.begin(Container::FragmentedMp4, fed));
-            from = init_end;
+    /// Feeds the whole fragments that are held, as they become complete: a segment may arrive while it is made.
+    fn fragments(&mut self, stage: Stage, init: &mut InitFeed<'_>) -> Result<Vec<Feed>, NotMedia> {
+        let Layout { init_end, end } = layout_at(&self.held, stage);
+        if end <= init_end {
+            return match stage == Stage::More || self.begun {
+                true => Ok(Vec::new()),
+                false => Err(NotMedia),
+            };
         }
-        if end > from {
-            feeds.push(Feed::Data(held.slice(from..end)));
+        let whole = self.held.split_to(end).freeze();
+        if self.begun {
+            return Ok(vec![Feed::Data(whole)]);
         }
-        let rest = held.slice(end..);
-        self.held.extend_from_slice(&rest);
-        Ok(!rest.is_empty())
+        let own = (init_end > 0).then(|| whole.slice(..init_end));
+        let wanted = own.or_else(|| init.bytes.cloned());
+        let changed = self.discontinuity || *init.fed != wanted;
+        let fed = wanted.clone().filter(|_| changed);
+        *init.fed = wanted;
+        let begin = self.begin(Container::FragmentedMp4, fed);
+        Ok(vec![begin, Feed::Data(whole.slice(init_end..))])
     }
 }
 
@@ -266,6 +260,10 @@ pub(in crate::ingest::source) struct Layout {
 
 /// Finds the whole fragments among top-level boxes (ISO/IEC 14496-12, 4.2).
 pub(in crate::ingest::source) fn layout(bytes: &[u8]) -> Layout {
+    layout_at(bytes, Stage::Complete)
+}
+
+fn layout_at(bytes: &[u8], stage: Stage) -> Layout {
     let mut found = Layout {
         init_end: 0,
         end: 0,
@@ -273,6 +271,10 @@ pub(in crate::ingest::source) fn layout(bytes: &[u8]) -> Layout {
     let mut fragment = false;
     let mut at = 0;
     while let Some(size) = box_size(&bytes[at..]) {
+        // A box that reaches to the end is whole at the end only.
+        if stage == Stage::More && bytes[at..].starts_with(&[0; 4]) {
+            break;
+        }
         let kind = &bytes[at + 4..at + 8];
         let Some(next) = at.checked_add(size).filter(|next| *next <= bytes.len()) else {
             break;
@@ -461,6 +463,40 @@ mod tests {
             _ => None,
         });
         data.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn fragments_are_fed_as_soon_as_they_are_whole() {
+        let one = [mp4_box(b"moof", 600), mp4_box(b"mdat", 100)].concat();
+        let mut open = one.clone();
+        open[608..612].fill(0);
+        let mut fed = None;
+        let mut init = InitFeed {
+            bytes: None,
+            fed: &mut fed,
+        };
+        let mut piece = Piece::new(false);
+        let sizes = |feeds: Vec<Feed>| -> Vec<usize> {
+            let sizes = feeds.into_iter().filter_map(|feed| match feed {
+                Feed::Data(bytes) => Some(bytes.len()),
+                _ => None,
+            });
+            sizes.collect()
+        };
+        for (bytes, expected) in [
+            (&one[..700], vec![]),
+            (&one[700..], vec![one.len()]),
+            (&open[..650], vec![]),
+            (&open[650..], vec![]),
+        ] {
+            let feeds = piece
+                .push(Bytes::copy_from_slice(bytes), &mut init)
+                .unwrap();
+            assert_eq!(sizes(feeds), expected);
+        }
+        let rest = piece.finish(Stage::Complete, &mut init).unwrap();
+        assert!(matches!(rest.last(), Some(Feed::End { truncated: false })));
+        assert_eq!(sizes(rest), [open.len()]);
     }
 
     #[test]

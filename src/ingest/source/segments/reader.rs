@@ -1,5 +1,6 @@
 //! Reading the segments of one list in order, while somebody else keeps the list fresh.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::piece::{InitFeed, NotMedia, Piece, Stage};
 use super::{Session, join};
 use crate::config::{KeyId, Pace};
 use crate::ingest::cenc::key_ids;
-use crate::ingest::convert::Feed;
+use crate::ingest::convert::{Feed, break_mark};
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::ingest::keys::{NamedKey, SampleKeys};
@@ -28,6 +29,9 @@ const COMPLETE_FAILURES_MAX: u32 = 3;
 /// A segment may take this many target durations to arrive, and at least [`SEGMENT_TOTAL_MIN`].
 const SEGMENT_TOTAL_TARGETS: u32 = 3;
 const SEGMENT_TOTAL_MIN: Duration = Duration::from_secs(15);
+
+/// Most break markers that are remembered as told beyond those that the list still has.
+const BREAKS_MAX: usize = 4096;
 
 /// Inputs of a complete playlist stay within this many target durations of each other.
 const LEAD_TARGETS: u32 = 2;
@@ -107,6 +111,8 @@ pub(super) struct Reader<'a> {
     position: Duration,
     began: Option<Instant>,
     gauge: Gauge,
+    /// Break events that have been told; `None` before the first segment.
+    told_events: Option<HashSet<(i64, u64, usize)>>,
 }
 
 /// A segment that is read part by part.
@@ -159,6 +165,7 @@ impl<'a> Reader<'a> {
             position: Duration::ZERO,
             began: None,
             gauge: Gauge::new(number),
+            told_events: None,
         }
     }
 
@@ -422,6 +429,8 @@ impl<'a> Reader<'a> {
         discontinuity: bool,
         latest: &Latest,
     ) -> Result<Passed, Stop> {
+        let events = self.events(task);
+        self.send(breaks).await.map_err(|_| Stop::Closed)?;
         if task.segment.gap {
             self.session.tell.fact(Fact::AnnouncedGap {
                 span: task.segment.duration,
@@ -447,6 +456,10 @@ impl<'a> Reader<'a> {
             attempts += 1;
             let (error, lasting) = match self.attempt(task, &mut piece).await {
                 Ok(()) => {
+                    self.session.edge.send_modify(|edge| {
+                        edge.read += 1;
+                        edge.missing = 0;
+                    });
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
@@ -461,6 +474,10 @@ impl<'a> Reader<'a> {
                 Err(Trouble::Passing(error)) => (error, false),
                 Err(Trouble::Lasting(error)) => (error, true),
             };
+            let newest = latest.borrow().as_ref().map(|now| now.epoch);
+            if error.cause == Cause::HttpNotFound && newest == Some(task.loaded.epoch) {
+                self.session.edge.send_modify(|edge| edge.missing += 1);
+            }
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
                 let session = self.session;
@@ -468,6 +485,42 @@ impl<'a> Reader<'a> {
                 return self.give_up(task, piece, error).await;
             }
         }
+    }
+
+    /// The break events that take effect in this segment or before it, and have not been told. Those that were over
+    /// before the first segment are not told at all.
+    fn events(&mut self, task: &Task<'_>) -> Vec<Feed> {
+        let media = &task.loaded.media;
+        let joining = self.told_events.is_none();
+        let told = self.told_events.get_or_insert_default();
+        let at = usize::try_from(task.sequence.saturating_sub(media.sequence));
+        let at = at.unwrap_or(usize::MAX);
+        let mut feeds = Vec::new();
+        for one in media
+            .events
+            .iter()
+            .filter(|one| self.number == 0 && one.segment <= at)
+        {
+            if !told.insert(one.key) {
+                continue;
+            }
+            let between: Duration = media
+                .segments
+                .get(one.segment..at)
+                .map_or(Duration::ZERO, |passed| {
+                    passed.iter().map(|s| s.duration).sum()
+                });
+            let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+            let offset = one.offset_nanos.saturating_sub(nanos(between));
+            let lasts = nanos(one.mark.planned.unwrap_or_default());
+            if !joining || offset.saturating_add(lasts) >= 0 {
+                feeds.push(Feed::Break(break_mark(&one.mark, None), offset));
+            }
+        }
+        if told.len() > media.events.len() + BREAKS_MAX {
+            told.retain(|key| media.events.iter().any(|one| one.key == *key));
+        }
+        feeds
     }
 
     async fn give_up(

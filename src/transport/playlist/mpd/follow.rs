@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::super::follow::{News, RELOAD_MIN, STALLED_AFTER_TARGETS};
-use super::super::{ByteRange, ENTRIES_MAX, Master, Media, Variant};
+use super::super::{Break, ByteRange, ENTRIES_MAX, Master, Media, Variant};
 use super::segments::{Index, Layout, Slot, Unplayable, nanos};
 use super::{AdaptationSet, Content, Mpd, Period, Representation, Segments, UnixNanos};
 use crate::config::Rendition;
@@ -126,6 +126,47 @@ struct Laid {
     next_in: Option<Duration>,
 }
 
+/// Break markers that take effect in what was laid out, or before it and still last.
+fn breaks(mpd: &Mpd, available_from: UnixNanos, laid: &Laid) -> Vec<Break> {
+    let mut found = Vec::new();
+    let Some(first) = laid.starts.first() else {
+        return found;
+    };
+    for period in &mpd.periods {
+        let origin = available_from.saturating_add(nanos(period.start));
+        for event in &period.events {
+            let at = origin.saturating_add(event.at_nanos);
+            let segment = laid
+                .starts
+                .partition_point(|start| *start <= at)
+                .saturating_sub(1);
+            let (Some(start), Some(own)) =
+                (laid.starts.get(segment), laid.media.segments.get(segment))
+            else {
+                continue;
+            };
+            // What comes later is told when its segment is there.
+            let newest = segment + 1 == laid.starts.len();
+            if newest && at >= start.saturating_add(nanos(own.duration)) {
+                continue;
+            }
+            for (number, mark) in event.marks.iter().enumerate() {
+                let lasts = nanos(mark.planned.unwrap_or_default());
+                if at.saturating_add(lasts) >= *first {
+                    found.push(Break {
+                        key: (origin, event.id, number),
+                        mark: mark.clone(),
+                        segment,
+                        offset_nanos: at.saturating_sub(*start),
+                    });
+                }
+            }
+        }
+    }
+    found.sort_by_key(|mark| (mark.segment, mark.offset_nanos));
+    found
+}
+
 /// The state of one followed representation.
 #[derive(Debug)]
 pub struct Follower {
@@ -142,6 +183,8 @@ pub struct Follower {
     changed_at: Duration,
     update_every: Duration,
     next_in: Option<Duration>,
+    /// The next update begins anew.
+    restart: bool,
 }
 
 impl Follower {
@@ -159,7 +202,13 @@ impl Follower {
             changed_at: Duration::ZERO,
             update_every: Duration::ZERO,
             next_in: None,
+            restart: false,
         }
+    }
+
+    /// The clock was another one all the time: the next update begins at its edge, with numbers of its own.
+    pub fn restart(&mut self) {
+        self.restart = self.current.is_some();
     }
 
     /// The next index (`sidx`) that is needed before [`Follower::update`] can tell segments.
@@ -211,7 +260,8 @@ impl Follower {
             next_in,
         } = self.lay_out(mpd, available_from, clock)?;
         (self.periods, self.next_in) = (periods, next_in);
-        let restarted_clock = self.available_from != available_from;
+        let restarted_clock =
+            self.available_from != available_from || std::mem::take(&mut self.restart);
         self.available_from = available_from;
         let first = starts.first().copied().unwrap_or(clock);
         let (last_end, last_span) = match (starts.last(), media.segments.last()) {
@@ -318,8 +368,11 @@ impl Follower {
                 _ => None,
             };
             let clock = mpd.live.then_some(clock);
-            if clock.is_some_and(|clock| clock < origin) {
-                let wait = u64::try_from(origin.saturating_sub(clock.unwrap_or(0))).unwrap_or(0);
+            let early = nanos(own.addressing.early);
+            let clock_early = clock.map(|clock| clock.saturating_add(early));
+            if clock_early.is_some_and(|clock| clock < origin) {
+                let wait =
+                    u64::try_from(origin.saturating_sub(clock_early.unwrap_or(0))).unwrap_or(0);
                 next_in = next_in.or(Some(Duration::from_nanos(wait)));
                 continue;
             }
@@ -336,6 +389,7 @@ impl Follower {
             });
         }
         let mut laid = self.collect(mpd, layouts)?;
+        laid.media.events = breaks(mpd, available_from, &laid);
         laid.media.ended = !mpd.live || (next_in.is_none() && is_over(mpd, clock));
         laid.next_in = next_in;
         match laid.media.segments.is_empty() {
@@ -351,6 +405,9 @@ impl Follower {
         layouts: Vec<(UnixNanos, Layout<'_>)>,
     ) -> Result<Laid, Unplayable> {
         let window = mpd.window.unwrap_or(WINDOW).max(*TARGET.start());
+        let early = layouts
+            .last()
+            .map_or(Duration::ZERO, |(_, layout)| layout.early());
         let end = layouts.iter().filter_map(|(_, layout)| layout.end()).max();
         let (from, most) = match mpd.live {
             true => (
@@ -389,8 +446,9 @@ impl Follower {
             .clamp(*TARGET.start(), *TARGET.end());
         // Never so far back that the first segment leaves the window while it is being read.
         media.hold_back = mpd
-            .delay
-            .map(|delay| delay.min(window * 3 / 4).max(media.target));
+            .latency
+            .or(mpd.delay)
+            .map(|delay| (delay + early).min(window * 3 / 4).max(media.target));
         Ok(Laid {
             media,
             starts,

@@ -1,9 +1,12 @@
 //! DASH manifests (ISO/IEC 23009-1): what they say, which representation is pinned, which segment is next. Pure.
 //!
 //! A pinned representation is laid out as the same list of segments that an HLS media playlist is, so that one
-//! cursor and one reader serve both: see [`Follower`]. Remote elements (`xlink`), patches and events are passed over.
+//! cursor and one reader serve both: see [`Follower`]. Remote elements (`xlink`) are not followed: what stands in
+//! their place in the manifest counts.
 
+mod events;
 mod follow;
+mod patch;
 mod read;
 mod segments;
 mod xml;
@@ -15,7 +18,9 @@ use url::Url;
 
 use super::ByteRange;
 
+pub use events::{Event, is_splice_scheme, splices};
 pub use follow::{Follower, Role};
+pub use patch::PatchError;
 pub use segments::{Index, Unplayable};
 pub use xml::{DEPTH_MAX, ELEMENTS_MAX};
 
@@ -60,12 +65,45 @@ pub struct Mpd {
     pub window: Option<Duration>,
     /// `suggestedPresentationDelay`.
     pub delay: Option<Duration>,
+    /// `Latency@target` of the `ServiceDescription`.
+    pub latency: Option<Duration>,
     /// `Location`: where to load it from next time.
     pub location: Option<Url>,
-    /// `UTCTiming`, those that are understood, in the order of preference.
+    /// `PatchLocation`: where to load what will have changed.
+    pub patch: Option<PatchLocation>,
+    /// `UTCTiming`, in the order of preference.
     pub clocks: Vec<Clock>,
+    /// It names elements that stand elsewhere (`xlink:href`).
+    pub remote: bool,
     /// Periods with a known start, in order.
     pub periods: Vec<Period>,
+    /// What a patch is applied to; kept where patches are offered.
+    source: Option<Arc<Source>>,
+}
+
+/// A manifest as it was written, and where.
+#[derive(Debug, PartialEq)]
+struct Source {
+    root: xml::Element,
+    url: Url,
+}
+
+impl Mpd {
+    /// The manifest that a patch (5.15) makes of this one. The patch is held to the limits of a manifest.
+    pub fn patched(&self, patch: &[u8]) -> Result<Self, PatchError> {
+        let source = self.source.as_ref().ok_or(PatchError::OtherState)?;
+        let made = patch::apply(&source.root, &document(patch)?)?;
+        Ok(read::read(made, &source.url)?)
+    }
+}
+
+/// Where patches are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchLocation {
+    /// Where the next patch is.
+    pub url: Url,
+    /// Later than this there is none any more; `None` = always.
+    pub until: Option<UnixNanos>,
 }
 
 /// Where to learn the time of the origin.
@@ -75,6 +113,11 @@ pub enum Clock {
     Direct(UnixNanos),
     /// A document that holds an ISO 8601 or XML Schema time.
     Http(Url),
+    /// A place whose answers to `HEAD` have a `Date`.
+    Head(Url),
+    /// A scheme that is not used: a word for it. NTP and SNTP are UDP services, which the address policy of what is
+    /// fetched does not cover.
+    Unused(&'static str),
 }
 
 /// A period.
@@ -86,6 +129,8 @@ pub struct Period {
     pub duration: Option<Duration>,
     /// Adaptation sets of pictures and sound.
     pub sets: Vec<AdaptationSet>,
+    /// Break markers of its event streams.
+    pub events: Vec<Event>,
 }
 
 /// What an adaptation set holds.
@@ -150,6 +195,8 @@ pub struct Addressing {
     pub start_number: u64,
     /// `endNumber`.
     pub end_number: Option<u64>,
+    /// `availabilityTimeOffset`: segments may be asked for so long before they are complete.
+    pub early: Duration,
 }
 
 /// A URL as written (or a template for one), and a part of what is there.
@@ -195,6 +242,8 @@ pub struct Run {
     pub duration: u64,
     /// More of them after the first; `None` = until the next run or the end.
     pub repeat: Option<u64>,
+    /// `k`: parts of each, of equal length; at least 1.
+    pub parts: u64,
 }
 
 /// Whether these bytes begin like a manifest: its root, behind a byte order mark, declarations and comments. Also
@@ -231,8 +280,12 @@ pub fn looks_like_mpd(head: &[u8]) -> bool {
 
 /// Reads a manifest that was loaded from this URL.
 pub fn parse(bytes: &[u8], url: &Url) -> Result<Mpd, MpdError> {
+    read::read(document(bytes)?, url)
+}
+
+fn document(bytes: &[u8]) -> Result<xml::Element, MpdError> {
     let text = std::str::from_utf8(super::without_mark(bytes)).map_err(|_| MpdError::NotXml)?;
-    read::read(&xml::read(text)?, url)
+    xml::read(text)
 }
 
 /// Reads a time as `UTCTiming` gives it; without a zone it is taken as UTC.

@@ -8,9 +8,18 @@ use url::Url;
 
 use super::xml::Element;
 use super::{
-    AdaptationSet, Addressing, ByteRange, Clock, Content, Mpd, MpdError, Period, Representation,
-    Resource, Run, Segments, Timing, time,
+    AdaptationSet, Addressing, ByteRange, Clock, Content, Mpd, MpdError, PatchLocation, Period,
+    Representation, Resource, Run, Segments, Source, Timing, UnixNanos, events, time,
 };
+
+/// What stands for nothing (5.5.3).
+const RESOLVE_TO_ZERO: &str = "urn:mpeg:dash:resolve-to-zero:2013";
+/// Longest `availabilityTimeOffset` that is believed.
+const EARLY_MAX: Duration = Duration::from_secs(3600);
+/// Most parts of one segment.
+const PARTS_MAX: u64 = 1000;
+/// A century.
+const SECS_MAX: f64 = 100.0 * 365.0 * 86_400.0;
 
 /// Most levels that one thing may inherit from.
 type Chain<'a> = [&'a Element];
@@ -18,7 +27,8 @@ type Chain<'a> = [&'a Element];
 /// Timelines that several representations inherit are read once, by their place in memory.
 type Timelines = HashMap<usize, Arc<[Run]>>;
 
-pub(super) fn read(root: &Element, url: &Url) -> Result<Mpd, MpdError> {
+pub(super) fn read(document: Element, url: &Url) -> Result<Mpd, MpdError> {
+    let root = &document;
     if root.name != "MPD" {
         return Err(MpdError::NotAnMpd);
     }
@@ -38,19 +48,23 @@ pub(super) fn read(root: &Element, url: &Url) -> Result<Mpd, MpdError> {
         update_every: span("minimumUpdatePeriod"),
         window: span("timeShiftBufferDepth"),
         delay: span("suggestedPresentationDelay"),
+        latency: latency(root),
         location,
+        patch: patch_location(root, url),
         clocks: root
             .all("UTCTiming")
             .filter_map(|e| clock(e, url))
             .collect(),
+        remote: root.all("Period").any(names_remote),
         periods: Vec::new(),
+        source: None,
     };
     if !mpd.live {
         mpd.available_from = 0;
     }
     let mut timelines = Timelines::new();
     let mut next = (!mpd.live).then_some(Duration::ZERO);
-    for element in root.all("Period") {
+    for element in root.all("Period").filter(|e| !is_zero(e)) {
         let told = element.attribute("start").and_then(duration);
         // Without a start it is announced early and nothing is known of its time.
         let Some(start) = told.or(next) else {
@@ -62,11 +76,15 @@ pub(super) fn read(root: &Element, url: &Url) -> Result<Mpd, MpdError> {
         {
             before.duration = Some(start.saturating_sub(before.start));
         }
+        // What is not followed takes no time, unless it says so.
+        let nothing = is_remote(element) && element.children.is_empty();
+        let length = length.or(nothing.then_some(Duration::ZERO));
         next = length.map(|length| start.saturating_add(length));
         mpd.periods.push(Period {
             start,
             duration: length,
-            sets: sets(element, &base, &mut timelines)?,
+            sets: sets(element, (&base, early(root)), &mut timelines)?,
+            events: events::read(element),
         });
     }
     if let Some(last) = mpd.periods.last_mut()
@@ -74,21 +92,84 @@ pub(super) fn read(root: &Element, url: &Url) -> Result<Mpd, MpdError> {
     {
         last.duration = mpd.duration.map(|all| all.saturating_sub(last.start));
     }
+    if mpd.patch.is_some() {
+        mpd.source = Some(Arc::new(Source {
+            root: document,
+            url: url.clone(),
+        }));
+    }
     Ok(mpd)
+}
+
+/// Whether another document is meant to take the element's place.
+fn is_remote(element: &Element) -> bool {
+    element
+        .attribute("href")
+        .is_some_and(|href| href != RESOLVE_TO_ZERO)
+}
+
+fn is_zero(element: &Element) -> bool {
+    element.attribute("href") == Some(RESOLVE_TO_ZERO)
+}
+
+fn names_remote(period: &Element) -> bool {
+    is_remote(period) || period.children.iter().any(is_remote)
+}
+
+/// The first target of the `ServiceDescription` elements.
+fn latency(root: &Element) -> Option<Duration> {
+    let mut told = root
+        .all("ServiceDescription")
+        .flat_map(|e| e.all("Latency"));
+    let millis = told.find_map(|e| e.attribute("target")?.parse().ok())?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Where the first patch is that is offered; without a time of publication none can be applied.
+fn patch_location(root: &Element, url: &Url) -> Option<PatchLocation> {
+    let published = root.attribute("publishTime").and_then(time)?;
+    root.attribute("id")?;
+    let element = root.first("PatchLocation")?;
+    let until = element.attribute("ttl").and_then(seconds).map(|ttl| {
+        let ttl = UnixNanos::try_from(ttl.as_nanos()).unwrap_or(UnixNanos::MAX);
+        published.saturating_add(ttl)
+    });
+    Some(PatchLocation {
+        url: url.join(element.text()?).ok()?,
+        until,
+    })
+}
+
+/// Seconds as a decimal number, at most a century.
+fn seconds(text: &str) -> Option<Duration> {
+    let secs: f64 = text.parse().ok()?;
+    (0.0..=SECS_MAX)
+        .contains(&secs)
+        .then(|| Duration::from_secs_f64(secs))
+}
+
+/// `availabilityTimeOffset` of an element's `BaseURL`. One without end (`INF`) says nothing about live segments.
+fn early(element: &Element) -> Duration {
+    let told = element
+        .first("BaseURL")
+        .and_then(|e| e.attribute("availabilityTimeOffset"));
+    told.and_then(seconds).unwrap_or_default()
 }
 
 fn clock(element: &Element, url: &Url) -> Option<Clock> {
     let scheme = element.attribute("schemeIdUri")?;
-    let value = element.attribute("value")?;
-    let kind = scheme.strip_prefix("urn:mpeg:dash:utc:")?;
+    let kind = scheme.strip_prefix("urn:mpeg:dash:utc:").unwrap_or("");
+    let value = element.attribute("value").unwrap_or("");
+    // One of several places may be taken.
+    let place = || url.join(value.split_whitespace().next()?).ok();
     match kind.split(':').next()? {
         "direct" => time(value).map(Clock::Direct),
-        // One of several places may be taken.
-        "http-iso" | "http-xsdate" => {
-            let place = url.join(value.split_whitespace().next()?).ok()?;
-            Some(Clock::Http(place))
-        }
-        _ => None,
+        "http-iso" | "http-xsdate" => place().map(Clock::Http),
+        "http-head" => place().map(Clock::Head),
+        "ntp" => Some(Clock::Unused("ntp")),
+        "sntp" => Some(Clock::Unused("sntp")),
+        "http-ntp" => Some(Clock::Unused("http-ntp")),
+        _ => Some(Clock::Unused("unknown")),
     }
 }
 
@@ -99,14 +180,15 @@ fn base(parent: &Url, element: &Element) -> Result<Url, MpdError> {
     }
 }
 
+/// `parent`: base URL, and how early it makes segments available.
 fn sets(
     period: &Element,
-    parent: &Url,
+    parent: (&Url, Duration),
     timelines: &mut Timelines,
 ) -> Result<Vec<AdaptationSet>, MpdError> {
-    let period_base = base(parent, period)?;
+    let period_base = base(parent.0, period)?;
     let mut sets = Vec::new();
-    for set in period.all("AdaptationSet") {
+    for set in period.all("AdaptationSet").filter(|set| !is_zero(set)) {
         let set_base = base(&period_base, set)?;
         let mut content = None;
         let mut representations = Vec::new();
@@ -116,7 +198,13 @@ fn sets(
                 continue;
             };
             content.get_or_insert(kind);
-            representations.push(representation(&chain, base(&set_base, own)?, timelines));
+            let mut made = representation(&chain, base(&set_base, own)?, timelines);
+            let bases = chain.iter().map(|element| early(element));
+            let own_early = &mut made.addressing.early;
+            *own_early = bases
+                .fold(*own_early + parent.1, |all, one| all + one)
+                .min(EARLY_MAX);
+            representations.push(made);
         }
         if let Some(content) = content
             && !is_trick(set)
@@ -271,6 +359,9 @@ fn addressing(chain: &Chain<'_>, timelines: &mut Timelines) -> Addressing {
         offset: number("presentationTimeOffset").unwrap_or(0),
         start_number: number("startNumber").unwrap_or(1),
         end_number: number("endNumber"),
+        early: inherited(&own, "availabilityTimeOffset")
+            .and_then(seconds)
+            .unwrap_or_default(),
     }
 }
 
@@ -287,6 +378,7 @@ fn timeline(element: &Element, timelines: &mut Timelines) -> Arc<[Run]> {
                     Some(text) if text.starts_with('-') => None,
                     Some(text) => Some(text.parse().unwrap_or(0)),
                 },
+                parts: number("k").unwrap_or(1).clamp(1, PARTS_MAX),
             })
         };
         element.all("S").filter_map(run).collect()
@@ -304,7 +396,6 @@ fn range(text: &str) -> Option<ByteRange> {
 
 /// `xs:duration`, at most a century; a year has 365 days and a month 30. Negative ones count as absent.
 fn duration(text: &str) -> Option<Duration> {
-    const MAX_SECS: f64 = 100.0 * 365.0 * 86_400.0;
     let (mut day_units, mut time_units) = (
         [
             ('Y', 365.0 * 86_400.0),
@@ -335,7 +426,7 @@ fn duration(text: &str) -> Option<Duration> {
         any = true;
         rest = &rest[at + 1..];
     }
-    (any && secs <= MAX_SECS).then(|| Duration::from_secs_f64(secs))
+    (any && secs <= SECS_MAX).then(|| Duration::from_secs_f64(secs))
 }
 
 #[cfg(test)]

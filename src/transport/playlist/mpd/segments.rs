@@ -57,6 +57,8 @@ struct Stretch {
     duration: u64,
     count: u64,
     number: u64,
+    /// Of each segment.
+    parts: u64,
 }
 
 /// A representation in its period: which segments there are by now.
@@ -96,6 +98,8 @@ impl<'a> Layout<'a> {
         index: Option<&'a Index>,
     ) -> Result<Self, Unplayable> {
         let addressing = &representation.addressing;
+        // What may be asked for early is there early.
+        let clock = clock.map(|clock| clock.saturating_add(nanos(addressing.early)));
         let since = clock.map(|clock| {
             let nanos = u64::try_from(clock.saturating_sub(origin)).unwrap_or(0);
             ticks(Duration::from_nanos(nanos), addressing.timescale)
@@ -123,6 +127,7 @@ impl<'a> Layout<'a> {
                     duration: (length.unwrap_or(0) / count).max(1),
                     count,
                     number: addressing.start_number,
+                    parts: 1,
                 });
             }
             (Segments::Template(_), Timing::Untold) if length.is_some() => {
@@ -139,6 +144,11 @@ impl<'a> Layout<'a> {
 
     fn addressing(&self) -> &'a Addressing {
         &self.representation.addressing
+    }
+
+    /// How long before their end segments may be asked for.
+    pub fn early(&self) -> Duration {
+        self.addressing().early
     }
 
     /// Number of segments.
@@ -172,6 +182,7 @@ impl<'a> Layout<'a> {
             duration: length.unwrap_or(scale).max(1),
             count: 1,
             number: 0,
+            parts: 1,
         });
     }
 
@@ -200,6 +211,7 @@ impl<'a> Layout<'a> {
             duration,
             count,
             number: addressing.start_number,
+            parts: 1,
         });
         Ok(())
     }
@@ -264,12 +276,21 @@ impl<'a> Layout<'a> {
                     duration: run.duration,
                     count,
                     number,
+                    parts: self.parts(run.parts).min(run.duration),
                 });
                 next = time.saturating_add(run.duration.saturating_mul(count));
             }
             number = number.saturating_add(count);
         }
         Ok(())
+    }
+
+    /// Parts of a segment are read one by one where the template names them.
+    fn parts(&self, told: u64) -> u64 {
+        match &self.addressing().media {
+            Segments::Template(template) if template.contains("$SubNumber") => told,
+            _ => 1,
+        }
     }
 
     /// Cuts off what a list or `endNumber` does not name.
@@ -306,25 +327,36 @@ impl<'a> Layout<'a> {
                     .time
                     .saturating_add(n.saturating_mul(stretch.duration));
                 let number = stretch.number.saturating_add(n);
-                slots.push(Slot {
-                    start: self.at(time),
-                    segment: Segment {
-                        duration: span(stretch.duration, scale),
-                        init: init.clone(),
-                        ..self.segment(number, time)?
-                    },
-                });
+                let length = stretch.duration / stretch.parts;
+                for part in 0..stretch.parts {
+                    let place = Place {
+                        number,
+                        time,
+                        part: part + 1,
+                    };
+                    slots.push(Slot {
+                        start: self.at(time.saturating_add(length.saturating_mul(part))),
+                        segment: Segment {
+                            duration: span(length, scale),
+                            init: init.clone(),
+                            ..self.segment(place)?
+                        },
+                    });
+                }
+                if slots.len() > ENTRIES_MAX {
+                    return Err(Unplayable::TooLong);
+                }
             }
         }
         Ok((first, slots))
     }
 
-    fn segment(&self, number: u64, time: u64) -> Result<Segment, Unplayable> {
+    fn segment(&self, place: Place) -> Result<Segment, Unplayable> {
         let (own, addressing) = (self.representation, self.addressing());
         let (uri, range) = match &addressing.media {
-            Segments::Template(template) => (fill(template, own, Some((number, time)))?, None),
+            Segments::Template(template) => (fill(template, own, Some(place))?, None),
             Segments::List(list) => {
-                let at = usize::try_from(number.saturating_sub(addressing.start_number));
+                let at = usize::try_from(place.number.saturating_sub(addressing.start_number));
                 let entry = at.ok().and_then(|at| list.get(at));
                 let entry = entry.ok_or(Unplayable::NoSegments)?;
                 (entry.uri.clone(), entry.range)
@@ -412,11 +444,21 @@ fn join(base: &Url, uri: &str) -> Result<String, Unplayable> {
     Ok(url.into())
 }
 
-/// Fills a template in (5.3.9.4.4). `place`: number and time, of a segment.
+/// What a template may name of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub number: u64,
+    /// Ticks.
+    pub time: u64,
+    /// Counted from 1.
+    pub part: u64,
+}
+
+/// Fills a template in (5.3.9.4.4). `place`: of a segment.
 pub(super) fn fill(
     template: &str,
     representation: &Representation,
-    place: Option<(u64, u64)>,
+    place: Option<Place>,
 ) -> Result<String, Unplayable> {
     let mut out = String::with_capacity(template.len() + 16);
     for (at, part) in template.split('$').enumerate() {
@@ -438,8 +480,9 @@ pub(super) fn fill(
                 continue;
             }
             ("Bandwidth", _) => representation.bandwidth,
-            ("Number", Some((number, _))) => number,
-            ("Time", Some((_, time))) => time,
+            ("Number", Some(place)) => place.number,
+            ("Time", Some(place)) => place.time,
+            ("SubNumber", Some(place)) => place.part,
             _ => return Err(Unplayable::Template),
         };
         write!(out, "{number:0width$}").map_err(|_| Unplayable::Template)?;

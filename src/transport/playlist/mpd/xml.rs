@@ -14,12 +14,12 @@ pub const ELEMENTS_MAX: usize = 200_000;
 const ATTRIBUTES_MAX: usize = 128;
 
 /// An element; names are without their prefix.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Element {
     pub name: String,
-    attributes: Vec<(String, String)>,
+    pub attributes: Vec<(String, String)>,
     pub children: Vec<Element>,
-    text: String,
+    pub text: String,
 }
 
 impl Element {
@@ -42,6 +42,34 @@ impl Element {
     /// Its text, trimmed; an empty one is absent.
     pub fn text(&self) -> Option<&str> {
         Some(self.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// The first element with this name below it, at any depth.
+    pub fn find(&self, name: &str) -> Option<&Element> {
+        self.children
+            .iter()
+            .find_map(|child| match child.name == name {
+                true => Some(child),
+                false => child.find(name),
+            })
+    }
+
+    /// Checks the limits of [`read`] on what was put together from several documents.
+    pub fn check(&self) -> Result<(), MpdError> {
+        let mut count = 0;
+        self.count(0, &mut count)
+    }
+
+    fn count(&self, depth: usize, count: &mut usize) -> Result<(), MpdError> {
+        *count += 1;
+        if *count > ELEMENTS_MAX {
+            return Err(MpdError::TooLong);
+        }
+        if depth >= DEPTH_MAX {
+            return Err(MpdError::TooDeep);
+        }
+        let mut children = self.children.iter();
+        children.try_for_each(|child| child.count(depth + 1, count))
     }
 }
 
