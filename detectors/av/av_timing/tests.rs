@@ -103,6 +103,7 @@ impl Sim {
             codec: "x".to_owned(),
             language: None,
             problem: None,
+            member: None,
         });
         self.fact(None, Fact::Tracks(infos.collect()));
     }

@@ -11,7 +11,7 @@ mod master;
 mod media;
 pub mod mpd;
 
-pub use master::{AudioRendition, Master, Pick, Variant};
+pub use master::{AUDIO_RENDITIONS_MAX, AudioRendition, Master, Member, Pick, Variant};
 pub use media::{ByteRange, Encryption, Init, Media, Segment};
 
 /// Most segments, variants or renditions read from one playlist.

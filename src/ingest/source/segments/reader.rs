@@ -10,16 +10,13 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
-use super::{Session, join};
+use super::{COMPLETE_FAILURES_MAX, Session, join};
 use crate::config::Pace;
 use crate::ingest::convert::Feed;
 use crate::ingest::crypt::{SegmentDecryptor, sequence_iv};
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::transport::playlist::follow::{Cursor, Passed, Step};
 use crate::transport::playlist::{Encryption, Init, Media, Segment};
-
-/// In a complete playlist nothing will get better: after this many failed segments in a row it is given up.
-const COMPLETE_FAILURES_MAX: u32 = 3;
 
 /// A segment may take this many target durations to arrive, and at least [`SEGMENT_TOTAL_MIN`].
 const SEGMENT_TOTAL_TARGETS: u32 = 3;
@@ -33,6 +30,8 @@ const LEAD_TARGETS: u32 = 2;
 pub(super) enum Stop {
     /// Played to its end.
     Ended,
+    /// There never was a list.
+    Absent,
     /// The converter takes no more.
     Closed,
     /// A complete playlist whose segments cannot be read.
@@ -148,8 +147,9 @@ impl<'a> Reader<'a> {
                     return lost.map_or(Stop::Ended, Stop::GaveUp);
                 }
                 None | Some((_, Step::Wait)) => {
+                    let known = loaded.is_some();
                     if latest.changed().await.is_err() {
-                        return Stop::Ended;
+                        return if known { Stop::Ended } else { Stop::Absent };
                     }
                     continue;
                 }
@@ -211,9 +211,11 @@ impl<'a> Reader<'a> {
         latest: &Latest,
     ) -> Result<Passed, Stop> {
         if task.segment.gap {
-            self.session.tell.fact(Fact::AnnouncedGap {
-                span: task.segment.duration,
-            });
+            if self.session.standings.speaks(self.number) {
+                self.session.tell.fact(Fact::AnnouncedGap {
+                    span: task.segment.duration,
+                });
+            }
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
@@ -226,12 +228,15 @@ impl<'a> Reader<'a> {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
+                    self.session.standings.segment(self.number, None);
                     return Ok(Passed::Read);
                 }
                 Err(Trouble::Closed) => return Err(Stop::Closed),
                 Err(Trouble::Passing(error)) => (error, false),
                 Err(Trouble::Lasting(error)) => (error, true),
             };
+            let standings = &self.session.standings;
+            standings.segment(self.number, Some(error.cause));
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
                 return self.give_up(task, piece, error).await;

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::ByteRange;
 
-pub use follow::{Follower, Role};
+pub use follow::{Follower, Member, Role};
 pub use segments::{Index, Unplayable};
 pub use xml::{DEPTH_MAX, ELEMENTS_MAX};
 
