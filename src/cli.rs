@@ -117,6 +117,7 @@ pub struct CheckArgs {
 #[command(after_help = "Examples:
   glasswatch probe https://cdn.example.com/channel/master.m3u8
   glasswatch probe 'srt://encoder.example.com:9000?streamid=read:a' --json
+  glasswatch probe https://cdn.example.com/channel/master.m3u8 --set rendition=all
   glasswatch probe clip.ts --timeout 30s")]
 pub struct ProbeArgs {
     /// URL or file
@@ -131,6 +132,9 @@ pub struct ProbeArgs {
     /// Refuse private, link-local and loopback addresses
     #[arg(long)]
     pub public_only: bool,
+    /// Set one key of the stream, such as `rendition=all`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub sets: Vec<(String, String)>,
 }
 
 /// `doctor`

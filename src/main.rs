@@ -169,7 +169,8 @@ async fn run(args: RunArgs) -> anyhow::Result<u8> {
 
 async fn probe_one(args: ProbeArgs) -> anyhow::Result<u8> {
     let allow = ("allow_private".to_owned(), (!args.public_only).to_string());
-    let stream = config::one_stream(&args.url, &[allow], None)?;
+    let sets: Vec<_> = std::iter::once(allow).chain(args.sets).collect();
+    let stream = config::one_stream(&args.url, &sets, None)?;
     let found = probe::probe(stream, args.timeout).await;
     if args.json {
         println!("{}", serde_json::to_string(&found)?);

@@ -136,6 +136,7 @@ fn defect(stream: &str) -> Defect {
         detector: "av_timing",
         rule: "audio_early",
         track: None,
+        member: None,
         severity: Severity::Warning,
         cause: Cause::AvSkew,
         value: 0.2,
@@ -153,6 +154,7 @@ fn watched(id: &str, protocol: Protocol, state: State) -> Watched {
         codec: "h264\"\n\\".into(),
         language: None,
         problem: None,
+        member: None,
     };
     let latest = |signal, track, reading| Latest {
         detector: "av_timing",

@@ -103,6 +103,7 @@ fn transition(change: Change, stream: &str, severity: Severity) -> Transition {
             detector: "freeze",
             rule: "frozen",
             track: Some(Track::video(0)),
+            member: None,
             severity,
             cause: Cause::Frozen,
             value: 2.5,

@@ -429,6 +429,8 @@ struct AvTiming {
     start: Option<Arrival>,
     /// Kinds announced: video, audio.
     announced: Option<(bool, bool)>,
+    /// Pictures that sound belongs to, where that is told: both are of one rendition.
+    beside: BTreeMap<Track, Track>,
     video: BTreeMap<Track, PictureClock>,
     audio: BTreeMap<Track, AudioTrack>,
 }
@@ -439,6 +441,7 @@ impl Default for AvTiming {
             absent_after: ABSENT_AFTER,
             start: None,
             announced: None,
+            beside: BTreeMap::new(),
             video: BTreeMap::new(),
             audio: BTreeMap::new(),
         }
@@ -454,6 +457,11 @@ fn due(told: &mut Option<MediaTime>, at: MediaTime) -> bool {
     due
 }
 
+/// The pictures that this sound lies beside: those of its rendition, else the first.
+fn pictures_of(beside: &BTreeMap<Track, Track>, audio: Track) -> Track {
+    beside.get(&audio).copied().unwrap_or(Track::video(0))
+}
+
 impl AvTiming {
     fn picture(&mut self, id: Track, unit: &Unit<'_>, out: &mut Sink<'_>) {
         let clock = self.video.entry(id).or_default();
@@ -466,10 +474,12 @@ impl AvTiming {
         if due(&mut clock.told, at) {
             out.put_on(id, VIDEO_GAP, clock.gaps.reading(at));
         }
-        if let (Some(step), 0) = (step, id.index) {
+        if let Some(step) = step {
             // Pictures later is sound earlier.
             let secs = -step.secs;
-            for track in self.audio.values_mut() {
+            let beside = &self.beside;
+            let own = |(audio, _): &(&Track, _)| pictures_of(beside, **audio) == id;
+            for (_, track) in self.audio.iter_mut().filter(own) {
                 track.wonder(Step { secs, ..step }, Kind::Video);
                 track.decide();
             }
@@ -477,7 +487,7 @@ impl AvTiming {
     }
 
     fn hear(&mut self, id: Track, sound: &Sound<'_>, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        let video = self.video_missing(unit.at.arrival);
+        let video = self.video_missing(id, unit.at.arrival);
         let track = self.audio.entry(id).or_insert_with(AudioTrack::new);
         track.seen = Some(unit.at.arrival);
         let Some(at) = unit.at.media else {
@@ -492,9 +502,12 @@ impl AvTiming {
         }
     }
 
-    /// Why there is no picture to compare with.
-    fn video_missing(&self, now: Arrival) -> Option<Why> {
-        let seen = self.video.values().filter_map(|v| v.seen).max();
+    /// Why there is no picture to compare this sound with.
+    fn video_missing(&self, audio: Track, now: Arrival) -> Option<Why> {
+        let seen = match self.beside.get(&audio) {
+            Some(own) => self.video.get(own).and_then(|v| v.seen),
+            None => self.video.values().filter_map(|v| v.seen).max(),
+        };
         match (self.announced, seen) {
             (Some((false, _)), _) => Some(Why::NotApplicable),
             (_, Some(seen)) if now.since(seen) <= self.absent_after => None,
@@ -524,6 +537,14 @@ impl AvTiming {
     fn announce(&mut self, infos: &[TrackInfo], out: &mut Sink<'_>) {
         let has = |kind: Kind| infos.iter().any(|i| i.track.kind == kind);
         self.announced = Some((has(Kind::Video), has(Kind::Audio)));
+        let video = |member: &str| {
+            let own = |i: &&TrackInfo| i.member.as_deref() == Some(member);
+            let pictures = infos.iter().filter(|i| i.track.kind == Kind::Video);
+            pictures.filter(own).map(|i| i.track).min()
+        };
+        let pair = |i: &TrackInfo| Some((i.track, video(i.member.as_deref()?)?));
+        let audio = infos.iter().filter(|i| i.track.kind == Kind::Audio);
+        self.beside = audio.filter_map(pair).collect();
         let listed = |track: &Track| infos.iter().any(|i| i.track == *track);
         // What was told of a track that is withdrawn must not stand for ever.
         let gone = Reading::unmeasurable(Why::NotApplicable);
@@ -546,6 +567,7 @@ impl AvTiming {
     /// whether or not the other track has followed yet.
     fn jump(&mut self, track: Option<Track>, at: Option<MediaTime>, by_secs: f64) {
         let large = by_secs.abs() > JUMP_MIN_SECS;
+        let pairs = &self.beside;
         for (id, audio) in &mut self.audio {
             if large {
                 audio.relearn();
@@ -554,7 +576,7 @@ impl AvTiming {
             let (Some(track), Some(at)) = (track, at.or(audio.newest)) else {
                 continue;
             };
-            let (own, beside) = (track == *id, track == Track::video(0));
+            let (own, beside) = (track == *id, track == pictures_of(pairs, *id));
             if own || beside {
                 let secs = if own { by_secs } else { -by_secs };
                 audio.wonder(Step { at, secs }, track.kind);

@@ -209,8 +209,11 @@ pub struct TrackInfo {
     /// ISO 639 language, when told.
     pub language: Option<String>,
     /// Why it cannot be decoded, when that is known at once ([`Cause::UnsupportedCodec`],
-    /// [`Cause::EncryptedNoKey`], [`Cause::EncryptionUnsupported`]).
+    /// [`Cause::EncryptedNoKey`], [`Cause::EncryptionUnsupported`], or why the rendition that brings it cannot be had).
     pub problem: Option<Cause>,
+    /// The rendition it belongs to, where several are watched as one stream: `720p@3000k`. Sound and pictures of one
+    /// rendition lie side by side; `None` = there is only one, or it is shared by all.
+    pub member: Option<String>,
 }
 
 /// What became of the input.

@@ -68,6 +68,7 @@ impl Rig {
             codec: "x".to_owned(),
             language: None,
             problem: *problem,
+            member: None,
         });
         self.fact(ms, Fact::Tracks(infos.collect()));
     }

@@ -1,5 +1,5 @@
 //! Detectors of transport defects.
 
 pub mod loss;
-pub mod ts;
 pub mod manifest;
+pub mod ts;

@@ -50,6 +50,7 @@ pub struct Judge {
     detectors: Vec<(&'static str, Vec<RuleSpec>)>,
     rules: BTreeMap<Key, Watch>,
     blind: BTreeMap<(usize, Option<Track>), Blind>,
+    members: BTreeMap<Track, Arc<str>>,
 }
 
 /// One rule on one track.
@@ -110,7 +111,13 @@ impl Judge {
                 .collect(),
             rules: BTreeMap::new(),
             blind: BTreeMap::new(),
+            members: BTreeMap::new(),
         }
+    }
+
+    /// Which rendition each track is of, where several are watched; for defects that begin from now on.
+    pub fn set_members(&mut self, members: BTreeMap<Track, Arc<str>>) {
+        self.members = members;
     }
 
     /// Judges a reading; transitions are appended to `out`.
@@ -151,6 +158,7 @@ impl Judge {
                         detector: name,
                         rule: spec.name,
                         track: said.track,
+                        member: said.track.and_then(|track| self.members.get(&track)),
                         severity: spec.severity,
                         cause: said.reading.cause.unwrap_or(spec.cause),
                         value,
@@ -217,6 +225,7 @@ impl Judge {
                         detector: name,
                         rule: BLIND,
                         track: said.track,
+                        member: said.track.and_then(|track| self.members.get(&track)),
                         severity: Severity::Warning,
                         cause: Cause::Blind,
                         value: dark_for.as_secs_f64(),
@@ -260,6 +269,7 @@ struct Facts<'a> {
     detector: &'static str,
     rule: &'static str,
     track: Option<Track>,
+    member: Option<&'a Arc<str>>,
     severity: Severity,
     cause: Cause,
     value: f64,
@@ -292,6 +302,7 @@ impl Book {
             detector: facts.detector,
             rule: facts.rule,
             track: facts.track,
+            member: facts.member.cloned(),
             severity: facts.severity,
             cause: facts.cause,
             value: facts.value,

@@ -45,6 +45,8 @@ pub struct Defect {
     pub rule: &'static str,
     /// Track, or `None` for the stream.
     pub track: Option<Track>,
+    /// The rendition of the track, where several are watched as one stream.
+    pub member: Option<Arc<str>>,
     /// Severity.
     pub severity: Severity,
     /// Machine-readable cause.

@@ -38,6 +38,9 @@ pub struct FoundTrack {
     /// ISO 639.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// The rendition, where several are watched as one stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
     /// Decoded format in words; absent when nothing was decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
@@ -120,6 +123,7 @@ pub async fn probe(stream: Arc<config::Stream>, timeout: Duration) -> Found {
                 track: info.track.to_string(),
                 codec: info.codec.clone(),
                 language: info.language.clone(),
+                member: info.member.clone(),
                 format: seen
                     .formats
                     .iter()
@@ -150,12 +154,19 @@ impl Found {
                 .language
                 .as_ref()
                 .map_or(String::new(), |l| format!(" [{l}]"));
+            let member = match &track.member {
+                Some(member) => format!(" {member}"),
+                None => String::new(),
+            };
             let rest = match (&track.format, track.problem) {
                 (Some(format), _) => format.clone(),
                 (None, Some(problem)) => format!("not decodable: {problem}"),
                 (None, None) => "nothing decoded".to_owned(),
             };
-            lines.push(format!("{} {}{language}: {rest}", track.track, track.codec));
+            lines.push(format!(
+                "{}{member} {}{language}: {rest}",
+                track.track, track.codec
+            ));
         }
         if let Some(cause) = self.cause {
             let detail = self

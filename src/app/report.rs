@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::alert::Defect;
 use crate::lane::Status;
+use crate::notify::event::clean;
 
 /// One line of `--format jsonl`, in start order.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,9 @@ pub struct DefectLine {
     detector: &'static str,
     rule: &'static str,
     track: Option<String>,
+    /// The rendition, where several are watched as one stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<String>,
     severity: &'static str,
     cause: &'static str,
     start_secs: f64,
@@ -35,6 +39,7 @@ impl DefectLine {
             detector: defect.detector,
             rule: defect.rule,
             track: defect.track.map(|t| t.to_string()),
+            member: defect.member.as_deref().map(clean),
             severity: defect.severity.as_str(),
             cause: defect.cause.as_str(),
             start_secs: millis(defect.start.media.map_or(0.0, |m| m.secs())),
@@ -142,7 +147,10 @@ impl SummaryLine {
 pub fn defect_text(defect: &Defect) -> String {
     let line = DefectLine::of(defect);
     let end = line.end_secs.map_or("the end".to_owned(), clock_text);
-    let track = line.track.map_or(String::new(), |t| format!(" on {t}"));
+    let member = line.member.map_or(String::new(), |m| format!(" ({m})"));
+    let track = line
+        .track
+        .map_or(member.clone(), |t| format!(" on {t}{member}"));
     format!(
         "{} to {}  {:<8}  {}/{}{track}: {}",
         clock_text(line.start_secs),

@@ -350,7 +350,8 @@ pub struct Input {
     pub pace: Pace,
 }
 
-/// Rule that pins one rendition.
+/// Rule that picks what is watched of a master playlist or manifest: one rendition, or several as members of one
+/// stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rendition {
     /// Highest bandwidth.
@@ -363,6 +364,25 @@ pub enum Rendition {
     Bandwidth(u64),
     /// `NAME` or `VIDEO` group name; the `id` of a DASH representation.
     Name(String),
+    /// All of them, at most [`Rendition::MEMBERS_MAX`]: of more, the ends and evenly spaced ones between.
+    All,
+    /// The highest and the lowest.
+    Ends,
+    /// What each of these rules for one rendition picks.
+    Several(Vec<Rendition>),
+}
+
+impl Rendition {
+    /// Most renditions that are watched as members of one stream.
+    pub const MEMBERS_MAX: usize = 8;
+
+    /// Whether it picks members rather than one rendition.
+    pub fn is_several(&self) -> bool {
+        matches!(
+            self,
+            Rendition::All | Rendition::Ends | Rendition::Several(_)
+        )
+    }
 }
 
 /// Who calls.

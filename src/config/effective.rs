@@ -93,6 +93,22 @@ fn quoted(text: &str) -> String {
     json.to_string()
 }
 
+fn rendition(rule: &Rendition) -> String {
+    match rule {
+        Rendition::Highest => "highest".to_owned(),
+        Rendition::Lowest => "lowest".to_owned(),
+        Rendition::Height(rows) => format!("{{height: {rows}}}"),
+        Rendition::Bandwidth(bps) => format!("{{bandwidth_bps: {bps}}}"),
+        Rendition::Name(name) => format!("{{name: {}}}", quoted(name)),
+        Rendition::All => "all".to_owned(),
+        Rendition::Ends => "ends".to_owned(),
+        Rendition::Several(rules) => {
+            let rules: Vec<String> = rules.iter().map(rendition).collect();
+            format!("[{}]", rules.join(", "))
+        }
+    }
+}
+
 fn stream(out: &mut Out, s: &Stream) {
     let input = &s.input;
     out.pair(1, "- id", &quoted(&s.id));
@@ -109,14 +125,7 @@ fn stream(out: &mut Out, s: &Stream) {
     for (name, value) in &input.headers {
         out.secret(3, &quoted(name), Some(value));
     }
-    let rendition = match &input.rendition {
-        Rendition::Highest => "highest".to_owned(),
-        Rendition::Lowest => "lowest".to_owned(),
-        Rendition::Height(rows) => format!("{{height: {rows}}}"),
-        Rendition::Bandwidth(bps) => format!("{{bandwidth_bps: {bps}}}"),
-        Rendition::Name(name) => format!("{{name: {}}}", quoted(name)),
-    };
-    out.pair(2, "rendition", &rendition);
+    out.pair(2, "rendition", &rendition(&input.rendition));
     if let Some(program) = input.program {
         out.pair(2, "program", &program.to_string());
     }

@@ -320,7 +320,9 @@ pub const SETTINGS: &[Key] = &[
         "rendition",
         Shape::Rendition,
         "The variant of an HLS master playlist or the representation of a DASH manifest to watch: highest, lowest, \
-         {height: 720} (nearest), {bandwidth_bps: 3000000} (largest not above) or {name: \"720p\"}.",
+         {height: 720} (nearest), {bandwidth_bps: 3000000} (largest not above) or {name: \"720p\"}. Several are \
+         watched as members of one stream, track 0 being the highest: all, ends (highest and lowest), or a list as \
+         [highest, {height: 360}], at most 8. Each member is decoded: it costs as much as a stream of its own.",
     ),
     key(
         "program",

@@ -235,9 +235,24 @@ impl Checker<'_> {
         let Some(node) = s.node.get("rendition") else {
             return Rendition::Highest;
         };
+        let Data::List(rules) = &node.data else {
+            return self.renditions(node, &["highest", "lowest", "all", "ends"]);
+        };
+        if !(1..=Rendition::MEMBERS_MAX).contains(&rules.len()) {
+            let most = Rendition::MEMBERS_MAX;
+            self.wrong(node, format!("must list 1 to {most} renditions"), None);
+        }
+        let one = |rule| self.renditions(rule, &["highest", "lowest"]);
+        Rendition::Several(rules.iter().map(one).collect())
+    }
+
+    /// One rule for renditions, which may be one of these words.
+    fn renditions(&mut self, node: &Node, words: &'static [&'static str]) -> Rendition {
         if !matches!(node.data, Data::Map(_)) {
-            return match self.choice_in(node, &["highest", "lowest"]) {
+            return match self.choice_in(node, words) {
                 Some("lowest") => Rendition::Lowest,
+                Some("all") => Rendition::All,
+                Some("ends") => Rendition::Ends,
                 _ => Rendition::Highest,
             };
         }

@@ -78,6 +78,18 @@ streams:
 }
 
 #[test]
+fn several_renditions_are_a_word_or_a_list() {
+    let with = |rule: &str| parse(&ONE.replace("id: a", &format!("id: a, rendition: {rule}")));
+    let of = |rule: &str| with(rule).streams[0].input.rendition.clone();
+    assert_eq!(of("all"), Rendition::All);
+    assert_eq!(of("ends"), Rendition::Ends);
+    let list = vec![Rendition::Highest, Rendition::Bandwidth(800_000)];
+    let several = of("[highest, {bandwidth_bps: 800000}]");
+    assert_eq!(several, Rendition::Several(list));
+    assert!(several.is_several() && !of("lowest").is_several());
+}
+
+#[test]
 fn a_mistake_in_defaults_is_told_once_and_where_it_stands() {
     let text = problems(
         "version: 1
@@ -159,6 +171,8 @@ defaults: {expect: {video: 1, audio: 0}, visible_after: 2s, page_after: 90s, jit
 streams:
   - {id: a, url: 'clips/ü $${x} \"q\".ts', rendition: {bandwidth_bps: 3000000}, labels: {l: 'a: b #'}}
   - {id: b, url: 'udp://@:5000', rendition: {name: 'x y'}, evidence: false, detectors: {DETECTOR: false}}
+  - {id: c, url: 'https://a.example/m.m3u8', rendition: [highest, {height: 360}, {name: 'x y'}]}
+  - {id: d, url: 'https://a.example/m.m3u8', rendition: ends}
 "
     .replace("DETECTOR", REGISTRY[0].name);
     let config = parse(&text);

@@ -209,6 +209,7 @@ mod tests {
                 detector,
                 rule,
                 track: None,
+                member: None,
                 severity: Severity::Critical,
                 cause: Cause::Frozen,
                 value: 2.0,

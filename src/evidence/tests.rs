@@ -24,6 +24,7 @@ fn defect(n: u64, track: Option<Track>) -> Defect {
         detector: "luma",
         rule: "bright",
         track,
+        member: None,
         severity: Severity::Warning,
         cause: Cause::PictureDamage,
         value: 250.0,

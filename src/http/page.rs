@@ -102,7 +102,10 @@ fn row(out: &mut String, status: &Status) {
     let tracks: Vec<_> = status
         .tracks
         .iter()
-        .map(|t| format!("{} {}", t.info.track, escape(&t.info.codec)))
+        .map(|t| {
+            let member = t.info.member.as_deref().map(escape).unwrap_or_default();
+            format!("{} {} {member}", t.info.track, escape(&t.info.codec))
+        })
         .collect();
     let mut worst_first: Vec<_> = status.defects.iter().collect();
     worst_first.sort_by_key(|d| Reverse(d.severity));
@@ -116,7 +119,15 @@ fn row(out: &mut String, status: &Status) {
                 ),
                 false => String::new(),
             };
-            format!("{}: {}{stills}", d.severity.as_str(), escape(&d.says))
+            let member = match &d.member {
+                Some(member) => format!(" [{}]", escape(member)),
+                None => String::new(),
+            };
+            format!(
+                "{}{member}: {}{stills}",
+                d.severity.as_str(),
+                escape(&d.says)
+            )
         })
         .collect();
     let defects = match defects.is_empty() {

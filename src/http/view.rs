@@ -43,6 +43,8 @@ pub(super) struct TrackView {
     pub track: String,
     pub codec: String,
     pub language: Option<String>,
+    /// The rendition, where several are watched as one stream.
+    pub member: Option<String>,
     pub problem: Option<&'static str>,
     pub format: Option<FormatView>,
     pub decoded: u64,
@@ -150,6 +152,7 @@ fn track(status: &TrackStatus, epoch: Epoch) -> TrackView {
         track: status.info.track.to_string(),
         codec: clean(&status.info.codec),
         language: status.info.language.as_deref().map(clean),
+        member: status.info.member.as_deref().map(clean),
         problem: status.info.problem.map(|c| c.as_str()),
         format: status.format.as_ref().map(|format| match format {
             Format::Video(v) => FormatView::Video {

@@ -8,11 +8,12 @@ mod packed;
 pub(super) mod packets;
 mod ts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
+use detectors::base::{BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, Track};
 
 use super::appsink::{Hub, lock};
 use super::keys::SampleKeys;
@@ -87,13 +88,37 @@ struct Core {
     settings: Settings,
     /// Encoded data is thrown away, and counted, when decoding lags.
     sheds: bool,
-    /// First media time of the piece of pictures that was fed last, for skew between inputs.
-    video_piece: Option<MediaTime>,
+    /// First media time of each input's piece of pictures that was fed last, for skew between inputs.
+    video_pieces: BTreeMap<usize, MediaTime>,
+    /// Inputs are renditions of one stream.
+    members: bool,
     /// Newest media time fed.
     fed: Option<MediaTime>,
     /// Of the input that is being fed.
     keys: SampleKeys,
     told_breaks: breaks::Told,
+}
+
+/// Pictures this far behind those of another input have ended.
+const PIECE_STALE: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// The pictures that the sound of an input belongs to: its own, else those of the first input that goes on.
+    fn video_piece(&self, input: usize) -> Option<MediaTime> {
+        if let Some(own) = self.video_pieces.get(&input) {
+            return Some(*own);
+        }
+        let newest = self.video_pieces.values().max()?;
+        let mut pieces = self.video_pieces.values();
+        pieces
+            .find(|piece| newest.since(**piece) <= PIECE_STALE)
+            .copied()
+    }
+
+    /// Whom damage concerns that is of no certain stream of an input: with several renditions, that one alone.
+    fn blamed(&self, tracks: impl Iterator<Item = Track>) -> Option<Track> {
+        tracks.min().filter(|_| self.members)
+    }
 }
 
 struct Input {
@@ -139,7 +164,8 @@ impl Converter {
                     input.protocol,
                     Protocol::Udp | Protocol::Rtp | Protocol::Srt | Protocol::Rtmp | Protocol::Rtsp
                 ),
-                video_piece: None,
+                video_pieces: BTreeMap::new(),
+                members: false,
                 fed: None,
                 keys: SampleKeys::default(),
                 told_breaks: breaks::Told::default(),
@@ -167,6 +193,24 @@ impl Converter {
     pub fn continuous(&mut self, input: usize) {
         if let Some(input) = self.inputs.get_mut(input) {
             input.continuous = true;
+        }
+    }
+
+    /// Tells before anything of an input has come that it is this rendition of several and brings these kinds of
+    /// tracks; and again when its name changes.
+    pub fn expect(&mut self, input: usize, member: &str, kinds: &[Kind]) {
+        self.core.members = true;
+        lock(&self.core.hub.tracks).expect(input, member, kinds);
+        self.core.hub.tell_tracks();
+    }
+
+    /// Tells why nothing of an input can be had now, or that it can be again.
+    pub fn trouble(&mut self, input: usize, cause: Option<Cause>) {
+        let only = self.inputs.get(input).and_then(|i| i.only);
+        let kind = only.unwrap_or(Kind::Video);
+        let changed = lock(&self.core.hub.tracks).trouble(input, cause, kind);
+        if changed {
+            self.core.hub.tell_tracks();
         }
     }
 

@@ -1,9 +1,13 @@
 //! Stable numbers for the tracks of all inputs of a converter.
 
+use std::collections::BTreeMap;
+
 use detectors::base::{Cause, Kind, Track, TrackInfo};
 
 /// Tracks of one converter at most; further ones are ignored.
 const MAX_TRACKS: usize = 32;
+/// Stands for the number in the container of a track that has not come yet.
+const AWAITED: u32 = u32::MAX;
 
 /// A track as its container announces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +29,62 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Tracks {
     held: Vec<(usize, Track, Entry)>,
+    inputs: BTreeMap<usize, About>,
+}
+
+/// What is known of an input besides what its container announces.
+#[derive(Debug, Default)]
+struct About {
+    /// The rendition it is, where several are watched as one stream.
+    member: Option<String>,
+    /// Why nothing of it can be had.
+    trouble: Option<Cause>,
+    /// What it is missed by, as long as nothing is announced.
+    main: Option<Kind>,
 }
 
 impl Tracks {
+    /// Keeps numbers for tracks of these kinds until the input's container announces its own. The first kind is told
+    /// meanwhile, so that it is missed when it stays away.
+    pub(super) fn expect(&mut self, input: usize, member: &str, kinds: &[Kind]) {
+        let about = self.inputs.entry(input).or_default();
+        about.member = Some(member.to_owned());
+        about.main = kinds.first().copied();
+        self.await_all(input, kinds);
+    }
+
+    /// Nothing of the input can be had, and why; or it can again. Tells whether there is something to tell: the cause
+    /// of what is missing is told again with every failure.
+    pub(super) fn trouble(&mut self, input: usize, cause: Option<Cause>, kind: Kind) -> bool {
+        let about = self.inputs.entry(input).or_default();
+        let before = std::mem::replace(&mut about.trouble, cause);
+        about.main.get_or_insert(kind);
+        if cause.is_some() {
+            self.await_all(input, &[kind]);
+        }
+        cause.is_some() || before.is_some()
+    }
+
+    /// Keeps a number for each kind, unless the input has tracks.
+    fn await_all(&mut self, input: usize, kinds: &[Kind]) {
+        if self.held.iter().any(|(of, ..)| *of == input) {
+            return;
+        }
+        for kind in kinds {
+            if let Some(track) = self.vacant(*kind, &mut Vec::new()) {
+                let entry = Entry {
+                    id: AWAITED,
+                    kind: *kind,
+                    codec: String::new(),
+                    language: None,
+                    problem: None,
+                };
+                self.held.push((input, track, entry));
+            }
+        }
+        self.held.sort_by_key(|(_, track, _)| *track);
+    }
+
     /// Replaces what `input` announces; tells whether anything changed.
     pub(super) fn replace(&mut self, input: usize, entries: &[Entry]) -> bool {
         let before = std::mem::take(&mut self.held);
@@ -73,7 +130,7 @@ impl Tracks {
     fn of(&self, input: usize) -> Vec<Entry> {
         self.held
             .iter()
-            .filter(|(of, ..)| *of == input)
+            .filter(|(of, _, entry)| *of == input && entry.id != AWAITED)
             .map(|(.., entry)| entry.clone())
             .collect()
     }
@@ -122,15 +179,20 @@ impl Tracks {
 
     /// What is told of the tracks, in order.
     pub(super) fn infos(&self) -> Vec<TrackInfo> {
-        self.held
-            .iter()
-            .map(|(_, track, entry)| TrackInfo {
+        let none = About::default();
+        let about = |(input, track, entry): &(usize, Track, Entry)| {
+            let about = self.inputs.get(input).unwrap_or(&none);
+            let missed = about.member.is_some() || about.trouble.is_some();
+            let told = entry.id != AWAITED || (missed && about.main == Some(entry.kind));
+            told.then(|| TrackInfo {
                 track: *track,
                 codec: entry.codec.clone(),
                 language: entry.language.clone(),
-                problem: entry.problem,
+                problem: entry.problem.or(about.trouble),
+                member: about.member.clone(),
             })
-            .collect()
+        };
+        self.held.iter().filter_map(about).collect()
     }
 }
 
@@ -175,6 +237,59 @@ mod tests {
         assert_eq!(tracks.find(0, 512, Kind::Video), Some(Track::video(0)));
         assert_eq!(tracks.find(0, 513, Kind::Audio), Some(Track::audio(0)));
         assert_eq!(tracks.find(1, 256, Kind::Audio), Some(Track::audio(1)));
+    }
+
+    #[test]
+    fn members_keep_their_numbers_whoever_comes_first() {
+        let mut tracks = Tracks::default();
+        let both = [Kind::Video, Kind::Audio];
+        for (input, member) in ["high", "mid", "low"].into_iter().enumerate() {
+            tracks.expect(input, member, &both);
+        }
+        let told = |tracks: &Tracks| {
+            let infos = tracks.infos().into_iter();
+            infos
+                .map(|i| (i.track, i.member.unwrap_or_default(), i.problem))
+                .collect::<Vec<_>>()
+        };
+        let (high, mid, low) = (Track::video(0), Track::video(1), Track::video(2));
+        assert_eq!(
+            told(&tracks),
+            [
+                (high, "high".to_owned(), None),
+                (mid, "mid".to_owned(), None),
+                (low, "low".to_owned(), None)
+            ],
+            "sound is not missed before it is announced"
+        );
+        tracks.replace(2, &[entry(256, Kind::Video), entry(257, Kind::Audio)]);
+        tracks.replace(0, &[entry(256, Kind::Video), entry(257, Kind::Audio)]);
+        assert_eq!(tracks.find(2, 256, Kind::Video), Some(low));
+        assert_eq!(tracks.find(2, 257, Kind::Audio), Some(Track::audio(2)));
+        assert_eq!(tracks.find(0, 257, Kind::Audio), Some(Track::audio(0)));
+        let gone = Some(Cause::HttpNotFound);
+        assert!(tracks.trouble(1, gone, Kind::Video));
+        assert!(tracks.trouble(1, gone, Kind::Video), "told again");
+        assert_eq!(told(&tracks)[1], (mid, "mid".to_owned(), gone));
+        assert!(tracks.trouble(1, None, Kind::Video));
+        assert!(!tracks.trouble(1, None, Kind::Video));
+        tracks.replace(1, &[entry(300, Kind::Video)]);
+        assert_eq!(tracks.find(1, 300, Kind::Video), Some(mid));
+        tracks.expect(1, "other", &both);
+        assert_eq!(told(&tracks)[1], (mid, "other".to_owned(), None));
+    }
+
+    #[test]
+    fn separate_sound_is_missed_once_it_fails() {
+        let mut tracks = Tracks::default();
+        tracks.replace(0, &[entry(256, Kind::Video)]);
+        assert!(tracks.trouble(1, Some(Cause::HttpServerError), Kind::Audio));
+        let missed = &tracks.infos()[1];
+        assert_eq!(missed.track, Track::audio(0));
+        assert_eq!(missed.problem, Some(Cause::HttpServerError));
+        let number = tracks.add(1, entry(0, Kind::Audio));
+        assert_eq!(number, Some(Track::audio(0)));
+        assert_eq!(tracks.infos().len(), 2);
     }
 
     #[test]

@@ -25,6 +25,7 @@ fn announce(tracks: &[(Track, Option<Cause>)]) -> OwnedUnit {
             codec: "any".to_owned(),
             language: None,
             problem: *problem,
+            member: None,
         })
         .collect();
     fact(None, None, Fact::Tracks(infos))

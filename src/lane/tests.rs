@@ -80,6 +80,7 @@ fn offline_every_run_reads_the_same_whatever_the_threads_do() {
             codec: "any".to_owned(),
             language: None,
             problem: None,
+            member: None,
         });
         intake.push(fact(None, None, Fact::Tracks(infos.to_vec())));
         std::thread::scope(|scope| {

@@ -83,6 +83,7 @@ impl TrackState {
                 codec: String::new(),
                 language: None,
                 problem: None,
+                member: None,
             },
             announced: false,
             format: None,
@@ -358,6 +359,9 @@ impl Worker {
                         state.info = info.clone();
                     }
                 }
+                let member = |i: &TrackInfo| Some((i.track, i.member.as_deref()?.into()));
+                self.judge
+                    .set_members(infos.iter().filter_map(member).collect());
                 // What is no longer announced and delivers nothing is no track any more.
                 self.tracks.retain(|_, s| s.announced || s.delivering);
                 self.news = true;

@@ -127,6 +127,8 @@ pub struct Event {
     pub cause: &'static str,
     /// `video:0`, `audio:1`; `null` for the stream as a whole.
     pub track: Option<String>,
+    /// The rendition of the track (`720p@3000k`), where several are watched as one stream.
+    pub member: Option<String>,
     /// Measured value, worst so far.
     pub value: f64,
     /// The limit it broke.
@@ -214,6 +216,7 @@ impl Composer {
             tier: defect.severity.tier(),
             cause: defect.cause.as_str(),
             track: defect.track.map(|t| t.to_string()),
+            member: defect.member.as_deref().map(clean),
             value: defect.value,
             limit: defect.limit,
             unit: defect.unit,
@@ -265,8 +268,9 @@ fn sentence(transition: &Transition) -> String {
     let says = clean(&defect.says);
     let (core, measured) = parts(&says);
     let core = lower_first(core.trim().trim_end_matches('.'));
-    let track = match defect.track {
-        Some(track) if track.index > 0 => format!(" (track {track})"),
+    let track = match (defect.track, &defect.member) {
+        (_, Some(member)) => format!(" (rendition {})", clean(member)),
+        (Some(track), None) if track.index > 0 => format!(" (track {track})"),
         _ => String::new(),
     };
     let lasted = |until: Moment| secs_words(span(defect.start, until));
@@ -367,6 +371,7 @@ pub(crate) mod tests {
                 detector: "freeze",
                 rule: "frozen",
                 track: Some(Track::video(0)),
+                member: None,
                 severity,
                 cause: Cause::Frozen,
                 value: 2.4,

@@ -269,7 +269,8 @@ fn stream(page: &mut Page, snapshot: &Snapshot, status: &Status) {
             TrackKind::Audio => ("audio", &names::AUDIO_SAMPLES),
         };
         let language = track.info.language.as_deref().unwrap_or("");
-        let info = [id, &name, kind, &track.info.codec, language];
+        let member = track.info.member.as_deref().unwrap_or("");
+        let info = [id, &name, kind, &track.info.codec, language, member];
         page.put(&names::TRACK_INFO, &info, 1.0);
         page.count(frames, &[id, &name], track.decoded);
         if let Some(last) = track.last {

@@ -69,7 +69,7 @@ families! {
     STREAM_SHED_BYTES = Counter "glasswatch_stream_shed_bytes_total" ["stream"] "Encoded bytes the monitor threw away because decoding lagged.";
     STREAM_MEDIA = Counter "glasswatch_stream_media_seconds_total" ["stream"] "Seconds of media seen.";
     STREAM_LAST_FRAME = Gauge "glasswatch_stream_last_frame_timestamp_seconds" ["stream", "track"] "When the newest picture or sound was decoded, Unix seconds.";
-    TRACK_INFO = Gauge "glasswatch_track_info" ["stream", "track", "kind", "codec", "language"] "Tracks the stream announces; always 1.";
+    TRACK_INFO = Gauge "glasswatch_track_info" ["stream", "track", "kind", "codec", "language", "member"] "Tracks the stream announces, and the rendition each is of where several are watched; always 1.";
     VIDEO_FRAMES = Counter "glasswatch_video_frames_total" ["stream", "track"] "Decoded pictures.";
     VIDEO_FRAMES_DROPPED = Counter "glasswatch_video_frames_dropped_total" ["stream"] "Decoded pictures the monitor itself dropped before analysis.";
     AUDIO_SAMPLES = Counter "glasswatch_audio_samples_total" ["stream", "track"] "Decoded sound, samples a channel.";

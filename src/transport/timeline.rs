@@ -204,6 +204,11 @@ impl Timeline {
             if let Some((line, media)) = led {
                 return (line, media, None);
             }
+            // Another one may have come there before, and said so.
+            let ahead = place(self.current).and_then(follows);
+            if let (true, Some(media)) = (off >= SMALL && seat.line != self.current, ahead) {
+                return (self.current, media, None);
+            }
             if off >= SMALL && self.settled.is_none() {
                 let jump = own.map_or(0, |m| m - expected);
                 let begin = self.newest_end(at);
@@ -559,6 +564,26 @@ mod tests {
             (40, None),
             "a small step stays"
         );
+    }
+
+    #[test]
+    fn inputs_that_signal_the_same_discontinuity_in_turn_stay_together() {
+        let mut line = Timeline::default();
+        play(&mut line, 90_000, 9);
+        let (old, new) = (10 * 90_000, 90_000 * 50_000);
+        line.discontinuity();
+        let first = line.map(V, new);
+        assert!(first.jump_secs.is_some());
+        // The other input is still before it.
+        for block in 0..50 {
+            assert_eq!(line.map(A, old + block * FRAME).jump_secs, None);
+            line.map(V, new + (block + 1) * FRAME);
+        }
+        line.discontinuity();
+        let other = line.map(A, new - 1_800);
+        assert_eq!((ms(first) - ms(other), other.jump_secs), (20, None));
+        let next = line.map(V, new + 51 * FRAME);
+        assert_eq!((ms(next) - ms(first), next.jump_secs), (51 * 40, None));
     }
 
     #[test]

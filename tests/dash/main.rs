@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod faults;
+#[path = "../hls/ladder.rs"]
+#[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]
+mod ladder;
 mod live;
 #[path = "../ingest/rig.rs"]
 #[allow(
@@ -10,6 +13,7 @@ mod live;
     reason = "shared with the tests of the other inputs, which use more of it"
 )]
 mod media;
+mod members;
 mod more;
 mod origin;
 mod packager;

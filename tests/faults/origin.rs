@@ -154,9 +154,7 @@ impl Origin {
                 Some(whole) => ok(whole.slice(..5 * 188)),
                 None => StatusCode::NOT_FOUND.into_response(),
             },
-            ("discontinuities", true) => {
-                self.renumbered(|n| n, "#EXT-X-DISCONTINUITY\n", "jump")
-            }
+            ("discontinuities", true) => self.renumbered(|n| n, "#EXT-X-DISCONTINUITY\n", "jump"),
             ("unmarked-jumps", true) => self.renumbered(|n| n, "", "jump"),
             ("sequence-jump", true) => self.renumbered(|n| n + 1000, "", "s"),
             ("sequence-reset", true) => {

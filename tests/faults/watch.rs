@@ -190,9 +190,7 @@ impl Watch {
         for case in cases {
             wrong.extend(self.faults_of(case, &seen[case.id]));
         }
-        wrong.extend(
-            self.faults_of_neighbours(&before, healthy_since).await,
-        );
+        wrong.extend(self.faults_of_neighbours(&before, healthy_since).await);
         assert!(wrong.is_empty(), "{wrong:#?}\n{seen:#?}");
 
         let decoded: BTreeMap<_, _> = self
@@ -220,7 +218,8 @@ impl Watch {
     pub async fn endure(self, odd: &[&str], breaking: &[&str], happens: impl AsyncFnOnce()) {
         let all: Vec<&str> = odd.iter().chain(breaking).copied().collect();
         self.until("all streams run", |by_id| {
-            let playing = |id: &&str| by_id[*id].state == State::Running && pictures(&by_id[*id]) >= 25;
+            let playing =
+                |id: &&str| by_id[*id].state == State::Running && pictures(&by_id[*id]) >= 25;
             all.iter().copied().filter(|id| !playing(id)).collect()
         })
         .await;
@@ -243,7 +242,11 @@ impl Watch {
                 .collect();
             let raised = serious.iter().filter(|t| t.change == Change::Raise);
             if raised.count() > usize::from(breaks) {
-                wrong.extend(serious.iter().map(|t| format!("{:?} {:?}", t.change, t.defect)));
+                wrong.extend(
+                    serious
+                        .iter()
+                        .map(|t| format!("{:?} {:?}", t.change, t.defect)),
+                );
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");

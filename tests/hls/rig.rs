@@ -252,6 +252,10 @@ impl Facts {
 pub struct Recorder {
     fed: Arc<Mutex<Vec<(usize, Feed)>>>,
     pub inputs: Arc<Mutex<Vec<Added>>>,
+    /// Renditions that inputs were said to be, and what they bring.
+    pub expected: Arc<Mutex<Vec<(usize, String, Vec<Kind>)>>>,
+    /// Troubles of inputs, as they were told.
+    pub troubles: Arc<Mutex<Vec<(usize, Option<Cause>)>>>,
 }
 
 impl Feeder for Recorder {
@@ -264,6 +268,15 @@ impl Feeder for Recorder {
     fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError> {
         self.fed.lock().unwrap().push((input, feed));
         Ok(())
+    }
+
+    fn expect(&mut self, input: usize, member: &str, kinds: &[Kind]) {
+        let mut expected = self.expected.lock().unwrap();
+        expected.push((input, member.to_owned(), kinds.to_vec()));
+    }
+
+    fn trouble(&mut self, input: usize, cause: Option<Cause>) {
+        self.troubles.lock().unwrap().push((input, cause));
     }
 
     async fn room(&self, _bytes: usize) -> Result<(), ConvertError> {
@@ -309,7 +322,6 @@ impl Recorder {
                     data: Vec::new(),
                     truncated: None,
                 }),
-                Feed::Mark(_) => {}
                 Feed::Data(data) => pieces.last_mut().unwrap().data.extend_from_slice(&data),
                 Feed::Break(..) => {}
                 Feed::End { truncated } => pieces.last_mut().unwrap().truncated = Some(truncated),
@@ -325,7 +337,7 @@ impl Recorder {
         for (input, feed) in self.fed.lock().unwrap().iter() {
             match feed {
                 Feed::Begin { .. } if *input == 0 => pieces += 1,
-                Feed::Mark(mark) => found.push((pieces, mark.clone())),
+                Feed::Break(mark, _) => found.push((pieces, mark.clone())),
                 _ => {}
             }
         }
@@ -334,7 +346,12 @@ impl Recorder {
 
     /// Marks of the whole pieces fed to the main input.
     pub fn marks(&self) -> Vec<u8> {
-        self.pieces(0)
+        self.marks_of(0)
+    }
+
+    /// Marks of the whole pieces fed to an input.
+    pub fn marks_of(&self, input: usize) -> Vec<u8> {
+        self.pieces(input)
             .iter()
             .filter(|piece| piece.truncated == Some(false))
             .map(|piece| {
@@ -422,6 +439,13 @@ async fn play(cx: &SourceContext, recorder: Recorder) -> SourceEnd {
 }
 
 impl Rig {
+    /// What is told of an input now.
+    pub fn trouble(&self, input: usize) -> Option<Cause> {
+        let troubles = self.recorder.troubles.lock().unwrap();
+        let newest = troubles.iter().rev().find(|(of, _)| *of == input);
+        newest.and_then(|(_, cause)| *cause)
+    }
+
     /// Plays to the end.
     pub async fn to_end(&self) -> SourceEnd {
         let play = play(&self.cx, self.recorder.clone());

@@ -37,6 +37,8 @@ struct Sim {
     latency: f64,
     gap: Gap,
     basis: SkewBasis,
+    /// Track of the pictures.
+    of: Track,
     /// Sound blocks between two facts about the skew.
     every: u64,
 }
@@ -66,6 +68,7 @@ impl Sim {
             latency: 0.3,
             gap: Gap::None,
             basis: SkewBasis::Multiplex,
+            of: V,
             every: 1,
         }
     }
@@ -98,11 +101,17 @@ impl Sim {
     }
 
     fn announce(&mut self, tracks: &[Track]) {
-        let infos = tracks.iter().map(|track| TrackInfo {
+        let tracks: Vec<_> = tracks.iter().map(|track| (*track, None)).collect();
+        self.announce_members(&tracks);
+    }
+
+    fn announce_members(&mut self, tracks: &[(Track, Option<&str>)]) {
+        let infos = tracks.iter().map(|(track, member)| TrackInfo {
             track: *track,
             codec: "x".to_owned(),
             language: None,
             problem: None,
+            member: member.map(str::to_owned),
         });
         self.fact(None, Fact::Tracks(infos.collect()));
     }
@@ -120,7 +129,7 @@ impl Sim {
                     let plane = Plane::new(Samples::U8(&luma), 4, 4, 4).unwrap();
                     let picture = Picture::new(plane, Range::Limited, None);
                     let gap = Gap::None;
-                    self.unit(Some(V), Some(media), gap, Media::Video(&picture));
+                    self.unit(Some(self.of), Some(media), gap, Media::Video(&picture));
                 }
                 continue;
             }
@@ -270,6 +279,19 @@ fn pictures_shifted_late_are_sound_early() {
     sim.run(20.0);
     near(sim.value("audio_early_secs"), 0.2, 0.002);
     assert_eq!(sim.worst("audio_gap_secs"), 0.0);
+}
+
+#[test]
+fn sound_is_compared_with_the_pictures_of_its_own_rendition() {
+    for (member, early) in [(Some("low"), 0.2), (None, 0.0)] {
+        let mut sim = Sim::new();
+        sim.of = Track::video(2);
+        sim.announce_members(&[(V, Some("high")), (sim.of, Some("low")), (A, member)]);
+        sim.video = |t| Some(if t >= 10.0 { t + 0.2 } else { t });
+        sim.skew = |t| Some(jitter(t) - if t >= 10.0 { 0.2 } else { 0.0 });
+        sim.run(20.0);
+        near(sim.value("audio_early_secs"), early, 0.002);
+    }
 }
 
 #[test]

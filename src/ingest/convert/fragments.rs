@@ -238,7 +238,8 @@ impl Fragments {
                 from,
                 count: 1,
             };
-            core.hub.fact(None, from, Fact::Evidence(evidence));
+            let blamed = core.blamed(self.streams.values().map(|s| s.way.track));
+            core.hub.fact(blamed, from, Fact::Evidence(evidence));
         }
         self.held.clear();
         self.moof = None;
@@ -388,9 +389,11 @@ impl Fragments {
             return;
         }
         match kind {
-            Kind::Video => core.video_piece = Some(media),
+            Kind::Video => {
+                core.video_pieces.insert(self.input, media);
+            }
             Kind::Audio => {
-                if let Some(video) = core.video_piece {
+                if let Some(video) = core.video_piece(self.input) {
                     let fact = Fact::AvSkew {
                         audio_minus_video_secs: media.secs_after(video),
                         basis: SkewBasis::Segment,

@@ -105,7 +105,7 @@ impl Packed {
             mapped.media
         });
         if let (Some(audio), Some(video), Some((_, branch))) =
-            (media, core.video_piece, &self.branch)
+            (media, core.video_piece(self.input), &self.branch)
         {
             let fact = Fact::AvSkew {
                 audio_minus_video_secs: audio.secs_after(video),
@@ -198,7 +198,9 @@ impl Packed {
                 from,
                 count: 1,
             };
-            core.hub.fact(None, from, Fact::Evidence(evidence));
+            let own = self.branch.as_ref().map(|(_, b)| b.way.track);
+            let blamed = core.blamed(own.into_iter());
+            core.hub.fact(blamed, from, Fact::Evidence(evidence));
         }
         Ok(())
     }

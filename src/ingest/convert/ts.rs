@@ -81,7 +81,9 @@ struct Rest {
     streams: HashMap<u16, Stream>,
     /// Branches of streams that vanished, still handing out pictures.
     leaving: Vec<Branch>,
-    /// Decoding time of the newest picture of the first picture track.
+    /// The first picture track.
+    lead: Option<Track>,
+    /// Decoding time of its newest picture.
     video_clock: Option<MediaTime>,
     /// A piece began, and its first picture or sound has not been seen.
     began: bool,
@@ -111,6 +113,7 @@ impl Ts {
                 announced: Vec::new(),
                 streams: HashMap::new(),
                 leaving: Vec::new(),
+                lead: None,
                 video_clock: None,
                 began: false,
                 bytes: 0,
@@ -158,7 +161,8 @@ impl Ts {
                 from,
                 count: 1,
             };
-            core.hub.fact(None, from, Fact::Evidence(evidence));
+            let blamed = core.blamed(self.rest.lead.into_iter());
+            core.hub.fact(blamed, from, Fact::Evidence(evidence));
         }
     }
 
@@ -311,6 +315,8 @@ impl Rest {
             gone.branch.end();
             self.leaving.push(gone.branch);
         }
+        let numbers = self.streams.values().map(|s| s.track);
+        self.lead = numbers.filter(|t| t.kind == Kind::Video).min();
         self.announced = tracks;
         if changed {
             core.hub.tell_tracks();
@@ -347,12 +353,12 @@ impl Rest {
         stream.newest = media.or(stream.newest);
         stream.tell_pending(core, media);
         match stream.track.kind {
-            Kind::Video if stream.track.index == 0 => {
+            Kind::Video if self.lead == Some(stream.track) => {
                 let decoded = media.map(|m| m.nanos() - decode_ahead_nanos);
                 self.video_clock = decoded.map(MediaTime::from_nanos).or(self.video_clock);
                 if let (true, Some(media)) = (self.began, media) {
                     self.began = false;
-                    core.video_piece = Some(media);
+                    core.video_pieces.insert(self.input, media);
                 }
             }
             Kind::Video => {}
@@ -360,7 +366,8 @@ impl Rest {
                 let (beside, basis) = if self.only == Some(Kind::Audio) {
                     // A separate rendition: only the beginnings of pieces can be compared.
                     let first = std::mem::take(&mut self.began);
-                    (core.video_piece.filter(|_| first), SkewBasis::Segment)
+                    let piece = core.video_piece(self.input);
+                    (piece.filter(|_| first), SkewBasis::Segment)
                 } else {
                     (self.video_clock, SkewBasis::Multiplex)
                 };
@@ -463,7 +470,8 @@ impl Rest {
             None => {
                 let from = self.video_clock;
                 let evidence = Evidence { kind, from, count };
-                core.hub.fact(None, from, Fact::Evidence(evidence));
+                let blamed = core.blamed(self.lead.into_iter());
+                core.hub.fact(blamed, from, Fact::Evidence(evidence));
             }
             Some(pid) => {
                 // Other streams (tables, subtitles) are counted, but are nobody's picture or sound.

@@ -192,7 +192,9 @@ impl Fetcher {
             of.patched(bytes)
                 .map_err(|error| (Cause::PlaylistInvalid, error.to_string()))
         };
-        let (_, mpd) = self.listed(url, Some(referrer), Duration::ZERO, apply).await?;
+        let (_, mpd) = self
+            .listed(url, Some(referrer), Duration::ZERO, apply)
+            .await?;
         Ok(mpd)
     }
 
@@ -256,7 +258,7 @@ impl Fetcher {
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(header::ACCEPT_ENCODING, "identity")
                 .body(json);
-            let response = self.answer(builder, url).await?;
+            let response = self.answer(builder, url, Duration::ZERO).await?;
             self.accept(request, url.clone(), response)
         };
         let mut body = answered
@@ -401,7 +403,7 @@ impl Fetcher {
         if let Some(value) = range_header(request) {
             builder = builder.header(header::RANGE, value);
         }
-        self.answer(builder, url).await
+        self.answer(builder, url, held).await
     }
 
     /// Extra headers, for the configured origin only.
@@ -415,7 +417,13 @@ impl Fetcher {
         }
     }
 
-    async fn answer(&self, builder: RequestBuilder, url: &Url) -> Result<Response, FetchError> {
+    /// Sends it; the answer may come `held` later than otherwise.
+    async fn answer(
+        &self,
+        builder: RequestBuilder,
+        url: &Url,
+        held: Duration,
+    ) -> Result<Response, FetchError> {
         self.pacer.note(Instant::now());
         // A little later than the connection's own deadline, so that a peer that is not there and one that
         // accepts and stays silent are told apart.

@@ -1,7 +1,8 @@
 //! DASH: keeps the manifest fresh and lays it out as time passes; its segments are read by `segments`.
 //!
-//! Pictures and sound are two inputs, as separate audio of HLS is. What the pictures' layout tells decides when the
-//! manifest is loaded again and what is told of it.
+//! Pictures and sound are two inputs, as separate audio of HLS is; of several representations that are watched as one
+//! stream, each is an input. What the layout of the (first working) pictures tells decides when the manifest is loaded
+//! again and what is told of it.
 
 mod clock;
 
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use super::segments::{self, Feeder, Loaded, Session, Track};
+use super::segments::{self, Feeder, Loaded, Member, Session, Track};
 use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError, Request, What};
@@ -26,6 +27,10 @@ use clock::OriginClock;
 const MISSING: u32 = 2;
 /// Then the manifest is loaded again, so long after the last time.
 const RELOAD_MISSING: Duration = Duration::from_secs(2);
+
+/// An index that one of several inputs lacks is asked for again after this long, this often in a row.
+const INDEX_RETRY: Duration = Duration::from_secs(2);
+const INDEX_FAILURES_MAX: u32 = 10;
 
 /// Reads the stream until it ends or is cancelled.
 pub async fn run(cx: &SourceContext) -> SourceEnd {
@@ -45,25 +50,42 @@ async fn read<F: Feeder>(cx: &SourceContext, feeder: F) -> SourceEnd {
     let first = Manifest::load(&session, session.fetcher.home().clone(), Instant::now()).await;
     let rule = &cx.stream.input.rendition;
     let beside = first.mpd.audio_beside(rule);
-    let mut parts = vec![(Role::Main, None, None)];
+    // A main input may bring sound of its own only where none lies beside it.
+    let only = beside.is_some().then_some(Kind::Video);
+    let members = match rule.is_several() {
+        true => first.mpd.members(rule),
+        false => Vec::new(),
+    };
+    let mut parts = Vec::new();
+    for member in &members {
+        let follower = Follower::member(member);
+        let kinds = match only {
+            None => vec![Kind::Video, Kind::Audio],
+            Some(kind) => vec![kind],
+        };
+        let name = member.name.clone();
+        parts.push((follower, only, None, Some(Member { name, kinds })));
+    }
+    if parts.is_empty() {
+        parts.push((Follower::new(Role::Main, rule.clone()), only, None, None));
+    }
     if let Some(language) = beside {
-        // The main input may bring sound of its own only where none lies beside it.
-        parts = vec![
-            (Role::Main, Some(Kind::Video), None),
-            (Role::Audio, Some(Kind::Audio), language),
-        ];
+        let follower = Follower::new(Role::Audio, rule.clone());
+        parts.push((follower, Some(Kind::Audio), language, None));
     }
     let (mut tracks, mut lanes) = (Vec::new(), Vec::new());
-    for (role, only, language) in parts {
+    for (follower, only, language, member) in parts {
         let (tx, latest) = watch::channel(None);
         tracks.push(Track {
             only,
             language,
+            member,
             latest,
         });
         lanes.push(Lane {
-            follower: Follower::new(role, rule.clone()),
+            follower,
             tx,
+            failures: 0,
         });
     }
     segments::drive(&session, feeder, tracks, keep(&session, first, lanes)).await
@@ -121,6 +143,7 @@ impl Manifest {
                         mpd,
                         base: Arc::clone(&self.base),
                         loaded_at,
+                        took: loaded_at.elapsed(),
                     };
                 }
                 Err(error) => {
@@ -145,6 +168,8 @@ impl Manifest {
 struct Lane {
     follower: Follower,
     tx: watch::Sender<Option<Loaded>>,
+    /// How often in a row an index could not be had.
+    failures: u32,
 }
 
 type Loading<'a> = Pin<Box<dyn Future<Output = Manifest> + Send + 'a>>;
@@ -167,9 +192,9 @@ async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
         let updated = refresh(session, &manifest, &clock, &mut lanes).await;
         let reload_at = match updated {
             Err(error) if error.cause == Cause::PlaylistStalled && clock.doubt(session) => continue,
-            Ok(news) => {
+            Ok((main, news)) => {
                 backoff.worked();
-                let main = lanes.first().map(|lane| &lane.follower);
+                let main = lanes.get(main).map(|lane| &lane.follower);
                 let wait = main.and_then(|main| main.reload_in(&manifest.mpd, news));
                 wait.map(|wait| manifest.loaded_at + wait)
             }
@@ -178,10 +203,10 @@ async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
                 Some(Instant::now())
             }
         };
-        let next_in = lanes
-            .iter()
-            .filter_map(|lane| lane.follower.next_in())
-            .min();
+        let retry = |lane: &Lane| (1..INDEX_FAILURES_MAX).contains(&lane.failures);
+        let retry_in = lanes.iter().any(retry).then_some(INDEX_RETRY);
+        let next_in = lanes.iter().filter_map(|lane| lane.follower.next_in());
+        let next_in = next_in.chain(retry_in).min();
         if let (None, Some(at)) = (&loading, reload_at) {
             let next = Arc::clone(&manifest).next(session, clock.now(), at);
             loading = Some(Box::pin(next));
@@ -220,38 +245,54 @@ async fn keep(session: &Session<'_>, first: Manifest, mut lanes: Vec<Lane>) {
     }
 }
 
-/// Lays the manifest out anew and tells the readers. What goes wrong with the main representation is the result.
+/// Lays the manifest out anew and tells the readers. What goes wrong with the main representation, or with all of
+/// several, is the result; what goes wrong with one is told of it.
 async fn refresh(
     session: &Session<'_>,
     manifest: &Manifest,
     clock: &OriginClock,
     lanes: &mut [Lane],
-) -> Result<News, FetchError> {
-    let mut result = Ok(News::Same);
+) -> Result<(usize, News), FetchError> {
+    let mut result = None;
+    let mut failed = None;
     for (number, lane) in lanes.iter_mut().enumerate() {
-        indexes(session, manifest, &mut lane.follower).await?;
+        let indexed = indexes(session, manifest, &mut lane.follower).await;
         let now = Instant::now().duration_since(session.began);
-        let updated = lane.follower.update(&manifest.mpd, clock.now(), now);
+        let beside = session.standings.is_beside(number);
+        lane.failures = match indexed {
+            Ok(()) => 0,
+            Err(_) => lane.failures.saturating_add(1),
+        };
+        let updated = match indexed {
+            Ok(()) => match lane.follower.update(&manifest.mpd, clock.now(), now) {
+                // Sound may be absent for a period.
+                Err(_) if beside => continue,
+                updated => updated.map_err(invalid),
+            },
+            Err(error) => Err(error),
+        };
         let stalled = lane.follower.stalled(now);
         match updated {
-            // Sound may be absent for a period.
-            Err(_) if number > 0 => {}
-            Err(error) => result = Err(invalid(error)),
+            Err(error) => {
+                session.standings.list(number, Some(error.cause));
+                failed = failed.or(Some(error).filter(|_| !beside));
+            }
             Ok(news) => {
                 let load = (manifest.loaded_at, manifest.took);
                 let (watch, tell) = (&session.watch, &session.tell);
                 watch.manifest(tell, number, &lane.follower, news, now, load);
-                if number == 0 {
-                    result = Ok(news);
-                    lane.follower
-                        .rhythm()
-                        .into_iter()
-                        .for_each(|rhythm| session.be_patient(rhythm));
+                if !beside {
+                    result = result.or(Some((number, news)));
                 }
+                let cause = stalled.then_some(Cause::PlaylistStalled);
+                session.standings.list(number, cause);
+                let rhythm = lane.follower.rhythm().unwrap_or_default();
+                let ended = lane.follower.ended();
+                session.loaded(number, rhythm, ended);
                 if news != News::Same
                     && let Some((epoch, media)) = lane.follower.current()
                 {
-                    if number == 0 {
+                    if session.standings.leads(number) {
                         session.note_change();
                     }
                     lane.tx.send_replace(Some(Loaded {
@@ -266,7 +307,10 @@ async fn refresh(
             }
         }
     }
-    result
+    match (result, failed) {
+        (None, Some(error)) => Err(error),
+        (result, _) => Ok(result.unwrap_or((0, News::Same))),
+    }
 }
 
 /// Gets the indexes of resources that hold several segments.

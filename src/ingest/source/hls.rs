@@ -1,4 +1,10 @@
-//! HLS: loads playlists and pins one rendition; its segments are read by `segments`.
+//! HLS: loads playlists and pins what is watched of a master: one rendition, or several as members of one stream.
+//! Their segments are read by `segments`.
+//!
+//! A playlist that fails stops nobody else. When it fails for long, the master is loaded again, and what it lists now
+//! in the place of the one that was lost is followed.
+
+mod ladder;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +15,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use super::segments::{self, Loaded, PlaylistNews, Session, Track, invalid, join};
+use super::segments::{self, Loaded, Member, PlaylistNews, Session, Track, invalid};
 use super::{SourceContext, SourceEnd};
 use crate::ingest::convert::Converter;
 use crate::ingest::fetch::{Backoff, FetchError};
 use crate::transport::playlist::follow::{Ask, News, Refusal, Window, held};
-use crate::transport::playlist::{Master, Media, Playlist};
+use crate::transport::playlist::{Media, Playlist};
+use ladder::{Found, Ladder, Sought};
 
 pub use segments::{Feeder, patience};
 
@@ -33,16 +40,25 @@ async fn read<F: Feeder>(cx: &SourceContext, feeder: F) -> SourceEnd {
         Ok(session) => session,
         Err(end) => return end,
     };
+    let (plans, ladder) = plan(&session).await;
     let mut tracks = Vec::new();
     let mut reloads = Vec::new();
-    for (number, plan) in plan(&session).await.into_iter().enumerate() {
+    for (number, plan) in plans.into_iter().enumerate() {
         let (tx, latest) = watch::channel(None);
+        let member = match &plan.sought {
+            Sought::Member(name) => Some(Member {
+                name: name.clone(),
+                kinds: plan.kinds.clone(),
+            }),
+            Sought::Only | Sought::Audio { .. } => None,
+        };
         tracks.push(Track {
             only: plan.only,
             language: plan.language.clone(),
+            member,
             latest,
         });
-        reloads.push(reload(&session, number, plan, tx));
+        reloads.push(reload(&session, number, plan, &ladder, tx));
     }
     let keep = async {
         join_all(reloads).await;
@@ -58,6 +74,12 @@ struct Plan {
     first: Option<(Url, Media)>,
     only: Option<Kind>,
     language: Option<String>,
+    /// What it brings, as far as that is known.
+    kinds: Vec<Kind>,
+    /// Where it is found in a master that is loaded again.
+    sought: Sought,
+    /// The newest master does not list it.
+    vanished: bool,
 }
 
 /// Keeps the playlist fresh until it is complete.
@@ -65,16 +87,22 @@ async fn reload(
     session: &Session<'_>,
     number: usize,
     mut plan: Plan,
+    ladder: &Option<Ladder>,
     tx: watch::Sender<Option<Loaded>>,
 ) {
     let mut window = Window::default();
     let mut backoff = Backoff::default();
     let now = || Instant::now().duration_since(session.began);
+    let mut failures = 0;
     loop {
         let began = now();
         let ask = window.ask(began);
         let loaded = match plan.first.take() {
             Some(first) => Ok(first),
+            None if plan.vanished => Err(Unloaded::Failed(FetchError::new(
+                Cause::MissingTrack,
+                "the master playlist does not list this rendition",
+            ))),
             None => load(session, &plan, ask, &window).await,
         };
         let (base, media) = match loaded.and_then(|loaded| playable(loaded, ask, &window)) {
@@ -87,14 +115,21 @@ async fn reload(
             }
             Err(Unloaded::Failed(error)) => {
                 window.failed();
+                failures += 1;
+                session.standings.list(number, Some(error.cause));
+                if session.gives_up(number, failures) {
+                    return;
+                }
                 session.rest(&mut backoff, &error).await;
+                if failures >= ladder::LONG {
+                    plan.look_again(session, number, ladder).await;
+                }
                 continue;
             }
         };
+        failures = 0;
         backoff.worked();
-        if number == 0 {
-            session.be_patient(media.target);
-        }
+        session.loaded(number, media.target, media.ended);
         let before = window.current();
         let news = window.answered(ask, media, began, now());
         // A load that is to wait at the server says nothing of how slow that is.
@@ -111,7 +146,7 @@ async fn reload(
         };
         session.watch.playlist(&session.tell, number, load);
         if news != News::Same {
-            if number == 0 {
+            if session.standings.leads(number) {
                 session.note_change();
             }
             if let Some((epoch, media)) = window.current() {
@@ -122,8 +157,11 @@ async fn reload(
                 }));
             }
         }
-        if window.stalled(now()) {
+        let stalled = window.stalled(now()).then_some(Cause::PlaylistStalled);
+        session.standings.list(number, stalled);
+        if stalled.is_some() {
             session.tell.failed(Cause::PlaylistStalled);
+            plan.look_again(session, number, ladder).await;
         }
         match window.reload_at() {
             Some(at) => sleep_until(session.began + at).await,
@@ -138,6 +176,24 @@ enum Unloaded {
     Failed(FetchError),
     /// It was asked for more than the playlist: that may be too much.
     Refused(Refusal),
+}
+
+impl Plan {
+    /// Goes where a master that is loaded again says it is.
+    async fn look_again(&mut self, session: &Session<'_>, number: usize, ladder: &Option<Ladder>) {
+        let Some(ladder) = ladder else {
+            return;
+        };
+        match ladder.find(session, number, &mut self.sought).await {
+            Some(Found::At(url, base)) => {
+                (self.url, self.referrer) = (url, Some(base));
+                self.vanished = false;
+            }
+            // The only rendition goes on being asked for where it was.
+            Some(Found::Nowhere) => self.vanished = matches!(self.sought, Sought::Member(_)),
+            None => {}
+        }
+    }
 }
 
 async fn load(
@@ -186,44 +242,32 @@ fn playable(
 }
 
 /// Loads the configured playlist until it tells what to read.
-async fn plan(session: &Session<'_>) -> Vec<Plan> {
+async fn plan(session: &Session<'_>) -> (Vec<Plan>, Option<Ladder>) {
     let mut backoff = Backoff::default();
     loop {
         let loaded = session.fetcher.playlist(session.fetcher.home(), None).await;
         let planned = loaded.and_then(|(base, playlist)| match playlist {
-            Playlist::Media(media) => Ok(vec![Plan {
-                url: session.fetcher.home().clone(),
-                referrer: None,
-                first: Some((base, media)),
-                only: None,
-                language: None,
-            }]),
-            Playlist::Master(master) => pin(session, &base, &master),
+            Playlist::Media(media) => Ok((
+                vec![Plan {
+                    url: session.fetcher.home().clone(),
+                    referrer: None,
+                    first: Some((base, media)),
+                    only: None,
+                    language: None,
+                    kinds: Vec::new(),
+                    sought: Sought::Only,
+                    vanished: false,
+                }],
+                None,
+            )),
+            Playlist::Master(master) => {
+                let plans = ladder::plans(session, &base, &master)?;
+                Ok((plans, Some(Ladder::new(base, master))))
+            }
         });
         match planned {
-            Ok(plans) => return plans,
+            Ok(planned) => return planned,
             Err(error) => session.rest(&mut backoff, &error).await,
         }
     }
-}
-
-fn pin(session: &Session<'_>, base: &Url, master: &Master) -> Result<Vec<Plan>, FetchError> {
-    let pick = master
-        .pick(&session.cx.stream.input.rendition)
-        .ok_or_else(|| invalid("the master playlist has no such rendition"))?;
-    let plan = |uri: &str, only, language| {
-        Ok(Plan {
-            url: join(base, uri)?,
-            referrer: Some(base.clone()),
-            first: None,
-            only,
-            language,
-        })
-    };
-    let mut plans = vec![plan(&pick.variant.uri, None, None)?];
-    for audio in pick.audio {
-        let uri = audio.uri.as_deref().unwrap_or_default();
-        plans.push(plan(uri, Some(Kind::Audio), audio.language.clone())?);
-    }
-    Ok(plans)
 }

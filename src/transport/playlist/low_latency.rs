@@ -220,7 +220,10 @@ impl Media {
         for tag in &mut self.breaks {
             tag.before += skipped.len();
         }
-        let passed = before.breaks.iter().filter(|tag| (from..to).contains(&tag.before));
+        let passed = before
+            .breaks
+            .iter()
+            .filter(|tag| (from..to).contains(&tag.before));
         let kept = passed.map(|tag| BreakTag {
             before: tag.before - from,
             ..tag.clone()

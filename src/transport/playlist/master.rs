@@ -1,4 +1,4 @@
-//! Master playlists: variants, audio renditions, and the one variant that is watched.
+//! Master playlists: variants, audio renditions, and the variants that are watched.
 
 use super::attributes::{get, pairs};
 use super::{ENTRIES_MAX, PlaylistError};
@@ -22,6 +22,24 @@ pub struct Variant {
     pub audio_group: Option<String>,
     /// `VIDEO` group.
     pub video_group: Option<String>,
+    /// `CODECS` names sound and nothing else.
+    pub sound_only: bool,
+}
+
+impl Variant {
+    /// What tells it from others of its ladder, short enough for an alert: `720p@3000k`.
+    pub fn label(&self) -> String {
+        let rate = match self.bandwidth {
+            0 => None,
+            bps => Some(format!("{}k", bps.div_ceil(1000))),
+        };
+        let rows = self.height.map(|rows| format!("{rows}p"));
+        match (rows, rate) {
+            (Some(rows), Some(rate)) => format!("{rows}@{rate}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => self.name.clone().unwrap_or_else(|| "unnamed".to_owned()),
+        }
+    }
 }
 
 /// A rendition of an audio group.
@@ -53,6 +71,15 @@ pub struct Pick<'a> {
     pub variant: &'a Variant,
     /// Audio renditions of its group that have playlists of their own, at most eight.
     pub audio: Vec<&'a AudioRendition>,
+}
+
+/// One of several renditions that are watched as one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// Unique among its fellows: [`Variant::label`], or the name that was asked for.
+    pub name: String,
+    /// `None`: there is no such rendition (now).
+    pub pick: Option<Pick<'a>>,
 }
 
 pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Master, PlaylistError> {
@@ -88,12 +115,22 @@ fn variant(list: &str) -> Variant {
                     .and_then(|(_, rows)| rows.parse().ok());
             }
             "NAME" => variant.name = owned(),
+            "CODECS" => variant.sound_only = sound_only(value),
             "AUDIO" => variant.audio_group = owned(),
             "VIDEO" => variant.video_group = owned(),
             _ => {}
         }
     }
     variant
+}
+
+/// Whether these codecs (RFC 6381) are all of sound.
+fn sound_only(codecs: &str) -> bool {
+    const SOUND: [&str; 8] = [
+        "mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "mp3",
+    ];
+    let mut codecs = codecs.split(',').map(|c| c.trim().to_ascii_lowercase());
+    codecs.all(|codec| SOUND.iter().any(|sound| codec.starts_with(sound)))
 }
 
 fn audio_rendition(list: &str) -> Option<AudioRendition> {
@@ -111,17 +148,31 @@ fn audio_rendition(list: &str) -> Option<AudioRendition> {
 
 impl Master {
     /// Pins a variant by the rule; `None` when nothing fits (no variants, or no such name).
+    ///
+    /// A rule for several pins the first of them.
     pub fn pick(&self, rule: &Rendition) -> Option<Pick<'_>> {
+        let variant = self.choose(rule)?;
+        let group = variant.audio_group.as_deref();
+        Some(self.with_audio(variant, |other| Some(other) == group))
+    }
+
+    /// Variants with pictures, unless there are none: one without beside others with them is the audio-only fallback.
+    fn pictured(&self) -> impl Iterator<Item = &Variant> {
+        let sized = self.variants.iter().any(|v| v.height.is_some());
+        let mute = self.variants.iter().any(|v| !v.sound_only);
+        self.variants
+            .iter()
+            .filter(move |v| (!sized || v.height.is_some()) && (!mute || !v.sound_only))
+    }
+
+    fn choose(&self, rule: &Rendition) -> Option<&Variant> {
         let by_bandwidth = |v: &&Variant| (v.bandwidth, v.height);
-        // A variant without pictures beside others with them is the audio-only fallback.
-        let pictured = self.variants.iter().any(|v| v.height.is_some());
-        let with_picture = || {
-            self.variants
-                .iter()
-                .filter(move |v| !pictured || v.height.is_some())
-        };
-        let variant = match rule {
-            Rendition::Highest => with_picture().max_by_key(by_bandwidth),
+        let with_picture = || self.pictured();
+        match rule {
+            Rendition::Highest | Rendition::All | Rendition::Ends => {
+                with_picture().max_by_key(by_bandwidth)
+            }
+            Rendition::Several(rules) => rules.iter().find_map(|rule| self.choose(rule)),
             Rendition::Lowest => with_picture().min_by_key(by_bandwidth),
             Rendition::Height(rows) => with_picture().min_by_key(|v| {
                 let distance = v.height.map_or(u32::MAX, |height| height.abs_diff(*rows));
@@ -135,11 +186,14 @@ impl Master {
                 let named = |own: &Option<String>| own.as_deref() == Some(name);
                 named(&v.name) || named(&v.video_group)
             }),
-        }?;
-        let group = variant.audio_group.as_deref();
+        }
+    }
+
+    /// The variant with the separate audio of these groups.
+    fn with_audio<'a>(&'a self, variant: &'a Variant, in_group: impl Fn(&str) -> bool) -> Pick<'a> {
         let mut audio: Vec<&AudioRendition> = Vec::new();
         for rendition in &self.audio {
-            let separate = Some(rendition.group.as_str()) == group
+            let separate = in_group(&rendition.group)
                 && rendition
                     .uri
                     .as_ref()
@@ -151,7 +205,72 @@ impl Master {
                 audio.push(rendition);
             }
         }
-        Some(Pick { variant, audio })
+        Pick { variant, audio }
+    }
+
+    /// What is watched by a rule for several, the highest first and what is missing last; at most
+    /// [`Rendition::MEMBERS_MAX`]. The same playlist is never taken twice; its separate audio is that of all groups
+    /// with which it is listed.
+    pub fn members(&self, rule: &Rendition) -> Vec<Member<'_>> {
+        let mut found: Vec<&Variant> = Vec::new();
+        let mut missing = Vec::new();
+        match rule {
+            Rendition::All => found.extend(self.pictured()),
+            Rendition::Ends => {
+                let ends = [Rendition::Highest, Rendition::Lowest];
+                found.extend(ends.iter().filter_map(|end| self.choose(end)));
+            }
+            Rendition::Several(rules) => {
+                for rule in rules {
+                    match (self.choose(rule), rule) {
+                        (Some(variant), _) => found.push(variant),
+                        (None, Rendition::Name(name)) => missing.push(name.clone()),
+                        // Every other rule finds something where there is anything.
+                        (None, _) => {}
+                    }
+                }
+            }
+            one => found.extend(self.choose(one)),
+        }
+        let mut once: Vec<&Variant> = Vec::new();
+        for variant in found {
+            if once.iter().all(|other| other.uri != variant.uri) {
+                once.push(variant);
+            }
+        }
+        once.sort_by_key(|v| std::cmp::Reverse((v.bandwidth, v.height)));
+        let most = Rendition::MEMBERS_MAX;
+        if once.len() > most {
+            let last = once.len() - 1;
+            once = (0..most)
+                .filter_map(|n| once.get(n * last / (most - 1)).copied())
+                .collect();
+        }
+        let mut members: Vec<Member<'_>> = Vec::new();
+        for variant in once {
+            let groups: Vec<&str> = (self.variants.iter())
+                .filter(|other| other.uri == variant.uri)
+                .filter_map(|other| other.audio_group.as_deref())
+                .collect();
+            let label = variant.label();
+            let mut names =
+                std::iter::once(label.clone()).chain((2..).map(|n: u32| format!("{label}#{n}")));
+            let name = names.find(|name| members.iter().all(|m| m.name != *name));
+            members.push(Member {
+                name: name.unwrap_or_default(),
+                pick: Some(self.with_audio(variant, |group| groups.contains(&group))),
+            });
+        }
+        let missing = missing.into_iter().map(|name| Member { name, pick: None });
+        members.extend(missing.take(most.saturating_sub(members.len())));
+        members
+    }
+
+    /// The separate audio rendition of that group and name.
+    pub fn audio_named(&self, group: &str, name: &str) -> Option<&AudioRendition> {
+        self.audio
+            .iter()
+            .find(|a| a.group == group && a.name == name && a.uri.is_some())
     }
 }
 
@@ -217,6 +336,95 @@ mod tests {
             audio,
             [(Some("en.m3u8"), Some("en")), (Some("de.m3u8"), Some("de"))]
         );
+    }
+
+    fn named(rule: &Rendition) -> Vec<(String, Option<String>)> {
+        let Playlist::Master(master) = parse(MASTER.as_bytes()).unwrap() else {
+            panic!("not a master")
+        };
+        let uri = |pick: Option<Pick<'_>>| pick.map(|pick| pick.variant.uri.clone());
+        (master.members(rule).into_iter())
+            .map(|member| (member.name, uri(member.pick)))
+            .collect()
+    }
+
+    fn is(name: &str, uri: &str) -> (String, Option<String>) {
+        (name.to_owned(), Some(uri.to_owned()))
+    }
+
+    #[test]
+    fn members_are_the_ladder_its_ends_or_a_list_highest_first() {
+        let high = is("1080p@6000k", "high.m3u8?token=1");
+        let (mid, low) = (is("720p@2000k", "mid.m3u8"), is("360p@500k", "low.m3u8"));
+        assert_eq!(
+            named(&Rendition::All),
+            [high.clone(), mid.clone(), low.clone()]
+        );
+        assert_eq!(named(&Rendition::Ends), [high.clone(), low.clone()]);
+        let list = Rendition::Several(vec![
+            Rendition::Height(360),
+            Rendition::Lowest,
+            Rendition::Name("none".into()),
+            Rendition::Height(700),
+        ]);
+        assert_eq!(named(&list), [mid, low, ("none".to_owned(), None)]);
+        assert_eq!(named(&Rendition::Highest), [high]);
+        assert_eq!(picked(Rendition::All), picked(Rendition::Highest));
+        assert_eq!(picked(list).as_deref(), Some("low.m3u8"));
+    }
+
+    #[test]
+    fn of_a_long_ladder_the_ends_are_kept_and_names_stay_unique() {
+        let variants = (0..30).map(|n| Variant {
+            uri: format!("{n}"),
+            bandwidth: 1_000 + n / 2,
+            ..Variant::default()
+        });
+        let master = Master {
+            variants: variants.collect(),
+            audio: Vec::new(),
+        };
+        let members = master.members(&Rendition::All);
+        assert_eq!(members.len(), Rendition::MEMBERS_MAX);
+        let rate = |m: &Member<'_>| m.pick.as_ref().unwrap().variant.bandwidth;
+        assert_eq!((rate(&members[0]), rate(&members[7])), (1_014, 1_000));
+        let mut names: Vec<_> = members.iter().map(|m| &m.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), members.len());
+    }
+
+    #[test]
+    fn a_playlist_listed_with_two_audio_groups_is_one_member_with_both() {
+        let text = "#EXTM3U\n\
+            #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"x\",URI=\"a.m3u8\"\n\
+            #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"b\",NAME=\"x\",URI=\"b.m3u8\"\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=9,RESOLUTION=1x1,AUDIO=\"a\"\nv.m3u8\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=8,RESOLUTION=1x1,AUDIO=\"b\"\nv.m3u8\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=5,CODECS=\"mp4a.40.2\"\nsound.m3u8\n";
+        let Playlist::Master(master) = parse(text.as_bytes()).unwrap() else {
+            panic!("not a master")
+        };
+        assert!(master.variants[2].sound_only);
+        let members = master.members(&Rendition::All);
+        assert_eq!(members.len(), 1);
+        let audio = &members[0].pick.as_ref().unwrap().audio;
+        let uris: Vec<_> = audio.iter().map(|a| a.uri.as_deref().unwrap()).collect();
+        assert_eq!(uris, ["a.m3u8", "b.m3u8"]);
+        assert_eq!(master.audio_named("b", "x"), Some(audio[1]));
+    }
+
+    #[test]
+    fn without_sizes_a_variant_of_sound_alone_is_no_picture() {
+        let text = "#EXTM3U\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=9,CODECS=\"mp4a.40.2, avc1.4d4015\"\nv.m3u8\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=5,CODECS=\"mp4a.40.2\"\nsound.m3u8\n";
+        let Playlist::Master(master) = parse(text.as_bytes()).unwrap() else {
+            panic!("not a master")
+        };
+        let lowest = master.pick(&Rendition::Lowest).unwrap();
+        assert_eq!(lowest.variant.uri, "v.m3u8");
+        assert_eq!(master.members(&Rendition::All).len(), 1);
     }
 
     #[test]

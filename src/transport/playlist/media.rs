@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attributes::{get, pairs};
-use super::low_latency::{self, LowLatency, Part};
 use super::breaks::{self, BreakTag};
+use super::low_latency::{self, LowLatency, Part};
 use super::{ENTRIES_MAX, PlaylistError};
 use crate::transport::scte35::SpliceMark;
 

@@ -14,10 +14,10 @@ mod media;
 pub mod mpd;
 mod reload;
 
-pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
 pub use breaks::BreakTag;
-pub use master::{AudioRendition, Master, Pick, Variant};
-pub use media::{Break, ByteRange, Encryption, Init, Media, Segment};
+pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
+pub use master::{AUDIO_RENDITIONS_MAX, AudioRendition, Master, Member, Pick, Variant};
+pub use media::{BreakEvent, ByteRange, Encryption, Init, Media, Segment};
 
 /// Most segments, variants or renditions read from one playlist.
 pub const ENTRIES_MAX: usize = 50_000;

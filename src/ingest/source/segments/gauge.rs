@@ -201,7 +201,7 @@ impl Gauge {
                     _ => {}
                 },
                 Feed::End { truncated } => self.truncated = *truncated,
-                Feed::Break(..) => {}
+                Feed::Break(..) | Feed::Keys(_) => {}
             }
         }
     }

@@ -4,12 +4,14 @@
 //! [`fetch::pace`](crate::ingest::fetch::pace), and given up only when the playlist has moved on.
 
 mod ahead;
-mod licence;
 mod gauge;
+mod licence;
 mod piece;
 mod reader;
+mod standing;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use detectors::base::{Cause, Fact, InputEvent, Kind};
@@ -23,9 +25,10 @@ use super::{Retry, SourceContext, SourceEnd};
 use crate::ingest::convert::{ConvertError, Converter, Feed};
 use crate::ingest::fetch::{Backoff, FetchError, Fetcher, Request, What};
 use crate::ingest::keys::{ContentKey, SampleKeys};
-use licence::Licences;
 use gauge::Watch;
+use licence::Licences;
 use reader::{Reader, Stop};
+use standing::Standings;
 
 pub(super) use gauge::PlaylistNews;
 pub(super) use reader::{Latest, Loaded};
@@ -49,6 +52,9 @@ const TARGET_ASSUMED: Duration = Duration::from_secs(6);
 /// Keys kept.
 const KEYS_MAX: usize = 16;
 
+/// In a complete playlist nothing will get better: after this many failures in a row it is given up.
+const COMPLETE_FAILURES_MAX: u32 = 3;
+
 /// Where bytes are fed to. Implemented by [`Converter`]; a recording fake in tests.
 pub trait Feeder: Send {
     /// See [`Converter::add_input`].
@@ -59,6 +65,12 @@ pub trait Feeder: Send {
 
     /// See [`Converter::feed`].
     fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError>;
+
+    /// See [`Converter::expect`].
+    fn expect(&mut self, _input: usize, _member: &str, _kinds: &[Kind]) {}
+
+    /// See [`Converter::trouble`].
+    fn trouble(&mut self, _input: usize, _cause: Option<Cause>) {}
 
     /// See [`Converter::room`].
     fn room(&self, bytes: usize) -> impl Future<Output = Result<(), ConvertError>> + Send;
@@ -78,6 +90,14 @@ impl Feeder for Converter {
 
     fn feed(&mut self, input: usize, feed: Feed) -> Result<(), ConvertError> {
         Converter::feed(self, input, feed)
+    }
+
+    fn expect(&mut self, input: usize, member: &str, kinds: &[Kind]) {
+        Converter::expect(self, input, member, kinds);
+    }
+
+    fn trouble(&mut self, input: usize, cause: Option<Cause>) {
+        Converter::trouble(self, input, cause);
     }
 
     async fn room(&self, bytes: usize) -> Result<(), ConvertError> {
@@ -123,7 +143,15 @@ pub(super) async fn uncancelled(
 pub(super) struct Track {
     pub only: Option<Kind>,
     pub language: Option<String>,
+    pub member: Option<Member>,
     pub latest: Latest,
+}
+
+/// One of several renditions that are watched as one stream.
+pub(super) struct Member {
+    pub name: String,
+    /// What it brings, as far as that is known before it does.
+    pub kinds: Vec<Kind>,
 }
 
 /// Reads all tracks into the feeder, while `keep` keeps their lists fresh.
@@ -136,19 +164,44 @@ pub(super) async fn drive<F: Feeder>(
     session
         .progress
         .send_replace(vec![Duration::MAX; tracks.len()]);
+    let main: Vec<bool> = tracks.iter().map(|t| t.only != Some(Kind::Audio)).collect();
+    let backlog = BACKLOG_BYTES * main.iter().filter(|main| **main).count().max(1);
+    let members = tracks.iter().map(|track| track.member.as_ref());
+    session
+        .standings
+        .begin(members.map(|m| m.map(|m| m.name.clone())));
     let (feeds, mut fed) = mpsc::channel(FEEDS);
     let mut readers = Vec::new();
+    let mut inputs = Vec::new();
     for (number, track) in tracks.into_iter().enumerate() {
         let feed_to = feeder.add_input(track.only, track.language);
+        if let Some(Member { name, kinds }) = &track.member {
+            feeder.expect(feed_to, name, kinds);
+        }
+        let kinds = track.member.map(|member| member.kinds);
+        inputs.push((feed_to, kinds.unwrap_or_default()));
         readers.push(Reader::new(session, number, feed_to, feeds.clone()).run(track.latest));
     }
     drop(feeds);
     let feeding = async {
-        while let Some((input, feed)) = fed.recv().await {
-            if !matches!(feed, Feed::End { .. }) {
-                feeder.room(BACKLOG_BYTES).await?;
+        let mut news = session.standings.subscribe();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = news.changed() => None,
+                next = fed.recv() => Some(next),
+            };
+            news.tell(&mut feeder, &inputs);
+            match next {
+                None => {}
+                Some(None) => break,
+                Some(Some((input, feed))) => {
+                    if !matches!(feed, Feed::End { .. }) {
+                        feeder.room(backlog).await?;
+                    }
+                    feeder.feed(input, feed)?;
+                }
             }
-            feeder.feed(input, feed)?;
         }
         feeder.finish(FINISH).await
     };
@@ -168,11 +221,25 @@ pub(super) async fn drive<F: Feeder>(
     if let Err(error) = converted {
         return failed(error.cause, Retry::Backoff, error.detail);
     }
-    let gave_up = stops.into_iter().find_map(|stop| match stop {
-        Stop::GaveUp(error) => Some(error),
-        Stop::Ended | Stop::Closed => None,
+    // What failed beside something that was played has been told of its track.
+    let mains = stops.into_iter().zip(main);
+    let mut stops = mains.filter_map(|(stop, main)| main.then_some(stop));
+    let mut gave_up = None;
+    let played = stops.any(|stop| match stop {
+        Stop::GaveUp(error) => {
+            gave_up.get_or_insert(error);
+            false
+        }
+        Stop::Absent => false,
+        Stop::Ended | Stop::Closed => true,
     });
-    if let Some(error) = gave_up {
+    let missing = || {
+        Some(FetchError::new(
+            session.standings.trouble()?,
+            "no rendition is left",
+        ))
+    };
+    if let (false, Some(error)) = (played, gave_up.or_else(missing)) {
         return failed(error.cause, Retry::Backoff, error.detail);
     }
     session.tell.fact(Fact::Input(InputEvent::Ended));
@@ -213,6 +280,10 @@ pub(super) struct Session<'a> {
     pub began: Instant,
     /// How the newest segments were had.
     pub edge: watch::Sender<Edge>,
+    /// How the inputs stand.
+    pub standings: Standings,
+    /// A list is complete: what cannot be had by now will not be.
+    pub complete: AtomicBool,
     /// How far each input of a complete playlist has been read; `MAX` where that does not matter.
     progress: watch::Sender<Vec<Duration>>,
 }
@@ -232,6 +303,8 @@ impl<'a> Session<'a> {
             licences: Licences::default(),
             began: Instant::now(),
             edge: watch::Sender::new(Edge::default()),
+            standings: Standings::default(),
+            complete: AtomicBool::new(false),
             progress: watch::Sender::new(Vec::new()),
         };
         session.be_patient(TARGET_ASSUMED);
@@ -254,6 +327,21 @@ impl<'a> Session<'a> {
         }
         let wait = backoff.failed(error.retry_after, fastrand::f64());
         sleep_until(self.fetcher.pacer.slot(Instant::now() + wait)).await;
+    }
+
+    /// The list of an input was loaded.
+    pub fn loaded(&self, number: usize, target: Duration, complete: bool) {
+        if self.standings.leads(number) {
+            self.be_patient(target);
+        }
+        self.complete.fetch_or(complete, Ordering::Relaxed);
+    }
+
+    /// Whether a list that failed this often in a row is given up, because others are complete. Never that of the only
+    /// rendition.
+    pub fn gives_up(&self, number: usize, failures: u32) -> bool {
+        let complete = self.complete.load(Ordering::Relaxed);
+        complete && failures >= COMPLETE_FAILURES_MAX && !self.standings.is_alone(number)
     }
 
     /// The list has brought something new.

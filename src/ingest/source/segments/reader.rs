@@ -13,7 +13,7 @@ use url::Url;
 use super::ahead::Ahead;
 use super::gauge::Gauge;
 use super::piece::{InitFeed, NotMedia, Piece, Stage};
-use super::{Session, join};
+use super::{COMPLETE_FAILURES_MAX, Session, join};
 use crate::config::{KeyId, Pace};
 use crate::ingest::cenc::key_ids;
 use crate::ingest::convert::{Feed, break_mark};
@@ -22,9 +22,6 @@ use crate::ingest::fetch::{Backoff, FetchError, Request, What};
 use crate::ingest::keys::{NamedKey, SampleKeys};
 use crate::transport::playlist::follow::{Cursor, Passed, Step};
 use crate::transport::playlist::{Encryption, Init, Media, Part, Segment};
-
-/// In a complete playlist nothing will get better: after this many failed segments in a row it is given up.
-const COMPLETE_FAILURES_MAX: u32 = 3;
 
 /// A segment may take this many target durations to arrive, and at least [`SEGMENT_TOTAL_MIN`].
 const SEGMENT_TOTAL_TARGETS: u32 = 3;
@@ -44,6 +41,8 @@ const PART_FAILURES_MAX: u32 = 3;
 pub(super) enum Stop {
     /// Played to its end.
     Ended,
+    /// There never was a list.
+    Absent,
     /// The converter takes no more.
     Closed,
     /// A complete playlist whose segments cannot be read.
@@ -210,7 +209,12 @@ impl<'a> Reader<'a> {
                     };
                     if changed.is_err() {
                         let closed = self.close(Stage::Complete).await;
-                        return closed.err().unwrap_or(Stop::Ended);
+                        let stop = if loaded.is_some() {
+                            Stop::Ended
+                        } else {
+                            Stop::Absent
+                        };
+                        return closed.err().unwrap_or(stop);
                     }
                     continue;
                 }
@@ -310,9 +314,11 @@ impl<'a> Reader<'a> {
         ahead: &mut Ahead<'a>,
     ) -> Result<Option<Passed>, Stop> {
         if task.part.gap {
-            self.session.tell.fact(Fact::AnnouncedGap {
-                span: task.part.duration,
-            });
+            if self.session.standings.speaks(self.number) {
+                self.session.tell.fact(Fact::AnnouncedGap {
+                    span: task.part.duration,
+                });
+            }
             let closed = self.close(Stage::Complete).await;
             return closed.map(|()| Some(Passed::Unread));
         }
@@ -321,6 +327,7 @@ impl<'a> Reader<'a> {
                 self.backoff.worked();
                 self.failed_in_a_row = 0;
                 self.worked = true;
+                self.session.standings.segment(self.number, None);
                 return Ok(Some(Passed::Read));
             }
             Err(Trouble::Closed) => return Err(Stop::Closed),
@@ -430,16 +437,20 @@ impl<'a> Reader<'a> {
         latest: &Latest,
     ) -> Result<Passed, Stop> {
         let events = self.events(task);
-        self.send(breaks).await.map_err(|_| Stop::Closed)?;
+        self.send(events).await.map_err(|_| Stop::Closed)?;
         if task.segment.gap {
-            self.session.tell.fact(Fact::AnnouncedGap {
-                span: task.segment.duration,
-            });
+            if self.session.standings.speaks(self.number) {
+                self.session.tell.fact(Fact::AnnouncedGap {
+                    span: task.segment.duration,
+                });
+            }
             self.close(Stage::Complete).await?;
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
         self.gauge.begin();
+        // What came as parts came as fast as it was made, and is no measure of the way.
+        let measured = self.open.is_none();
         let mut piece = Piece::new(discontinuity);
         if let Some(open) = self.open.take() {
             if !open.from_start {
@@ -463,11 +474,12 @@ impl<'a> Reader<'a> {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
-                    let Task {
-                        loaded, sequence, ..
-                    } = task;
-                    let session = self.session;
-                    self.gauge.read(session, loaded, *sequence, discontinuity);
+                    if measured {
+                        let (session, loaded) = (self.session, task.loaded);
+                        self.gauge
+                            .read(session, loaded, task.sequence, discontinuity);
+                    }
+                    self.session.standings.segment(self.number, None);
                     return Ok(Passed::Read);
                 }
                 Err(Trouble::Closed) => return Err(Stop::Closed),
@@ -478,6 +490,8 @@ impl<'a> Reader<'a> {
             if error.cause == Cause::HttpNotFound && newest == Some(task.loaded.epoch) {
                 self.session.edge.send_modify(|edge| edge.missing += 1);
             }
+            let standings = &self.session.standings;
+            standings.segment(self.number, Some(error.cause));
             self.session.rest(&mut self.backoff, &error).await;
             if lasting || moved_on(task, first_try, attempts, latest) {
                 let session = self.session;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::super::follow::{News, RELOAD_MIN, STALLED_AFTER_TARGETS};
-use super::super::{Break, ByteRange, ENTRIES_MAX, Master, Media, Variant};
+use super::super::{BreakEvent, ByteRange, ENTRIES_MAX, Master, Media, Variant};
 use super::segments::{Index, Layout, Slot, Unplayable, nanos};
 use super::{AdaptationSet, Content, Mpd, Period, Representation, Segments, UnixNanos};
 use crate::config::Rendition;
@@ -34,7 +34,46 @@ pub enum Role {
     Audio,
 }
 
+/// One of several representations that are watched as one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Unique among its fellows, short enough for an alert: `720p@3000k`.
+    pub name: String,
+    /// What pins it.
+    pub rule: Rendition,
+    /// What stands for it in a period that does not know it.
+    pub otherwise: Rendition,
+    /// It holds pictures and sound.
+    pub muxed: bool,
+}
+
 impl Mpd {
+    /// What is watched by a rule for several, the highest first: those of the first period that has any.
+    pub fn members(&self, rule: &Rendition) -> Vec<Member> {
+        let of = |period| {
+            let offers = offers(period, rule, Role::Main)?.0;
+            let ladder = ladder(&offers);
+            let members = ladder.members(rule).into_iter().map(|member| {
+                let at = member
+                    .pick
+                    .and_then(|p| p.variant.uri.parse::<usize>().ok());
+                let found = at.and_then(|at| offers.get(at));
+                let id = found.map_or(&member.name, |(_, own)| &own.id);
+                Member {
+                    rule: Rendition::Name(id.clone()),
+                    otherwise: match found {
+                        Some((_, own)) => Rendition::Bandwidth(own.bandwidth),
+                        None => Rendition::Highest,
+                    },
+                    muxed: found.is_some_and(|(set, _)| set.content == Content::Muxed),
+                    name: member.name,
+                }
+            });
+            Some(members.collect::<Vec<_>>()).filter(|all| !all.is_empty())
+        };
+        self.periods.iter().find_map(of).unwrap_or_default()
+    }
+
     /// Whether sound is to be read beside the main representation, and in which language it is.
     pub fn audio_beside(&self, rule: &Rendition) -> Option<Option<String>> {
         self.periods.iter().find_map(|period| {
@@ -44,12 +83,21 @@ impl Mpd {
     }
 }
 
+type Offer<'a> = (&'a AdaptationSet, &'a Representation);
+
 /// The representation that is watched in a period, by the same rule as the variants of an HLS master playlist.
-fn pick<'a>(
+fn pick<'a>(period: &'a Period, rule: &Rendition, role: Role) -> Option<Offer<'a>> {
+    let (offers, rule) = offers(period, rule, role)?;
+    let at: usize = ladder(&offers).pick(&rule)?.variant.uri.parse().ok()?;
+    offers.get(at).copied()
+}
+
+/// What a role may be given in a period, and by which rule one is picked.
+fn offers<'a>(
     period: &'a Period,
     rule: &Rendition,
     role: Role,
-) -> Option<(&'a AdaptationSet, &'a Representation)> {
+) -> Option<(Vec<Offer<'a>>, Rendition)> {
     let of = |wanted: &[Content]| {
         let sets = period.sets.iter();
         let mut sets: Vec<_> = sets.filter(|set| wanted.contains(&set.content)).collect();
@@ -90,6 +138,11 @@ fn pick<'a>(
         .flat_map(|set| set.representations.iter().map(move |own| (set, own)))
         .filter(|(set, own)| is_read(own) || !set.representations.iter().any(is_read))
         .collect();
+    Some((offers, rule))
+}
+
+/// Representations as an HLS master would list them; each is named by its place.
+fn ladder(offers: &[Offer<'_>]) -> Master {
     let variants = offers.iter().enumerate().map(|(at, (_, own))| Variant {
         uri: at.to_string(),
         bandwidth: own.bandwidth,
@@ -97,12 +150,10 @@ fn pick<'a>(
         name: Some(own.id.clone()),
         ..Variant::default()
     });
-    let master = Master {
+    Master {
         variants: variants.collect(),
         audio: Vec::new(),
-    };
-    let at: usize = master.pick(&rule)?.variant.uri.parse().ok()?;
-    offers.get(at).copied()
+    }
 }
 
 fn is_read(representation: &Representation) -> bool {
@@ -126,8 +177,8 @@ struct Laid {
     next_in: Option<Duration>,
 }
 
-/// Break markers that take effect in what was laid out, or before it and still last.
-fn breaks(mpd: &Mpd, available_from: UnixNanos, laid: &Laid) -> Vec<Break> {
+/// Break events that take effect in what was laid out, or before it and still last.
+fn breaks(mpd: &Mpd, available_from: UnixNanos, laid: &Laid) -> Vec<BreakEvent> {
     let mut found = Vec::new();
     let Some(first) = laid.starts.first() else {
         return found;
@@ -153,7 +204,7 @@ fn breaks(mpd: &Mpd, available_from: UnixNanos, laid: &Laid) -> Vec<Break> {
             for (number, mark) in event.marks.iter().enumerate() {
                 let lasts = nanos(mark.planned.unwrap_or_default());
                 if at.saturating_add(lasts) >= *first {
-                    found.push(Break {
+                    found.push(BreakEvent {
                         key: (origin, event.id, number),
                         mark: mark.clone(),
                         segment,
@@ -172,6 +223,8 @@ fn breaks(mpd: &Mpd, available_from: UnixNanos, laid: &Laid) -> Vec<Break> {
 pub struct Follower {
     role: Role,
     rule: Rendition,
+    /// What stands for a name that a later period does not know.
+    otherwise: Rendition,
     epoch: u64,
     current: Option<Arc<Media>>,
     available_from: UnixNanos,
@@ -193,6 +246,7 @@ impl Follower {
         Self {
             role,
             rule,
+            otherwise: Rendition::Highest,
             epoch: 0,
             current: None,
             available_from: 0,
@@ -209,6 +263,14 @@ impl Follower {
     /// The clock was another one all the time: the next update begins at its edge, with numbers of its own.
     pub fn restart(&mut self) {
         self.restart = self.current.is_some();
+    }
+
+    /// Follows one of several.
+    pub fn member(member: &Member) -> Self {
+        Self {
+            otherwise: member.otherwise.clone(),
+            ..Self::new(Role::Main, member.rule.clone())
+        }
     }
 
     /// The next index (`sidx`) that is needed before [`Follower::update`] can tell segments.
@@ -355,10 +417,11 @@ impl Follower {
             if period.duration.is_some_and(|length| length.is_zero()) {
                 continue;
             }
-            // A name that a later period (an advertisement) does not know stands for the best there.
+            // A name that a later period (an advertisement) does not know stands for the best there, or for what
+            // compares with it.
             let picked = pick(period, &self.rule, self.role).or_else(|| {
                 let named = matches!(self.rule, Rendition::Name(_)) && !layouts.is_empty();
-                named.then(|| pick(period, &Rendition::Highest, self.role))?
+                named.then(|| pick(period, &self.otherwise, self.role))?
             });
             let Some((_, own)) = picked else {
                 continue;
@@ -462,7 +525,8 @@ impl Follower {
         self.next_in.filter(|_| !self.ended())
     }
 
-    fn ended(&self) -> bool {
+    /// Whether nothing will be added.
+    pub fn ended(&self) -> bool {
         self.current.as_ref().is_some_and(|media| media.ended)
     }
 

@@ -19,7 +19,7 @@ use url::Url;
 use super::ByteRange;
 
 pub use events::{Event, is_splice_scheme, splices};
-pub use follow::{Follower, Role};
+pub use follow::{Follower, Member, Role};
 pub use patch::PatchError;
 pub use segments::{Index, Unplayable};
 pub use xml::{DEPTH_MAX, ELEMENTS_MAX};

@@ -1,0 +1,113 @@
+//! Members, decoded and judged.
+
+use detectors::base::{Cause, Format, Kind, Severity};
+use glasswatch::app::analyze::Analysis;
+
+use crate::ladder::{LADDER, PICTURES, analysed, playlist, segment};
+use crate::rig::{Origin, ok, status};
+
+fn master() -> String {
+    let variants = LADDER.iter().map(|(name, (width, height), bandwidth, _)| {
+        format!(
+            "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},RESOLUTION={width}x{height}\n{name}/v.m3u8\n"
+        )
+    });
+    "#EXTM3U\n".to_owned() + &variants.rev().collect::<String>()
+}
+
+/// Decoded pictures, size and name of every picture track, in order.
+fn pictures(done: &Analysis) -> Vec<(u64, Option<(u32, u32)>, &str)> {
+    let tracks = done.status.tracks.iter();
+    tracks
+        .filter(|t| t.info.track.kind == Kind::Video)
+        .map(|t| {
+            let size = match &t.format {
+                Some(Format::Video(v)) => Some((v.width, v.height)),
+                _ => None,
+            };
+            (t.decoded, size, t.info.member.as_deref().unwrap())
+        })
+        .collect()
+}
+
+/// What is worth a ticket or a page: detector, track and rendition.
+fn found(done: &Analysis) -> Vec<(&str, Option<String>, Option<&str>, Cause)> {
+    let worse = done
+        .defects
+        .iter()
+        .filter(|d| d.severity >= Severity::Warning);
+    worse
+        .map(|d| {
+            (
+                d.detector,
+                d.track.map(|t| t.to_string()),
+                d.member.as_deref(),
+                d.cause,
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_member_is_decoded_and_a_freeze_is_found_on_the_one_that_has_it() {
+    let origin = Origin::start(|asked| match asked.path.as_str() {
+        "/m.m3u8" => ok(master()),
+        path if path.ends_with(".m3u8") => playlist(),
+        path => segment(path),
+    })
+    .await;
+    let done = analysed(&format!("{}/m.m3u8", origin.url), "all").await;
+    assert_eq!(done.end.cause, None);
+    let expected = LADDER.map(|(_, size, _, name)| (PICTURES, Some(size), name));
+    assert_eq!(pictures(&done), expected);
+    let sound: Vec<_> = (done.status.tracks.iter())
+        .filter(|t| t.info.track.kind == Kind::Audio)
+        .map(|t| t.info.member.as_deref().unwrap())
+        .collect();
+    assert_eq!(
+        sound,
+        LADDER.map(|(.., name)| name),
+        "sound is of its rendition"
+    );
+    let low = (
+        "freeze",
+        Some("video:2".to_owned()),
+        Some("144p@200k"),
+        Cause::Frozen,
+    );
+    assert_eq!(found(&done), [low], "{:#?}", done.defects);
+    assert_eq!(origin.asked("m.m3u8").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_member_is_named_and_the_others_are_decoded() {
+    let origin = Origin::start(|asked| match asked.path.as_str() {
+        "/m.m3u8" => ok(master()),
+        "/high/v.m3u8" => status(404),
+        path if path.ends_with(".m3u8") => playlist(),
+        path => segment(path),
+    })
+    .await;
+    let done = analysed(&format!("{}/m.m3u8", origin.url), "all").await;
+    assert_eq!(done.end.cause, None);
+    let [(.., high), (_, mid_size, _, mid), (_, low_size, _, low)] = LADDER;
+    assert_eq!(
+        pictures(&done),
+        [
+            (0, None, high),
+            (PICTURES, Some(mid_size), mid),
+            (PICTURES, Some(low_size), low)
+        ]
+    );
+    let missing = (
+        "loss",
+        Some("video:0".to_owned()),
+        Some(high),
+        Cause::HttpNotFound,
+    );
+    assert!(found(&done).contains(&missing), "{:#?}", done.defects);
+    let others = found(&done)
+        .into_iter()
+        .filter(|(detector, ..)| *detector == "loss");
+    assert_eq!(others.count(), 1, "{:#?}", done.defects);
+}
