@@ -121,22 +121,20 @@ fn faults_of_the_transport_stream_are_told_with_their_check() {
 }
 
 /// Adds a stream of splice information to a PMT that is one packet.
-fn announce(packet: &mut [u8]) {
-    let section = payload(packet) + 1;
-    let length = usize::from(packet[section + 1] & 0x0F) << 8 | usize::from(packet[section + 2]);
-    let end = section + 3 + length - 4;
-    assert!(end + 9 < PACKET, "room for an entry");
-    let entry = [
-        0x86,
-        0xE0 | (SPLICE_PID >> 8) as u8,
-        SPLICE_PID as u8,
-        0xF0,
-        0,
-    ];
-    packet[end..end + 5].copy_from_slice(&entry);
-    packet[section + 2] += 5;
-    let crc = crc32(&packet[section..end + 5]);
-    packet[end + 5..end + 9].copy_from_slice(&crc.to_be_bytes());
+fn announce(packet: &mut Vec<u8>) {
+    let at = payload(packet) + 1;
+    let length = usize::from(packet[at + 1] & 0x0F) << 8 | usize::from(packet[at + 2]);
+    let mut section = packet[at..at + 3 + length - 4].to_vec();
+    let [high, low] = SPLICE_PID.to_be_bytes();
+    section.extend([0x86, 0xE0 | high, low, 0xF0, 0]);
+    section[2] += 5;
+    section.extend(crc32(&section).to_be_bytes());
+    packet.truncate(4);
+    packet[3] &= !0x20;
+    packet.push(0);
+    packet.extend(section);
+    assert!(packet.len() <= PACKET, "room for an entry");
+    packet.resize(PACKET, 0xFF);
 }
 
 /// A packet with a splice_insert().
