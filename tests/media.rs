@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use detectors::base::{TsCheck, TsErrors};
 use glasswatch::config::Rendition;
 use glasswatch::transport::playlist::mpd::{self, Follower, Role};
+use glasswatch::transport::scte35;
+use glasswatch::transport::ts::{Demux, TsEvent};
 use serde_json::Value as Json;
 
 /// Containers that are read.
@@ -163,6 +166,97 @@ fn pictures_cut_anywhere_between_pes_packets_decode_whole() {
     let summary: Json = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(summary["video_frames"], 1825);
     assert!(!text.contains("\"critical\""), "{text}");
+}
+
+/// What the checks of TR 101 290 find in a capture, and how many splice sections are in it.
+fn checked(path: &Path, continuous: bool) -> (TsErrors, usize) {
+    let demux = Demux::new(None);
+    let mut demux = match continuous {
+        true => demux.continuous(),
+        false => demux,
+    };
+    let (mut all, mut splices) = (TsErrors::default(), 0);
+    let mut take = |event| match event {
+        TsEvent::Checked(mut errors) => {
+            errors.absorb(&all);
+            all = errors;
+        }
+        TsEvent::Splice { section } => {
+            scte35::parse(&section).unwrap();
+            splices += 1;
+        }
+        _ => {}
+    };
+    demux.push(&std::fs::read(path).unwrap(), &mut take);
+    demux.finish(&mut take);
+    (all, splices)
+}
+
+/// Errors by check, those that are.
+fn told(errors: &TsErrors) -> Vec<(TsCheck, u32)> {
+    let counted = TsCheck::ALL.iter().map(|c| (*c, errors.count(*c)));
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+/// No capture of the set has lost a packet, except those whose losses are known; and none is said to have.
+#[test]
+fn lost_packets_of_foreign_captures_are_counted_and_none_invented() {
+    /// Captures that lost packets, if they are there.
+    const LOSSY: [&str; 6] = [
+        "test-089",
+        "test-143",
+        "test-094",
+        "test-059",
+        "test-147",
+        "teletext_live",
+    ];
+    let root = folder();
+    if !root.is_dir() {
+        println!("skipped: there is no folder {}", root.display());
+        return;
+    }
+    let mut all = Vec::new();
+    walk(&root, &mut all);
+    all.retain(|path| path.extension().is_some_and(|e| e == "ts"));
+    let mut faults = Vec::new();
+    for path in &all {
+        let name = path.strip_prefix(&root).unwrap().to_string_lossy();
+        let (errors, _) = checked(path, false);
+        println!("{name}: {:?}", told(&errors));
+        let lossy = LOSSY.iter().any(|l| name.contains(l));
+        if lossy != (errors.count(TsCheck::ContinuityCountError) > 0) {
+            faults.push(name.into_owned());
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(!all.is_empty());
+}
+
+/// Captures of continuous multiplexes, with what is known of them.
+#[test]
+fn continuous_captures_are_judged_by_time_as_well() {
+    const DVB: &str = "Cinegy_TsDecoder/Cinegy.TsDecoder.Tests/TestStreams";
+    const ANDROID: &str = "androidx_media/libraries/test_data/src/test/assets/media/ts";
+    let root = folder();
+    // A cut of a whole DVB multiplex; constant rates, one of them over the wrap of the clock.
+    let rows: [(&str, &str, bool, usize); 4] = [
+        (DVB, "cut-2ts.ts", false, 0),
+        (DVB, "SD-H264-1mbps-Bars.ts", true, 0),
+        (ANDROID, "sample_ac3.ts", false, 0),
+        (ANDROID, "sample_scte35.ts", false, 3),
+    ];
+    for (dir, name, constant, splices) in rows {
+        let path = root.join(dir).join(name);
+        if !path.exists() {
+            println!("skipped: {} is not there", path.display());
+            continue;
+        }
+        let (errors, found) = checked(&path, true);
+        println!("{name}: {errors:?}, {found} splice sections");
+        assert_eq!(told(&errors), [], "{name}");
+        assert_eq!(errors.pcr_inaccuracy_nanos.is_some(), constant, "{name}");
+        assert_eq!(found, splices, "{name}");
+    }
 }
 
 /// Every manifest gives a plan (segments to read) or a named refusal, at several moments of its life.

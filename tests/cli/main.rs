@@ -6,3 +6,4 @@ mod analyze;
 mod commands;
 mod daemon;
 mod rig;
+mod ts;

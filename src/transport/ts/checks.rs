@@ -300,11 +300,21 @@ pub struct Checks {
     atsc: bool,
     strays: Vec<Stray>,
     strays_judged: u64,
-    /// Packets and clock when last told.
-    told: Option<(u64, u64)>,
+    /// Clock when last told.
+    told: Option<u64>,
+    /// Packet count at which a report is due in any case.
+    due_at: u64,
 }
 
 impl Checks {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self {
+            due_at: TELL_PACKETS,
+            ..Self::default()
+        }
+    }
+
     /// What follows does not continue the clock.
     pub fn restart_clock(&mut self) {
         self.clock.last = None;
@@ -324,7 +334,7 @@ impl Checks {
 
     /// Whether a report is due although the clock does not move.
     pub fn due(&self, packets: u64) -> bool {
-        packets >= self.told.map_or(0, |(at, _)| at) + TELL_PACKETS
+        packets >= self.due_at
     }
 
     /// A section on the PID of the PAT.
@@ -335,15 +345,18 @@ impl Checks {
         }
     }
 
-    fn refers(&self, pid: u16) -> bool {
-        self.referred
-            .get(usize::from(pid) / 64)
-            .is_none_or(|word| word >> (pid % 64) & 1 == 1)
+    /// A packet with payload that no followed program or table claims.
+    #[inline]
+    pub fn unclaimed(&mut self, pid: u16) {
+        if !self.referred.is_empty() {
+            self.stray(pid);
+        }
     }
 
-    /// A packet with payload that no program or table claims.
-    pub fn stray(&mut self, pid: u16) {
-        if self.refers(pid) || pid <= LAST_RESERVED_PID {
+    fn stray(&mut self, pid: u16) {
+        let word = self.referred.get(usize::from(pid) / 64);
+        let referred = word.is_none_or(|word| word >> (pid % 64) & 1 == 1);
+        if referred || pid <= LAST_RESERVED_PID {
             return;
         }
         if pid == ATSC_PID {
@@ -403,6 +416,7 @@ impl Checks {
 
 impl Core {
     /// What few packets need.
+    #[inline(never)]
     pub(super) fn seldom(&mut self, bad_sync: bool, marked: bool, found: &mut dyn FnMut(TsEvent)) {
         let errors = &mut self.checks.errors;
         errors.add(TsCheck::SyncByteError, u32::from(bad_sync));
@@ -415,7 +429,8 @@ impl Core {
     /// Tells what was found, and that something was looked at.
     pub(super) fn tell_checked(&mut self, found: &mut dyn FnMut(TsEvent)) {
         let checks = &mut self.checks;
-        checks.told = Some((self.counts.packets, checks.clock.now));
+        checks.due_at = self.counts.packets + TELL_PACKETS;
+        checks.told = Some(checks.clock.now);
         if !checks.errors.any() && self.chosen.is_none() {
             return;
         }
@@ -431,6 +446,7 @@ impl Core {
     }
 
     /// A PCR of the chosen program.
+    #[inline(never)]
     pub(super) fn pcr(&mut self, ticks: u64, discontinuity: bool, found: &mut dyn FnMut(TsEvent)) {
         found(TsEvent::Pcr {
             ticks,
@@ -451,7 +467,7 @@ impl Core {
             }
             self.overdue(now);
         }
-        let told = self.checks.told.map_or(0, |(_, at)| at);
+        let told = self.checks.told.unwrap_or(0);
         if now.saturating_sub(told) >= TELL_EVERY {
             self.tell_checked(found);
         }
@@ -499,6 +515,7 @@ impl Core {
     }
 
     /// A packet says that it is scrambled.
+    #[inline(never)]
     pub(super) fn scrambled(&mut self, pid: u16, role: Role) {
         self.checks.scrambled.mark();
         let Role::Tables(_) = role else { return };

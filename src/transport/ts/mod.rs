@@ -196,7 +196,7 @@ impl Demux {
                 pcr_pid: NULL_PID,
                 held: 0,
                 counts: TsCounts::default(),
-                checks: Checks::default(),
+                checks: Checks::new(),
             }
             .with_roles(),
         }
@@ -410,7 +410,7 @@ impl Core {
         }
         let start = a & 0x40 != 0;
         match role {
-            Role::Other => self.checks.stray(pid),
+            Role::Other => self.checks.unclaimed(pid),
             Role::Tables(at) => self.tables(usize::from(at), pid, payload, start, found),
             Role::Stream(at) => {
                 let readable = start && !flawed && c & 0xC0 == 0;
