@@ -4,6 +4,7 @@
 
 mod faults;
 mod live;
+mod manifest;
 #[path = "../ingest/rig.rs"]
 #[allow(
     dead_code,
