@@ -33,9 +33,9 @@ async fn a_clean_presentation_breaks_no_rule() {
             matches!(
                 fate,
                 SegmentFate::Read {
-                    took: Some(_),
                     excess_secs: Some(0.0),
-                    jumps: false
+                    jumps: false,
+                    ..
                 }
             ),
             "{segment:?}"
