@@ -388,7 +388,8 @@ pub struct PlaylistLoad {
     pub target: Duration,
     /// How long the list had brought nothing new when this load began.
     pub unchanged: Duration,
-    /// How long the load took; `None` when the origin was asked to hold its answer back, or nothing was loaded.
+    /// How long the load took; `None` when nothing was loaded, the origin was asked to hold its answer back, or the
+    /// monitor has too little of the processor to tell.
     pub took: Option<Duration>,
     /// How far its end lies behind that of the main list, at least, seconds; negative = ahead. `None` for the main
     /// list, and when nothing tells.
@@ -403,7 +404,7 @@ pub enum SegmentFate {
     /// Read to its end.
     Read {
         /// From the first request to the last byte, without the time that the monitor itself took; `None` when
-        /// that says nothing.
+        /// that says nothing, as where the monitor has too little of the processor.
         took: Option<Duration>,
         /// How far its media lasts longer (or shorter: negative) than declared, in seconds, less what the way it
         /// was measured and declared allows for. `None` when it could not be measured.

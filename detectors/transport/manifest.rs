@@ -221,7 +221,7 @@ pub static DETECTOR: Descriptor = Descriptor {
     ],
     options: &[OptionSpec {
         name: "window_secs",
-        default: 60.0,
+        default: 30.0,
         range: (5.0, 3600.0),
         help: "How long an error counts.",
     }],
@@ -384,8 +384,11 @@ impl Manifest {
         if let Some(excess) = excess.filter(|secs| secs.is_finite()) {
             note(&mut self.durations, (now, excess.abs().min(ERROR_MAX)));
         }
-        let (Some(took), Some(list)) = (took, self.list(segment.list)) else {
+        let Some(list) = self.list(segment.list) else {
             return;
+        };
+        let Some(took) = took else {
+            return list.downloads.clear();
         };
         if list.downloads.len() >= SEGMENTS {
             list.downloads.pop_front();

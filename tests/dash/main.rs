@@ -7,6 +7,7 @@ mod faults;
 #[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]
 mod ladder;
 mod live;
+mod manifest;
 #[path = "../ingest/rig.rs"]
 #[allow(
     dead_code,

@@ -148,6 +148,26 @@ pub fn ts(mark: u8) -> Vec<u8> {
     out
 }
 
+/// Pictures a second.
+pub const RATE: u64 = 10;
+
+/// A transport stream of `pictures` pictures, the first at this time.
+pub fn timed(start: Duration, pictures: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for n in 0..pictures {
+        let pts = (start.as_millis() as u64 * 90 + n * 90_000 / RATE) & ((1 << 33) - 1);
+        let mut packet = [0xFF_u8; 188];
+        packet[..14].copy_from_slice(&[
+            0x47, 0x41, 0, 0x10, 0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5, 0x21,
+        ]);
+        packet[13] |= (pts >> 29) as u8 & 0x0E;
+        packet[14..16].copy_from_slice(&(((pts >> 14) as u16) | 1).to_be_bytes());
+        packet[16..18].copy_from_slice(&(((pts << 1) as u16) | 1).to_be_bytes());
+        out.extend_from_slice(&packet);
+    }
+    out
+}
+
 /// The segment that a path `/…sN.ts` names.
 pub fn segment(path: &str) -> Response {
     let name = path.rsplit("/s").next().unwrap();
@@ -492,4 +512,15 @@ pub fn assert_paced(at: &[Instant]) {
 
 pub fn count(counters: &[Counter; 6], result: RequestResult) -> u64 {
     counters[result as usize].get()
+}
+
+/// Rules and causes that were met, without those of time: on a busy machine the tests themselves are late.
+pub fn met(rig: &Rig) -> BTreeMap<&'static str, BTreeSet<Cause>> {
+    let mut met = rig.facts.manifest();
+    met.retain(|rule, _| !["slow_playlist", "starving", "overdue_playlist"].contains(rule));
+    met
+}
+
+pub fn only(rule: &'static str, cause: Cause) -> BTreeMap<&'static str, BTreeSet<Cause>> {
+    BTreeMap::from([(rule, BTreeSet::from([cause]))])
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, EvidenceKind, Fact, Kind, SkewBasis, Track, TrackInfo};
+use detectors::base::{
+    BreakEdge, BreakMark, BreakSource, Cause, EvidenceKind, Fact, Kind, SkewBasis, Track, TrackInfo,
+};
 use glasswatch::config::{ContentKeys, Pace, Protocol, Secret};
 use glasswatch::ingest::convert::{Container, Converter, Feed};
 
@@ -445,6 +447,55 @@ fn scrambled_pictures_are_named_and_come_back_when_they_are_in_the_clear() {
     let shown = pictures(&seen, 0).len();
     assert!((120..=152).contains(&shown), "{shown}");
     assert!(frames(&seen, 0) > 420_000, "the sound was never scrambled");
+}
+
+#[test]
+fn a_break_marker_lies_between_the_pieces_that_it_stands_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = ts(dir.path(), "a", &small(), &sound());
+    let runtime = runtime();
+    let (context, sink, _) = context(input("https://example.invalid/x.m3u8", Protocol::Hls));
+    let mut converter = Converter::new(&context);
+    let to = converter.add_input(None, None);
+    let mark = BreakMark {
+        edge: BreakEdge::Start,
+        source: BreakSource::HlsTag,
+        at: None,
+        planned: None,
+        event_id: None,
+    };
+    for discontinuity in [false, true] {
+        let pieces = [
+            begin(Container::MpegTs, None, discontinuity),
+            Feed::Data(whole.clone().into()),
+            Feed::End { truncated: false },
+        ];
+        for feed in pieces {
+            converter.feed(to, feed).unwrap();
+        }
+        if !discontinuity {
+            converter.feed(to, Feed::Mark(mark.clone())).unwrap();
+        }
+    }
+    runtime.block_on(converter.finish(DEADLINE)).unwrap();
+    let seen = sink.all();
+    let told = facts(&seen).find_map(|(_, fact)| match fact {
+        Fact::Break(mark) => Some(mark.clone()),
+        _ => None,
+    });
+    let told = told.unwrap();
+    let at = told.at.unwrap();
+    assert_eq!(
+        told,
+        BreakMark {
+            at: Some(at),
+            ..mark
+        }
+    );
+    // Two seconds of pictures and sound in each piece.
+    let times = pictures(&seen, 0);
+    let away = at.secs_after(times[times.len() / 2].unwrap());
+    assert!(away.abs() < 0.15, "{away}");
 }
 
 #[test]

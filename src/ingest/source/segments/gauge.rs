@@ -1,6 +1,7 @@
 //! Keeps an eye on lists and segments on their way, and tells what the `manifest` detector judges.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,10 +25,18 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 /// elsewhere than pictures. Beyond, RFC 8216, 4.3.2.3 asks for `EXT-X-DISCONTINUITY`.
 const JUMP_SECS: f64 = 1.0;
 
+/// Where a timer of this length comes late by [`LATE`], it is this process that is slow: no time that is measured
+/// says anything about the origin until [`BUSY`] has passed.
+const TIMER: Duration = Duration::from_millis(250);
+const LATE: Duration = Duration::from_millis(500);
+const BUSY: Duration = Duration::from_secs(10);
+
 /// What all lists of a stream share.
 #[derive(Default)]
 pub(in crate::ingest::source) struct Watch {
     lists: Mutex<BTreeMap<usize, List>>,
+    /// When this process was last seen to be slow.
+    slow: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -57,6 +66,22 @@ pub(in crate::ingest::source) struct PlaylistNews<'a> {
 }
 
 impl Watch {
+    /// Watches for as long as it is polled whether this process keeps up.
+    pub async fn heed(&self) -> Infallible {
+        loop {
+            let began = Instant::now();
+            tokio::time::sleep(TIMER).await;
+            if began.elapsed() > TIMER + LATE {
+                *self.slow.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now());
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let slow = *self.slow.lock().unwrap_or_else(|e| e.into_inner());
+        slow.is_some_and(|at| at.elapsed() < BUSY)
+    }
+
     /// A media playlist was loaded.
     pub fn playlist(&self, tell: &Teller, number: usize, load: PlaylistNews<'_>) {
         let Some((epoch, media)) = load.window.current() else {
@@ -74,7 +99,7 @@ impl Watch {
             live: !media.ended,
             target: media.target,
             unchanged: load.window.unchanged(load.began),
-            took: load.took,
+            took: load.took.filter(|_| !self.is_busy()),
             behind_secs: behind(&lists, number),
             faults,
         };
@@ -111,7 +136,7 @@ impl Watch {
             live: !media.ended,
             target,
             unchanged: follower.unchanged(now),
-            took: fresh.then_some(loaded.1),
+            took: (fresh && !self.is_busy()).then_some(loaded.1),
             behind_secs: behind(&lists, number),
             faults: Vec::new(),
         };
@@ -250,7 +275,8 @@ impl Gauge {
             }
         }
         // A list on a disk, read as fast as it goes, says nothing about a way here.
-        let told = !(loaded.media.ended && session.cx.stream.input.pace == Pace::Fast);
+        let unpaced = loaded.media.ended && session.cx.stream.input.pace == Pace::Fast;
+        let told = !unpaced && !session.watch.is_busy();
         let fate = SegmentFate::Read {
             took: told.then_some(took),
             excess_secs: span
@@ -270,7 +296,7 @@ impl Gauge {
     /// Segments left the list before it was their turn.
     pub fn gone(&self, session: &Session<'_>, segment: &Segment, missed: u64) {
         // When it is us who are slow, the stream is not at fault.
-        if !self.held_up {
+        if !self.held_up && !session.watch.is_busy() {
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.tell(session, segment.duration, SegmentFate::Gone(missed));
         }

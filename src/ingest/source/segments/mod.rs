@@ -211,6 +211,7 @@ pub(super) async fn drive<F: Feeder>(
         tokio::select! {
             stops = &mut all => stops,
             () = keep => all.await,
+            never = session.watch.heed() => match never {},
         }
     };
     tokio::pin!(feeding);
