@@ -181,11 +181,6 @@ impl Hint {
             len,
         })
     }
-
-    /// Whether it was this part that was meant.
-    pub fn meant(&self, part: &Part) -> bool {
-        self.uri == part.uri && self.range() == part.range
-    }
 }
 
 impl Media {
