@@ -445,8 +445,8 @@ impl Intake for Screen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_picture_of_every_part_is_seen_once_on_one_clock() {
-    type Make = fn() -> Programme;
-    let rows: [(&str, Make, fn(u64) -> bool); 3] = [
+    type Row = (&'static str, fn() -> Programme, fn(u64) -> bool);
+    let rows: [Row; 3] = [
         ("fMP4", fragments, |_| false),
         ("TS", packets, |_| false),
         ("fMP4, with parts that are not there", fragments, |n| {

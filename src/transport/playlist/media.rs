@@ -88,7 +88,7 @@ pub struct Media {
     /// `HOLD-BACK` of HLS).
     pub hold_back: Option<Duration>,
     /// Parts, hints, and what the server offers.
-    pub low_latency: LowLatency,
+    pub low_latency: Box<LowLatency>,
 }
 
 impl Media {
