@@ -39,6 +39,8 @@ pub enum Blocking {
     Yes,
     /// Offered, and not done.
     Lie,
+    /// Offered, and never answered.
+    Hang,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,7 +183,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         there: shared.there(),
     });
     let number = |from: &str| path.strip_prefix(from)?.parse::<u64>().ok();
-    if path.starts_with("/a.m3u8") {
+    if path.starts_with("/a.m3u8") || path.starts_with("/sound.m3u8") {
         return shared.list(&path).await;
     }
     if let Some(part) = number("/p") {
@@ -191,6 +193,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return shared.segment(segment, range).await;
     }
     match (path.as_str(), &shared.programme.init) {
+        ("/master.m3u8", _) => ok(
+            "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"a\",URI=\"sound.m3u8\"\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO=\"a\"\na.m3u8\n",
+        ),
         ("/key", _) => ok(vec![7; 16]),
         ("/init", Some(init)) => ok(init.clone()),
         ("/never", _) => std::future::pending().await,
@@ -219,9 +225,11 @@ impl Shared {
             let (_, rest) = path.split_once(&format!("{name}="))?;
             rest.split('&').next()?.parse().ok()
         };
-        if let (Blocking::Yes, Some(segment)) = (self.offer.blocking, asked("_HLS_msn")) {
-            let part = asked("_HLS_part").unwrap_or(PARTS - 1);
-            self.until(segment * PARTS + part + 1).await;
+        let part = asked("_HLS_part").unwrap_or(PARTS - 1);
+        match (self.offer.blocking, asked("_HLS_msn")) {
+            (Blocking::Yes, Some(segment)) => self.until(segment * PARTS + part + 1).await,
+            (Blocking::Hang, Some(_)) => std::future::pending().await,
+            _ => {}
         }
         let delta = self.offer.deltas && path.contains("_HLS_skip=YES");
         ok(self.write(self.there(), delta))

@@ -48,10 +48,14 @@ fn marked(kind: Kind) -> Programme {
     }
 }
 
-/// The numbers of the parts that were fed.
+/// The numbers of the parts that were fed to the main input.
 fn fed(rig: &Rig, kind: Kind) -> Vec<u64> {
+    fed_to(0, rig, kind)
+}
+
+fn fed_to(input: usize, rig: &Rig, kind: Kind) -> Vec<u64> {
     let size = marked_size(kind);
-    let pieces = rig.recorder.pieces(0);
+    let pieces = rig.recorder.pieces(input);
     let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.clone()).collect();
     all.chunks_exact(size)
         .map(|part| u64::from(part[9]))
@@ -71,7 +75,11 @@ fn assert_complete(fed: &[u64]) {
 }
 
 fn ll_rig(origin: &LlOrigin) -> Rig {
-    rig_with(&format!("{}/a.m3u8", origin.url), |input| {
+    ll_rig_of(origin, "a.m3u8")
+}
+
+fn ll_rig_of(origin: &LlOrigin, list: &str) -> Rig {
+    rig_with(&format!("{}/{list}", origin.url), |input| {
         input.limits.connect = Duration::from_secs(3);
         input.limits.idle = Duration::from_secs(3);
     })
@@ -251,6 +259,37 @@ async fn a_server_that_says_it_blocks_and_does_not_is_asked_twice_a_second() {
     let blocking = origin.asked("_HLS_msn").len();
     assert!((3..=12).contains(&blocking), "{blocking}");
     assert_logged_paced(&plain(&origin));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_blocking_reloads_is_asked_without() {
+    let offer = Offer {
+        blocking: Blocking::Hang,
+        ..Offer::default()
+    };
+    let origin = LlOrigin::start(marked(Kind::Mp4), offer);
+    let rig = ll_rig(&origin);
+    rig.until("plain reloads", |rig| {
+        fed(rig, Kind::Mp4).last() >= Some(&(BEFORE + 28))
+    })
+    .await;
+    assert_complete(&fed(&rig, Kind::Mp4));
+    assert_eq!(rig.facts.causes(), []);
+    assert_eq!(origin.asked("_HLS_msn").len(), 3);
+}
+
+#[tokio::test]
+async fn separate_sound_is_read_part_by_part_as_well() {
+    let origin = LlOrigin::start(marked(Kind::Ts), Offer::default());
+    let rig = ll_rig_of(&origin, "master.m3u8");
+    let both = |rig: &Rig| [0, 1].map(|input| fed_to(input, rig, Kind::Ts));
+    rig.until("parts of both", |rig| {
+        both(rig).iter().all(|fed| fed.len() >= 12)
+    })
+    .await;
+    both(&rig).iter().for_each(|fed| assert_complete(fed));
+    assert_eq!(rig.facts.causes(), []);
+    assert_eq!(origin.asked("/s").len(), origin.asked("/sound").len());
 }
 
 #[tokio::test]
@@ -445,8 +484,8 @@ impl Intake for Screen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_picture_of_every_part_is_seen_once_on_one_clock() {
-    type Make = fn() -> Programme;
-    let rows: [(&str, Make, fn(u64) -> bool); 3] = [
+    type Row = (&'static str, fn() -> Programme, fn(u64) -> bool);
+    let rows: [Row; 3] = [
         ("fMP4", fragments, |_| false),
         ("TS", packets, |_| false),
         ("fMP4, with parts that are not there", fragments, |n| {

@@ -182,11 +182,6 @@ impl Hint {
             len,
         })
     }
-
-    /// Whether it was this part that was meant.
-    pub fn meant(&self, part: &Part) -> bool {
-        self.uri == part.uri && self.range() == part.range
-    }
 }
 
 impl Media {
@@ -357,7 +352,7 @@ mod tests {
             "#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=-1\n#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=x,PART-HOLD-BACK=1e99\n\
              #EXT-X-SKIP:SKIPPED-SEGMENTS=-3\n#EXT-X-PRELOAD-HINT:TYPE=PART\n#EXT-X-PART:\n#EXTINF:1,\na",
         );
-        assert_eq!(odd.low_latency, LowLatency::default());
+        assert_eq!(*odd.low_latency, LowLatency::default());
         let reports = "#EXT-X-RENDITION-REPORT:URI=\"a\"\n".repeat(REPORTS_MAX + 9);
         let many = media(&format!("#EXTM3U\n{reports}"));
         assert_eq!(many.low_latency.reports.len(), REPORTS_MAX);

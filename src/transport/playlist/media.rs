@@ -119,7 +119,7 @@ pub struct Media {
     /// `HOLD-BACK` of HLS).
     pub hold_back: Option<Duration>,
     /// Parts, hints, and what the server offers.
-    pub low_latency: LowLatency,
+    pub low_latency: Box<LowLatency>,
     /// Break tags of HLS, in the order written.
     pub breaks: Vec<BreakTag>,
     /// Break events of DASH, in the order of their time.

@@ -200,7 +200,7 @@ mod tests {
                     ..Segment::default()
                 })
                 .collect(),
-            low_latency: LowLatency {
+            low_latency: Box::new(LowLatency {
                 control: ServerControl {
                     can_block_reload: true,
                     can_skip_until: Some(MS(24_000)),
@@ -209,7 +209,7 @@ mod tests {
                 part_target: Some(MS(500)),
                 open: (parts > 0).then(|| Box::new(open)),
                 ..LowLatency::default()
-            },
+            }),
             ..Media::default()
         }
     }

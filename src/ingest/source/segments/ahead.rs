@@ -11,7 +11,7 @@ use url::Url;
 use super::{Session, join};
 use crate::ingest::fetch::{FetchError, Request, What};
 use crate::transport::playlist::follow::held;
-use crate::transport::playlist::{Hint, Part};
+use crate::transport::playlist::{ByteRange, Hint, Part};
 
 /// After so many hints in a row that came to nothing, no more are followed.
 const VAIN_MAX: u32 = 3;
@@ -27,8 +27,8 @@ pub(super) struct Ahead<'a> {
 }
 
 struct Asked<'a> {
-    hint: Hint,
-    base: Arc<Url>,
+    url: Url,
+    range: Option<ByteRange>,
     state: State<'a>,
 }
 
@@ -49,7 +49,12 @@ impl<'a> Ahead<'a> {
 
     /// Requests what is hinted at, unless that is under way.
     pub fn ask(&mut self, hint: &Hint, base: &Arc<Url>, target: Duration) {
-        let under_way = |asked: &Asked<'_>| (&asked.hint, &asked.base) == (hint, base);
+        let Ok(url) = join(base, &hint.uri) else {
+            return;
+        };
+        // By the whole address: what it is relative to differs from load to load, in its query.
+        let range = hint.range();
+        let under_way = |asked: &Asked<'_>| (&asked.url, asked.range) == (&url, range);
         if self.asked.as_ref().is_some_and(under_way) {
             return;
         }
@@ -59,13 +64,10 @@ impl<'a> Ahead<'a> {
         if self.vain >= VAIN_MAX || !hint.is_bounded() {
             return;
         }
-        let Ok(url) = join(base, &hint.uri) else {
-            return;
-        };
-        let (session, range, from) = (self.session, hint.range(), Arc::clone(base));
+        let (session, from, to) = (self.session, Arc::clone(base), url.clone());
         let fetching = async move {
             let request = Request {
-                url: &url,
+                url: &to,
                 referrer: Some(&from),
                 what: What::Segment,
                 range,
@@ -76,8 +78,8 @@ impl<'a> Ahead<'a> {
             Ok(bytes)
         };
         self.asked = Some(Asked {
-            hint: hint.clone(),
-            base: Arc::clone(base),
+            url,
+            range,
             state: State::Fetching(Box::pin(fetching)),
         });
     }
@@ -91,9 +93,10 @@ impl<'a> Ahead<'a> {
     }
 
     /// The bytes of this part, if it is the one that was requested and they come.
-    pub async fn take(&mut self, part: &Part, base: &Arc<Url>) -> Option<Bytes> {
+    pub async fn take(&mut self, part: &Part, base: &Url) -> Option<Bytes> {
         let mut asked = self.asked.take()?;
-        let meant = asked.hint.meant(part) && asked.base == *base;
+        let meant =
+            asked.range == part.range && join(base, &part.uri).is_ok_and(|url| url == asked.url);
         if meant {
             let first_byte = self.session.fetcher.limits().connect;
             let _ = timeout(first_byte, asked.settle()).await;

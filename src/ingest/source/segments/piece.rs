@@ -66,10 +66,15 @@ impl Piece {
                 [head, tail].concat().into()
             }
         };
-        let own = container(&clear).ok_or(NotMedia)?;
-        let fits = self.container.is_none_or(|known| known == own);
         let Layout { init_end, end } = layout(&clear);
-        if !fits || (own == Container::FragmentedMp4 && end <= init_end) {
+        let own = match self.container {
+            // It may begin with any box.
+            Some(Container::FragmentedMp4) => Container::FragmentedMp4,
+            known => container(&clear)
+                .filter(|own| known.is_none_or(|known| known == *own))
+                .ok_or(NotMedia)?,
+        };
+        if own == Container::FragmentedMp4 && end <= init_end {
             return Err(NotMedia);
         }
         self.parts += clear.len() as u64;
