@@ -221,8 +221,16 @@ impl Way {
     /// From here on the track is decrypted with this key: nothing is handed on before the key has proved right.
     /// Call where decoding may begin.
     pub(super) fn try_key(&self, from: MediaTime, key: &ContentKey) {
-        let trial = &mut lock(&self.state).trial;
-        *trial = Trial::of(trial.take(), self.track.kind, from, Some(key));
+        let drained = self.hub.backlog() == 0;
+        let mut state = lock(&self.state);
+        let found = match &mut state.trial {
+            Some(trial) if drained => trial.stuck(from),
+            _ => Found::Nothing,
+        };
+        let before = state.trial.take();
+        state.trial = Trial::of(before, self.track.kind, from, Some(key));
+        drop(state);
+        self.found(found);
     }
 
     /// Whether a key is being tried, or has failed.

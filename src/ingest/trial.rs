@@ -4,6 +4,8 @@
 //! never shows, and a right one costs nothing: pictures are judged one by one as they come, sound is held back for a
 //! few frames and then handed on.
 
+use std::time::Duration;
+
 use detectors::base::{Kind, MediaTime};
 use gstreamer_video::prelude::*;
 
@@ -19,6 +21,8 @@ const PICTURES: u32 = 48;
 /// A picture under a wrong key is concealed nearly everywhere; one that a loss damaged, in part: the limit is one of
 /// so many blocks.
 const CONCEALED: u32 = 4;
+/// So much media may lie between a key and the first thing that decodes.
+const SILENT: Duration = Duration::from_secs(3);
 /// Timestamps may be rounded on their way.
 const ROUNDED_NANOS: i64 = 1_000_000;
 
@@ -105,11 +109,29 @@ impl Trial {
         let found = match self.kind {
             Kind::Audio if self.fed >= FRAMES => self.judge_sound(),
             Kind::Audio if !more && self.out * FRAMES >= self.fed * FRAMES_GOOD => self.good(),
-            Kind::Video if self.fed >= PICTURES && self.out == 0 => self.bad(),
+            Kind::Video if self.out == 0 && self.fed >= self.patience() => self.bad(),
+            _ if !more && !self.wrong => self.bad(),
             _ => Found::Nothing,
         };
         self.fed = self.fed.saturating_add(1);
         found
+    }
+
+    /// All that was there has been decoded, up to here, and nothing came out: not even a parser finds its way.
+    pub(super) fn stuck(&mut self, until: MediaTime) -> Found {
+        let waited = until.since(self.from) >= SILENT;
+        match self.key.is_some() && !self.wrong && self.out == 0 && waited {
+            true => self.bad(),
+            false => Found::Nothing,
+        }
+    }
+
+    /// Pictures that may go in without one coming out.
+    fn patience(&self) -> u32 {
+        match self.stumbles {
+            0 => PICTURES,
+            _ => PICTURES / 3,
+        }
     }
 
     fn judge_sound(&mut self) -> Found {

@@ -2,6 +2,7 @@
 
 pub mod continuity;
 pub mod flv;
+pub mod mp4;
 pub mod playlist;
 #[cfg(test)]
 pub mod testkit;

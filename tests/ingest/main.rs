@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may fail loudly
 
 mod changes;
+mod codecs;
+mod encrypted;
 mod files;
 mod flv;
 mod live;
