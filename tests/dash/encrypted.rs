@@ -218,7 +218,7 @@ fn protected_media_without_a_key_is_named_and_what_is_clear_plays() {
 fn streams_of_other_packagers_end_in_their_own_causes() {
     let set = std::env::var_os("GLASSWATCH_MEDIA").map_or("../shared/media".into(), PathBuf::from);
     let shaka = "shaka-project_shaka-player/test/test/assets";
-    let play = |path: String| {
+    let play = |path: String, keys: &str| {
         let path = set.join(path);
         let Ok(path) = path.canonicalize() else {
             eprintln!("left out: no {}", path.display());
@@ -230,7 +230,9 @@ fn streams_of_other_packagers_end_in_their_own_causes() {
             Some(mpd) if mpd == "mpd" => Protocol::Dash,
             _ => Protocol::Hls,
         };
-        let watched = watch(input(&file_url(&path), protocol));
+        let mut input = input(&file_url(&path), protocol);
+        input.content_keys = ContentKeys::parse(&Secret::new(keys)).unwrap();
+        let watched = watch(input);
         watched
             .sink
             .wait("an end", |seen| ended(seen) || cause(seen).is_some());
@@ -240,19 +242,34 @@ fn streams_of_other_packagers_end_in_their_own_causes() {
     };
     // VVC: the sound plays, the pictures are named.
     let vvc = "Dash-Industry-Forum_livesim2/cmd/livesim2/app/testdata/assets/testpic_2s_vvc";
-    if let Some(seen) = play(format!("{vvc}/Manifest.mpd")) {
+    if let Some(seen) = play(format!("{vvc}/Manifest.mpd"), "") {
         let found = tracks(&seen);
         assert_eq!(found[0].codec, "vvc", "{found:?}");
         assert_eq!(found[0].problem, Some(Cause::UnsupportedCodec));
         assert!(frames(&seen, 0) > 300_000, "{}", digest(&seen));
     }
-    // Eight seconds in the clear, then Widevine and PlayReady.
-    if let Some(seen) = play(format!("{shaka}/clear-encrypted/manifest.mpd")) {
-        assert!(pictures(&seen, 0).len() > 150, "{}", digest(&seen));
-        assert!(frames(&seen, 0) > 300_000, "{}", digest(&seen));
-        let key = Some(Cause::EncryptedNoKey);
-        assert_eq!(problems(&seen), [None, key]);
+    // Two periods of 8 s; the second one is announced as protected, and has clear fragments under a second sample
+    // entry.
+    if let Some(seen) = play(format!("{shaka}/clear-encrypted/manifest.mpd"), "") {
+        assert!(pictures(&seen, 0).len() > 300, "{}", digest(&seen));
+        assert!(frames(&seen, 0) > 600_000, "{}", digest(&seen));
+        assert_eq!(problems(&seen), [None]);
         assert_eq!(evidence(&seen), []);
+    }
+    // Clear Key: four seconds in the clear, then encrypted.
+    let clear_key = format!("{shaka}/dash-clearkey/dash.mpd");
+    let id = "4060a865887842679cbf91ae5bae1e72";
+    let key = "fc35340837310cc0fb53de97e22a69e0";
+    if let Some(seen) = play(clear_key.clone(), &format!("{id}:{key}")) {
+        assert_eq!(pictures(&seen, 0).len(), 480, "{}", digest(&seen));
+        assert_eq!((problems(&seen), evidence(&seen)), (vec![None], vec![]));
+    }
+    for keys in [String::new(), format!("{id}:{id}")] {
+        if let Some(seen) = play(clear_key.clone(), &keys) {
+            assert_eq!(problems(&seen).last(), Some(&Some(Cause::EncryptedNoKey)));
+            assert!(pictures(&seen, 0).len() < 300, "{keys} {}", digest(&seen));
+            assert_eq!(evidence(&seen), []);
+        }
     }
     for (path, wanted) in [
         (
@@ -264,7 +281,7 @@ fn streams_of_other_packagers_end_in_their_own_causes() {
             Cause::EncryptionUnsupported,
         ),
     ] {
-        if let Some(seen) = play(path.clone()) {
+        if let Some(seen) = play(path.clone(), "") {
             assert_eq!(cause(&seen), Some(wanted), "{path} {}", digest(&seen));
             assert_eq!(pictures(&seen, 0).len(), 0, "{path}");
         }

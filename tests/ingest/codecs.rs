@@ -22,11 +22,6 @@ fn codecs_of_the_web_play_in_fragments() {
             &["flac", "-strict", "-2"],
             ["av1", "flac"],
         ),
-        (
-            &["libx264", "-preset", "ultrafast"],
-            &["eac3"],
-            ["h264", "eac3"],
-        ),
     ];
     for (video, audio, words) in rows {
         let path = dir.path().join("fragments.mp4");
