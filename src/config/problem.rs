@@ -84,7 +84,7 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone)
     let all: Vec<&str> = known.into_iter().collect();
     match all.len() {
         0 => None,
-        1..=24 => Some(format!("known are {}", all.join(", "))),
+        1..=32 => Some(format!("known are {}", all.join(", "))),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::keys::ContentKey;
 use super::stats::Stats;
 use super::tracks::Tracks;
-use super::trial::{Found, Trial};
+use super::trial::{Found, Trials};
 use super::{Content, Intake, OwnedUnit, PictureBuffer, Pushed, SoundBuffer, clock};
 
 /// Marks that wait for their unit; more than this and the oldest are forgotten.
@@ -170,6 +170,13 @@ pub(super) enum Mark {
     Dropped(u32),
 }
 
+impl State {
+    /// Trials that are over are forgotten.
+    fn settle(&mut self) {
+        self.trials = self.trials.take().filter(|trials| !trials.is_over());
+    }
+}
+
 /// One track's way out of its pipeline.
 pub(super) struct Way {
     pub(super) track: Track,
@@ -190,8 +197,8 @@ struct State {
     feeding: Option<MediaTime>,
     /// Blocks concealed in what the decoder is working on.
     concealed: u32,
-    /// A key whose worth is not known yet, or that is wrong.
-    trial: Option<Trial>,
+    /// Keys whose worth is not known yet, or that are wrong.
+    trials: Option<Trials>,
 }
 
 impl Way {
@@ -207,7 +214,7 @@ impl Way {
     /// A way for the same track through the next pipeline, with a clock of its own.
     pub(super) fn renewed(&self) -> Arc<Self> {
         let state = State {
-            trial: lock(&self.state).trial.as_ref().map(Trial::anew),
+            trials: lock(&self.state).trials.as_ref().map(Trials::anew),
             ..State::default()
         };
         Arc::new(Self {
@@ -221,35 +228,51 @@ impl Way {
     /// From here on the track is decrypted with this key: nothing is handed on before the key has proved right.
     /// Call where decoding may begin.
     pub(super) fn try_key(&self, from: MediaTime, key: &ContentKey) {
-        let trial = &mut lock(&self.state).trial;
-        *trial = Trial::of(trial.take(), self.track.kind, from, Some(key));
+        let now = clock::now();
+        let drained = self.hub.backlog() == 0;
+        let codec = lock(&self.hub.tracks).codec(self.track);
+        let mut found = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            let trials = (state.trials).get_or_insert_with(|| Trials::new(self.track.kind, &codec));
+            if drained {
+                trials.idle(now, &mut found);
+            }
+            trials.begin(from, now, Some(key));
+            state.settle();
+        }
+        self.found(found);
     }
 
     /// Whether a key is being tried, or has failed.
     pub(super) fn is_on_trial(&self) -> bool {
-        lock(&self.state).trial.is_some()
+        lock(&self.state).trials.is_some()
     }
 
     /// From here on the track is in the clear.
     pub(super) fn in_clear(&self, from: MediaTime) {
-        let trial = &mut lock(&self.state).trial;
-        *trial = Trial::of(trial.take(), self.track.kind, from, None);
+        let mut state = lock(&self.state);
+        if let Some(trials) = &mut state.trials {
+            trials.begin(from, clock::now(), None);
+        }
     }
 
-    /// What a trial found; gives the units that it held back and that are good.
-    fn found(&self, found: Found) -> Vec<OwnedUnit> {
-        let problem = match found {
-            Found::Nothing => return Vec::new(),
-            Found::Good(_) => None,
-            Found::Bad => Some(Cause::EncryptedNoKey),
-        };
-        if lock(&self.hub.tracks).set_problem(self.track, problem) {
-            self.hub.tell_tracks();
+    /// What trials found; gives the units that were held back and are good.
+    fn found(&self, found: Vec<Found>) -> Vec<OwnedUnit> {
+        let mut good = Vec::new();
+        for found in found {
+            let problem = match found {
+                Found::Good(held) => {
+                    good.extend(held);
+                    None
+                }
+                Found::Bad => Some(Cause::EncryptedNoKey),
+            };
+            if lock(&self.hub.tracks).set_problem(self.track, problem) {
+                self.hub.tell_tracks();
+            }
         }
-        match found {
-            Found::Good(held) => held,
-            Found::Nothing | Found::Bad => Vec::new(),
-        }
+        good
     }
 
     fn hand_on(&self, unit: OwnedUnit) -> Result<(), gst::FlowError> {
@@ -299,10 +322,11 @@ impl Way {
         let from = state.feeding;
         state.feeding = running.and_then(|t| media_time(t, state.shift));
         let feeding = state.feeding;
-        let (found, trusted) = match &mut state.trial {
-            Some(trial) => (trial.feed(running.is_some(), feeding), false),
-            None => (Found::Nothing, true),
-        };
+        let mut found = Vec::new();
+        let trusted = state.trials.is_none();
+        if let Some(trials) = &mut state.trials {
+            trials.feed(running.is_some(), feeding, &mut found);
+        }
         drop(state);
         // What a wrong key makes is no damage of the stream.
         if trusted {
@@ -318,8 +342,8 @@ impl Way {
     pub(super) fn stumble(&self) {
         let mut state = lock(&self.state);
         let feeding = state.feeding;
-        if let Some(trial) = &mut state.trial {
-            trial.complain(feeding, 0);
+        if let Some(trials) = &mut state.trials {
+            trials.complain(feeding, 0);
         }
     }
 
@@ -331,8 +355,8 @@ impl Way {
             let mut state = lock(&self.state);
             state.concealed = state.concealed.saturating_add(blocks);
             let feeding = state.feeding;
-            if let Some(trial) = &mut state.trial {
-                trial.complain(feeding, blocks);
+            if let Some(trials) = &mut state.trials {
+                trials.complain(feeding, blocks);
             }
         }
     }
@@ -438,18 +462,15 @@ impl Way {
             track: Some(self.track),
             content,
         };
-        let (unit, found) = {
+        let mut found = Vec::new();
+        let unit = {
             let mut state = lock(&self.state);
-            match &mut state.trial {
-                None => (Some(unit), Found::Nothing),
-                Some(trial) => {
-                    let (unit, found) = trial.take(unit);
-                    if matches!(found, Found::Good(_)) {
-                        state.trial = None;
-                    }
-                    (unit, found)
-                }
-            }
+            let unit = match &mut state.trials {
+                None => Some(unit),
+                Some(trials) => trials.take(unit, &mut found),
+            };
+            state.settle();
+            unit
         };
         for held in self.found(found) {
             self.hand_on(held)?;

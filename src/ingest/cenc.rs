@@ -590,11 +590,16 @@ impl Guards {
                 at += size;
             }
         } else {
-            // Constant vector, whole samples: nothing else needs to be said.
-            let whole = |sample| Guard {
-                by: by(sample),
-                iv: by(sample).constant_iv,
-                parts: Vec::new(),
+            // Constant vector, whole samples: nothing else needs to be said. Samples that should have vectors of
+            // their own, and have none, are in the clear.
+            let whole = |sample| {
+                let mut by = by(sample);
+                by.protected &= by.iv_bytes == 0;
+                Guard {
+                    by,
+                    iv: by.constant_iv,
+                    parts: Vec::new(),
+                }
             };
             guards.extend((0..samples).map(whole));
         }

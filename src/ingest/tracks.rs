@@ -177,6 +177,12 @@ impl Tracks {
         }
     }
 
+    /// A track's codec word; empty when it is not announced.
+    pub(super) fn codec(&self, track: Track) -> String {
+        let found = self.held.iter().find(|(_, held, _)| *held == track);
+        found.map_or_else(String::new, |(.., entry)| entry.codec.clone())
+    }
+
     /// What is told of the tracks, in order.
     pub(super) fn infos(&self) -> Vec<TrackInfo> {
         let none = About::default();

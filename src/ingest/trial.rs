@@ -4,7 +4,10 @@
 //! never shows, and a right one costs nothing: pictures are judged one by one as they come, sound is held back for a
 //! few frames and then handed on.
 
-use detectors::base::{Kind, MediaTime};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use detectors::base::{Arrival, Kind, MediaTime};
 use gstreamer_video::prelude::*;
 
 use super::keys::ContentKey;
@@ -14,35 +17,43 @@ use super::{Content, OwnedUnit};
 const FRAMES: u32 = 8;
 /// Of [`FRAMES`], so many must come out of the decoder. Of frames under a wrong key hardly any does.
 const FRAMES_GOOD: u32 = 6;
-/// Pictures that may go into the decoder without one coming out. Reordering takes at most 16.
-const PICTURES: u32 = 48;
+/// Pictures that may go into the decoder without one coming out. Reordering takes at most 16, or 32 fields.
+const PICTURES: u32 = 64;
 /// A picture under a wrong key is concealed nearly everywhere; one that a loss damaged, in part: the limit is one of
 /// so many blocks.
 const CONCEALED: u32 = 4;
+/// All may have been taken and nothing come out for this long.
+const SILENT: Duration = Duration::from_secs(10);
 /// Timestamps may be rounded on their way.
 const ROUNDED_NANOS: i64 = 1_000_000;
 
-/// What a step of a trial found.
+/// Keys that may wait for their turn: pieces are fed faster than they are decoded.
+const KEYS_MAX: usize = 256;
+
+/// What a step found.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Nothing new.
-    Nothing,
-    /// The key is right, or none is needed: the trial is over. With what was held back.
+    /// The key is right, or none is needed. With what was held back.
     Good(Vec<OwnedUnit>),
     /// The key is wrong.
     Bad,
 }
 
-/// A key whose worth is not known yet, or that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Open,
+    Right,
+    Wrong,
+}
+
+/// One key, from a media time on.
 #[derive(Debug)]
-pub(super) struct Trial {
-    kind: Kind,
-    /// `None`: what follows is in the clear, after something under a wrong key.
+struct Trial {
+    /// `None`: what follows is in the clear, or under a key that is known to be right.
     key: Option<ContentKey>,
     from: MediaTime,
-    /// What comes before `from` was under a wrong key.
-    wrong_before: bool,
-    wrong: bool,
+    began: Arrival,
+    verdict: Verdict,
     fed: u32,
     out: u32,
     blocks: u32,
@@ -50,41 +61,178 @@ pub(super) struct Trial {
     held: Vec<OwnedUnit>,
 }
 
-impl Trial {
-    /// What goes on after `before`, with `key` from `from` on; `None` when nothing needs to be watched.
-    pub(super) fn of(
-        before: Option<Self>,
-        kind: Kind,
-        from: MediaTime,
-        key: Option<&ContentKey>,
-    ) -> Option<Self> {
-        let trusted = key.is_none_or(|key| key.is_proved(kind));
-        match before {
-            Some(before) if !before.wrong && before.key.as_ref() == key => Some(before),
-            None if trusted => None,
-            before => Some(Self {
-                kind,
-                key: key.filter(|_| !trusted).cloned(),
-                from,
-                wrong_before: before.is_some_and(|t| t.wrong || (t.wrong_before && t.out == 0)),
-                wrong: false,
-                fed: 0,
-                out: 0,
-                blocks: 0,
-                stumbles: 0,
-                held: Vec::new(),
-            }),
+/// Keys of a track whose worth is not known yet, or that are wrong, in the order of what they open.
+#[derive(Debug)]
+pub(super) struct Trials {
+    kind: Kind,
+    /// The decoder tells what it conceals; other complaints of it say nothing of a key.
+    conceals: bool,
+    keys: VecDeque<Trial>,
+}
+
+impl Trials {
+    /// Of a track with this codec word.
+    pub(super) fn new(kind: Kind, codec: &str) -> Self {
+        Self {
+            kind,
+            conceals: matches!(codec, "h264" | "mpeg2"),
+            keys: VecDeque::new(),
         }
+    }
+
+    /// Nothing needs to be watched.
+    pub(super) fn is_over(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The same at its beginning, for another decoder.
     pub(super) fn anew(&self) -> Self {
+        let last = self.keys.back().filter(|t| t.verdict != Verdict::Right);
+        let last = last.map(|t| Trial {
+            verdict: t.verdict,
+            ..Trial::new(t.key.clone(), t.from, t.began)
+        });
         Self {
             kind: self.kind,
-            key: self.key.clone(),
-            from: self.from,
-            wrong_before: self.wrong_before,
-            wrong: self.wrong,
+            conceals: self.conceals,
+            keys: last.into_iter().collect(),
+        }
+    }
+
+    /// From here on `key` is in use; `None`: it is in the clear.
+    pub(super) fn begin(&mut self, from: MediaTime, now: Arrival, key: Option<&ContentKey>) {
+        let key = key.filter(|key| !key.is_proved(self.kind));
+        match (self.keys.back(), key) {
+            (None, None) => return,
+            (Some(last), None) if last.verdict == Verdict::Right => return,
+            (Some(last), key) if last.key.as_ref() == key && last.verdict != Verdict::Wrong => {
+                return;
+            }
+            _ => {}
+        }
+        if self.keys.len() >= KEYS_MAX {
+            self.keys.pop_front();
+        }
+        self.keys.push_back(Trial::new(key.cloned(), from, now));
+    }
+
+    /// Whose turn it is at that time; without one, the oldest's.
+    fn at(&self, media: Option<MediaTime>) -> Option<usize> {
+        let begun = |t: &Trial| {
+            media.is_none_or(|m| m.nanos().saturating_add(ROUNDED_NANOS) >= t.from.nanos())
+        };
+        self.keys.partition_point(begun).checked_sub(1)
+    }
+
+    /// A coded unit goes into the decoder; without `more`, the last one has gone, and all that there is has come out.
+    pub(super) fn feed(&mut self, more: bool, media: Option<MediaTime>, found: &mut Vec<Found>) {
+        let kind = self.kind;
+        if !more {
+            for trial in self.keys.iter_mut().filter(|t| t.verdict == Verdict::Open) {
+                trial.judge(kind, trial.sounds_good(kind) || trial.key.is_none(), found);
+            }
+            return;
+        }
+        let Some(turn) = self.at(media) else { return };
+        for past in self.keys.iter_mut().take(turn) {
+            past.close(kind, found);
+        }
+        let gone = turn.saturating_sub(2);
+        self.keys.drain(..gone);
+        let Some(trial) = self.keys.get_mut(turn - gone) else {
+            return;
+        };
+        if trial.key.is_none() {
+            return;
+        }
+        match kind {
+            Kind::Audio if trial.fed >= FRAMES => {
+                let right = trial.sounds_good(kind);
+                (trial.fed, trial.out) = (0, 0);
+                trial.judge(kind, right, found);
+            }
+            Kind::Video if trial.out == 0 && trial.fed >= PICTURES => {
+                trial.judge(kind, false, found);
+            }
+            _ => {}
+        }
+        trial.fed = trial.fed.saturating_add(1);
+    }
+
+    /// All that was there has been taken, and nothing comes out: not even a parser finds its way.
+    pub(super) fn idle(&mut self, now: Arrival, found: &mut Vec<Found>) {
+        let kind = self.kind;
+        if let Some(trial) = self.keys.front_mut()
+            && trial.key.is_some()
+            && trial.out == 0
+            && now.since(trial.began) >= SILENT
+        {
+            trial.judge(kind, false, found);
+        }
+    }
+
+    /// The decoder conceals `blocks`, or cannot make sense of something (0).
+    pub(super) fn complain(&mut self, feeding: Option<MediaTime>, blocks: u32) {
+        let turn = self.at(feeding);
+        if let Some(trial) = turn.and_then(|turn| self.keys.get_mut(turn)) {
+            trial.blocks = trial.blocks.saturating_add(blocks);
+            trial.stumbles = trial.stumbles.saturating_add(u32::from(blocks == 0));
+        }
+    }
+
+    /// A decoded unit: comes back when it may be handed on.
+    pub(super) fn take(&mut self, unit: OwnedUnit, found: &mut Vec<Found>) -> Option<OwnedUnit> {
+        let Some(turn) = self.at(unit.media) else {
+            return Some(unit);
+        };
+        let (kind, conceals) = (self.kind, self.conceals);
+        for past in self.keys.iter_mut().take(turn) {
+            past.close(kind, found);
+        }
+        // Units come out in the order of their times: what is before this turn is over.
+        self.keys.drain(..turn);
+        let is_last = self.keys.len() == 1;
+        let trial = self.keys.front_mut()?;
+        trial.out = trial.out.saturating_add(1);
+        if trial.key.is_none() {
+            trial.judge(kind, true, found);
+        }
+        if let (Verdict::Open, Content::Picture(picture)) = (trial.verdict, &unit.content) {
+            let (width, height) = (picture.frame.width(), picture.frame.height());
+            let all = width.div_ceil(16) * height.div_ceil(16);
+            let spoiled = match trial.blocks {
+                0 => trial.stumbles > 0 && !conceals,
+                blocks => blocks.saturating_mul(CONCEALED) >= all,
+            };
+            trial.judge(kind, !spoiled, found);
+        }
+        match trial.verdict {
+            Verdict::Right => {
+                if is_last {
+                    self.keys.clear();
+                }
+                Some(unit)
+            }
+            // A later picture may come out well although what it refers to did not.
+            Verdict::Wrong => None,
+            Verdict::Open => {
+                trial.held.push(unit);
+                if trial.held.len() > 4 * FRAMES as usize {
+                    trial.judge(kind, true, found);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Trial {
+    fn new(key: Option<ContentKey>, from: MediaTime, began: Arrival) -> Self {
+        Self {
+            key,
+            from,
+            began,
+            verdict: Verdict::Open,
             fed: 0,
             out: 0,
             blocks: 0,
@@ -93,101 +241,38 @@ impl Trial {
         }
     }
 
-    fn concerns(&self, media: Option<MediaTime>) -> bool {
-        media.is_none_or(|m| m.nanos().saturating_add(ROUNDED_NANOS) >= self.from.nanos())
+    /// Whether nearly all frames of sound that were fed came out.
+    fn sounds_good(&self, kind: Kind) -> bool {
+        kind == Kind::Audio && self.fed > 0 && self.out * FRAMES >= self.fed * FRAMES_GOOD
     }
 
-    /// A coded unit goes into the decoder; without `more`, the last one has gone.
-    pub(super) fn feed(&mut self, more: bool, media: Option<MediaTime>) -> Found {
-        if self.key.is_none() || (more && !self.concerns(media)) {
-            return Found::Nothing;
+    /// The next key's turn has come. Pictures that were fed may still be on their way.
+    fn close(&mut self, kind: Kind, found: &mut Vec<Found>) {
+        let told = kind == Kind::Audio || self.fed == 0 || self.blocks > 0;
+        if self.verdict == Verdict::Open && told {
+            let right = self.sounds_good(kind) || self.key.is_none();
+            self.judge(kind, right, found);
         }
-        let found = match self.kind {
-            Kind::Audio if self.fed >= FRAMES => self.judge_sound(),
-            Kind::Audio if !more && self.out * FRAMES >= self.fed * FRAMES_GOOD => self.good(),
-            Kind::Video if self.fed >= PICTURES && self.out == 0 => self.bad(),
-            _ => Found::Nothing,
+    }
+
+    fn judge(&mut self, kind: Kind, right: bool, found: &mut Vec<Found>) {
+        let verdict = match right {
+            true => Verdict::Right,
+            false => Verdict::Wrong,
         };
-        self.fed = self.fed.saturating_add(1);
-        found
-    }
-
-    fn judge_sound(&mut self) -> Found {
-        let good = self.out >= FRAMES_GOOD;
-        (self.fed, self.out) = (0, 0);
-        match good {
-            true => self.good(),
-            false => self.bad(),
+        if std::mem::replace(&mut self.verdict, verdict) == verdict {
+            return;
         }
-    }
-
-    /// The decoder conceals `blocks`, or cannot make sense of something (0).
-    pub(super) fn complain(&mut self, feeding: Option<MediaTime>, blocks: u32) {
-        if self.concerns(feeding) {
-            self.blocks = self.blocks.saturating_add(blocks);
-            self.stumbles = self.stumbles.saturating_add(u32::from(blocks == 0));
+        match (&self.key, right) {
+            (Some(key), true) => key.prove(kind),
+            (Some(key), false) => key.refute(),
+            (None, _) => {}
         }
-    }
-
-    /// A decoded unit: comes back when it may be handed on.
-    pub(super) fn take(&mut self, unit: OwnedUnit) -> (Option<OwnedUnit>, Found) {
-        if !self.concerns(unit.media) {
-            return (Some(unit).filter(|_| !self.wrong_before), Found::Nothing);
-        }
-        if self.key.is_none() {
-            return (Some(unit), Found::Good(Vec::new()));
-        }
-        self.out = self.out.saturating_add(1);
-        match &unit.content {
-            Content::Picture(picture) => {
-                let (width, height) = (picture.frame.width(), picture.frame.height());
-                let all = width.div_ceil(16) * height.div_ceil(16);
-                let spoiled = match self.blocks {
-                    0 => self.stumbles > 0,
-                    blocks => blocks.saturating_mul(CONCEALED) >= all,
-                };
-                match (self.wrong, spoiled) {
-                    // A later picture may come out well although what it refers to did not.
-                    (true, _) => (None, Found::Nothing),
-                    (false, true) => (None, self.bad()),
-                    (false, false) => (Some(unit), self.good()),
-                }
-            }
-            _ => {
-                if !self.wrong {
-                    self.held.push(unit);
-                }
-                let over = self.held.len() > 4 * FRAMES as usize;
-                (
-                    None,
-                    if over {
-                        self.judge_sound()
-                    } else {
-                        Found::Nothing
-                    },
-                )
-            }
-        }
-    }
-
-    fn good(&mut self) -> Found {
-        if let Some(key) = &self.key {
-            key.prove(self.kind);
-        }
-        // From here on everything passes.
-        (self.key, self.wrong) = (None, false);
-        Found::Good(std::mem::take(&mut self.held))
-    }
-
-    fn bad(&mut self) -> Found {
-        self.held.clear();
-        if let Some(key) = &self.key {
-            key.refute();
-        }
-        match std::mem::replace(&mut self.wrong, true) {
-            true => Found::Nothing,
+        let held = std::mem::take(&mut self.held);
+        found.push(match right {
+            true => Found::Good(held),
             false => Found::Bad,
-        }
+        });
     }
 }
 
@@ -222,73 +307,111 @@ mod tests {
         ContentKey::new([1; 16])
     }
 
-    fn trial(before: Option<Trial>, from: i64, key: Option<&ContentKey>) -> Option<Trial> {
-        Trial::of(before, Kind::Audio, at(from), key)
+    fn trials() -> Trials {
+        Trials::new(Kind::Audio, "aac")
     }
 
-    /// Feeds frames, of which every `good`-th comes out of the decoder; gives how many were handed on.
-    fn run(trial: &mut Trial, from: i64, frames: i64, good: i64) -> (usize, bool, bool) {
-        let (mut on, mut right, mut wrong) = (0, false, false);
+    fn begin(trials: &mut Trials, from: i64, key: Option<&ContentKey>) {
+        trials.begin(at(from), Arrival::default(), key);
+    }
+
+    /// Feeds frames, of which every `good`-th comes out of the decoder; gives how many were handed on, and what was
+    /// found.
+    fn run(trials: &mut Trials, from: i64, frames: i64, good: i64) -> (usize, bool, bool) {
+        let mut on = 0;
+        let mut found = Vec::new();
         for n in 0..frames {
             let ms = from + n * 20;
-            let mut note = |found| match found {
-                Found::Good(held) => (right, on) = (true, on + held.len()),
-                Found::Bad => wrong = true,
-                Found::Nothing => {}
-            };
-            note(trial.feed(true, Some(at(ms))));
+            trials.feed(true, Some(at(ms)), &mut found);
             if n % good == 0 {
-                let (unit, found) = trial.take(sound(ms));
-                note(found);
-                on += usize::from(unit.is_some());
+                on += usize::from(trials.take(sound(ms), &mut found).is_some());
             }
         }
+        let held = found.iter().map(|f| match f {
+            Found::Good(held) => held.len(),
+            Found::Bad => 0,
+        });
+        on += held.sum::<usize>();
+        let right = found.iter().any(|f| matches!(f, Found::Good(_)));
+        let wrong = found.iter().any(|f| matches!(f, Found::Bad));
         (on, right, wrong)
     }
 
     #[test]
     fn a_right_key_loses_no_sound() {
-        let key = key();
-        let mut trial = trial(None, 100, Some(&key)).unwrap();
-        let (unit, _) = trial.take(sound(80));
-        assert!(unit.is_some(), "what lies before passes");
-        assert_eq!(run(&mut trial, 100, 20, 1), (20, true, false));
+        let (key, mut trials) = (key(), trials());
+        begin(&mut trials, 100, Some(&key));
+        assert!(
+            trials.take(sound(80), &mut Vec::new()).is_some(),
+            "what lies before passes"
+        );
+        assert_eq!(run(&mut trials, 100, 20, 1), (20, true, false));
         assert!(key.is_proved(Kind::Audio) && !key.is_refuted());
-        assert!(self::trial(None, 900, Some(&key)).is_none());
+        assert!(trials.is_over());
+        begin(&mut trials, 900, Some(&key));
+        assert!(trials.is_over());
     }
 
     #[test]
     fn a_wrong_key_hands_nothing_on_until_the_next_one_is_right() {
-        let wrong = key();
-        let mut first = trial(None, 100, Some(&wrong)).unwrap();
-        assert_eq!(run(&mut first, 100, 50, 3), (0, false, true));
+        let (wrong, right, mut trials) = (key(), ContentKey::new([2; 16]), trials());
+        begin(&mut trials, 100, Some(&wrong));
+        assert_eq!(run(&mut trials, 100, 50, 3), (0, false, true));
         assert!(wrong.is_refuted());
-        let right = ContentKey::new([2; 16]);
-        let mut next = trial(Some(first), 2_000, Some(&right)).unwrap();
-        assert!(next.take(sound(1_900)).0.is_none(), "still the wrong one's");
-        assert_eq!(run(&mut next, 2_000, 20, 1), (20, true, false));
+        begin(&mut trials, 2_000, Some(&right));
+        assert!(
+            trials.take(sound(1_900), &mut Vec::new()).is_none(),
+            "still the wrong one's"
+        );
+        assert_eq!(run(&mut trials, 2_000, 20, 1), (20, true, false));
+    }
+
+    #[test]
+    fn keys_that_are_fed_long_before_they_are_needed_wait_for_their_turn() {
+        let keys = [1, 2, 3, 4].map(|n| ContentKey::new([n; 16]));
+        let mut trials = trials();
+        for (n, key) in keys.iter().enumerate() {
+            begin(&mut trials, 1_000 * n as i64, Some(key));
+        }
+        begin(&mut trials, 4_000, None);
+        // The third is wrong; the first is right although it had few frames.
+        assert_eq!(run(&mut trials, 0, 6, 1), (0, false, false));
+        assert_eq!(run(&mut trials, 1_000, 50, 1), (56, true, false));
+        assert_eq!(run(&mut trials, 2_000, 50, 5), (0, false, true));
+        assert_eq!(run(&mut trials, 3_000, 50, 1), (50, true, false));
+        assert_eq!(run(&mut trials, 4_000, 50, 1), (50, true, false));
+        assert!(trials.is_over());
+        let proved = keys.map(|key| key.is_proved(Kind::Audio));
+        assert_eq!(proved, [true, true, false, true]);
     }
 
     #[test]
     fn after_a_wrong_key_the_clear_passes_at_once() {
-        let wrong = key();
-        let mut first = trial(None, 0, Some(&wrong)).unwrap();
-        run(&mut first, 0, 50, 9);
-        let mut clear = trial(Some(first), 2_000, None).unwrap();
-        assert!(clear.take(sound(1_980)).0.is_none());
-        let (unit, found) = clear.take(sound(2_000));
-        assert!(unit.is_some() && matches!(found, Found::Good(_)));
-        assert!(trial(None, 0, None).is_none());
+        let (wrong, mut trials) = (key(), trials());
+        begin(&mut trials, 0, Some(&wrong));
+        run(&mut trials, 0, 50, 9);
+        begin(&mut trials, 2_000, None);
+        assert!(trials.take(sound(1_980), &mut Vec::new()).is_none());
+        let mut found = Vec::new();
+        assert!(trials.take(sound(2_000), &mut found).is_some());
+        assert!(matches!(found[..], [Found::Good(_)]) && trials.is_over());
+        begin(&mut trials, 0, None);
+        assert!(trials.is_over());
     }
 
     #[test]
     fn a_short_track_is_judged_at_its_end() {
-        let key = key();
-        let mut trial = trial(None, 0, Some(&key)).unwrap();
-        assert_eq!(run(&mut trial, 0, 5, 1), (0, false, false));
-        let Found::Good(held) = trial.feed(false, None) else {
-            panic!("not judged");
-        };
-        assert_eq!(held.len(), 5);
+        for (good, wanted) in [(1, 5), (4, 0)] {
+            let (key, mut trials) = (key(), trials());
+            begin(&mut trials, 0, Some(&key));
+            assert_eq!(run(&mut trials, 0, 5, good), (0, false, false));
+            let mut found = Vec::new();
+            trials.feed(false, None, &mut found);
+            match &found[..] {
+                [Found::Good(held)] => assert_eq!(held.len(), wanted),
+                [Found::Bad] => assert_eq!(wanted, 0),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod continuity;
 pub mod flv;
+pub mod mp4;
 pub mod playlist;
 pub mod scte35;
 pub mod span;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod encrypted;
 mod faults;
 #[path = "../hls/ladder.rs"]
 #[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]

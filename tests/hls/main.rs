@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod decoded;
+mod encrypted;
 mod faults;
 mod http;
 mod ladder;

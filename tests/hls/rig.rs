@@ -18,6 +18,7 @@ use glasswatch::config::{
     Decode, Expect, Input, Limits, Pace, Protocol, Rendition, Secret, Srt, SrtMode, Stream,
 };
 use glasswatch::ingest::convert::{Container, ConvertError, Feed};
+use glasswatch::ingest::keys::SampleKeys;
 use glasswatch::ingest::source::hls::Feeder;
 use glasswatch::ingest::source::{Retry, SourceContext, SourceEnd, dash, hls};
 use glasswatch::ingest::stats::{Counter, RequestResult, Stats};
@@ -29,6 +30,7 @@ pub struct Asked {
     /// With query.
     pub path: String,
     pub headers: HeaderMap,
+    pub body: Vec<u8>,
     /// How often this path was asked before.
     pub before: usize,
     /// Since the origin started.
@@ -86,6 +88,8 @@ impl Origin {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path = request.uri().path_and_query().unwrap().to_string();
+    let headers = request.headers().clone();
+    let body = axum::body::to_bytes(request.into_body(), 1 << 16).await;
     let before = {
         let mut log = shared.log.lock().unwrap();
         let before = log.iter().filter(|(_, asked)| *asked == path).count();
@@ -94,7 +98,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     (shared.script)(&Asked {
         path,
-        headers: request.headers().clone(),
+        headers,
+        body: body.unwrap().to_vec(),
         before,
         since: shared.began.elapsed(),
     })
@@ -331,6 +336,7 @@ impl Recorder {
         for (input, feed) in self.fed.lock().unwrap().iter() {
             match feed.clone() {
                 _ if *input != of => {}
+                Feed::Keys(_) => {}
                 Feed::Begin {
                     container,
                     init,
@@ -362,6 +368,16 @@ impl Recorder {
             }
         }
         found
+    }
+
+    /// Keys that were fed to an input, in order.
+    pub fn keys(&self, of: usize) -> Vec<SampleKeys> {
+        let fed = self.fed.lock().unwrap();
+        let keys = fed.iter().filter_map(|(input, feed)| match feed {
+            Feed::Keys(keys) if *input == of => Some(keys.clone()),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// Marks of the whole pieces fed to the main input.

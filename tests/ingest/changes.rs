@@ -390,7 +390,8 @@ fn encrypted_fragments_are_decrypted_with_the_key_and_named_without() {
         assert_eq!(evidence(&opened), [], "{name}");
         assert!(
             tracks(&opened).iter().all(|t| t.problem.is_none()),
-            "{name}"
+            "{name}: {}",
+            digest(&opened)
         );
         for list in [String::new(), format!("{}:{key}", "ee".repeat(16))] {
             let closed = with(list);

@@ -107,6 +107,27 @@ fn every_codec_decodes_completely() {
             ["vp9", "flac"],
             0,
         ),
+        (
+            "matroskamux",
+            "av1enc threads=1 cpu-used=8 usage-profile=realtime ! av1parse",
+            "audioconvert ! audio/x-raw,format=S16LE",
+            ["av1", "pcm"],
+            0,
+        ),
+        (
+            "mp4mux",
+            "av1enc threads=1 cpu-used=8 usage-profile=realtime ! av1parse",
+            "opusenc",
+            ["av1", "opus"],
+            2400,
+        ),
+        (
+            "mp4mux",
+            "vp9enc threads=1 deadline=1 cpu-used=8 ! vp9parse",
+            aac,
+            ["vp9", "aac"],
+            3072,
+        ),
     ];
     for (mux, video, audio, words, slack) in rows {
         let what = format!("{mux} {words:?}");

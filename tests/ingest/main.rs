@@ -3,6 +3,8 @@
 
 mod camera;
 mod changes;
+mod codecs;
+mod encrypted;
 mod files;
 mod flv;
 mod live;

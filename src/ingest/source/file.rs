@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use detectors::base::{Cause, MediaTime};
 
-use super::{Received, SourceContext, SourceEnd, begin};
+use super::{Received, SourceContext, SourceEnd};
 use crate::config::Pace;
 use crate::ingest::appsink::{Hub, Way, lock};
 use crate::ingest::convert::fragments::encrypted;
 use crate::ingest::convert::{Container, ConvertError, Converter, Feed};
 use crate::ingest::pipeline::{Claim, FileContainer, Pipeline, Settings};
 use crate::ingest::tracks::Entry;
+use crate::transport::mp4::Index;
 
 /// Bytes read at once: whole TS packets.
 const CHUNK: usize = 188 * 174;
@@ -110,18 +111,10 @@ async fn play(context: &SourceContext, path: PathBuf) -> Result<(), ConvertError
                 FileContainer::Mp4 => mp4_shape(&mut file, length)?,
                 FileContainer::Matroska | FileContainer::Wav => (Shape::Whole, None),
             };
-            let played = play_whole(context, &path, container, length).await;
-            if let Err(told) = &played
-                && told.cause == Cause::Undecodable
-                && container == FileContainer::Mp4
-                && index.is_some_and(|at| locked(&mut file, at))
-            {
-                return Err(error(
-                    Cause::EncryptedNoKey,
-                    "the tracks of the file are encrypted",
-                ));
+            match index.and_then(|at| locked(&mut file, at)) {
+                Some(moov) => play_locked(context, file, &moov).await?,
+                None => play_whole(context, &path, container, length).await?,
             }
-            played?;
             match whole {
                 Shape::Whole => Ok(()),
                 Shape::CutShort => Err(error(Cause::Truncated, "the file ends inside a box")),
@@ -176,20 +169,38 @@ async fn play_bytes(
     mut file: File,
     container: Container,
 ) -> Result<(), ConvertError> {
+    let mut chunk = vec![0; CHUNK];
+    let next = || loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(None),
+            Ok(n) => return Ok(chunk.get(..n).map(Bytes::copy_from_slice)),
+            Err(io) if io.kind() == ErrorKind::Interrupted => {}
+            Err(io) => return Err(unreadable(&io)),
+        }
+    };
+    feed_all(context, container, None, next).await
+}
+
+/// Feeds bytes until there are no more.
+async fn feed_all(
+    context: &SourceContext,
+    container: Container,
+    init: Option<Bytes>,
+    mut next: impl FnMut() -> Result<Option<Bytes>, ConvertError>,
+) -> Result<(), ConvertError> {
     let mut converter = Converter::new(context);
     let mut received = Received::new(context);
-    let input = begin(&mut converter, container)?;
+    let input = converter.add_input(None, None);
+    let begin = Feed::Begin {
+        container,
+        init,
+        discontinuity: false,
+    };
+    converter.feed(input, begin)?;
     let mut pace = PaceKeeper::new(context.stream.input.pace);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let n = match file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(io) if io.kind() == ErrorKind::Interrupted => continue,
-            Err(io) => return Err(unreadable(&io)),
-        };
-        received.note(n);
-        converter.feed(input, Feed::Data(Bytes::copy_from_slice(&chunk[..n])))?;
+    while let Some(bytes) = next()? {
+        received.note(bytes.len());
+        converter.feed(input, Feed::Data(bytes))?;
         tokio::select! {
             done = unstuck(&converter) => done?,
             () = context.cancel.cancelled() => return Ok(()),
@@ -251,14 +262,48 @@ enum Shape {
     CutShort,
 }
 
-/// Whether no track of the index can be decoded without a key. GStreamer tells that of some schemes only, as an
-/// error without a cause.
-fn locked(file: &mut File, (at, size): (u64, u64)) -> bool {
+/// The index of a file, when a track of it is encrypted: that is no matter for GStreamer, which tells it of some
+/// schemes only, and as an error without a cause.
+fn locked(file: &mut File, (at, size): (u64, u64)) -> Option<Vec<u8>> {
     let mut index = Vec::new();
     let read = file
         .seek(SeekFrom::Start(at))
         .and_then(|_| file.take(size.min(INDEX_MAX)).read_to_end(&mut index));
-    read.is_ok() && encrypted(&index)
+    (read.is_ok() && encrypted(&index)).then_some(index)
+}
+
+/// Plays an MP4 file with encrypted tracks, in fragments, which are decrypted as far as keys are there.
+async fn play_locked(
+    context: &SourceContext,
+    mut file: File,
+    moov: &[u8],
+) -> Result<(), ConvertError> {
+    let index = Index::read(moov).map_err(|why| error(Cause::Undecodable, &why.to_string()))?;
+    let Some(index) = index else {
+        file.rewind().map_err(|io| unreadable(&io))?;
+        return play_bytes(context, file, Container::FragmentedMp4).await;
+    };
+    let init = Bytes::copy_from_slice(index.init());
+    let mut pieces = index.pieces();
+    let next = || -> Result<Option<Bytes>, ConvertError> {
+        let Some(piece) = pieces.next() else {
+            return Ok(None);
+        };
+        let fragment = index.fragment(piece, |at, len| {
+            let mut bytes = vec![0; len];
+            // Rarely a step: fragments follow the file.
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        });
+        match fragment {
+            Ok(fragment) => Ok(Some(fragment.into())),
+            // What was cut off is told behind what is there.
+            Err(io) if io.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(io) => Err(unreadable(&io)),
+        }
+    };
+    feed_all(context, Container::FragmentedMp4, Some(init), next).await
 }
 
 /// Walks the top-level boxes: an MP4 file that was cut before its index cannot be played at all. Also tells where
