@@ -7,6 +7,7 @@ mod opus;
 mod packed;
 pub(super) mod packets;
 mod ts;
+mod webm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use fragments::Fragments;
 use packed::Packed;
 use packets::{Flv, Packet, Packets};
 use ts::Ts;
+use webm::Webm;
 
 /// Container of a byte input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Container {
     PackedAudio,
     /// FLV.
     Flv,
+    /// WebM: a document, or clusters of the one before.
+    Webm,
     /// Coded units, which come by `Converter::packet`.
     Packets,
 }
@@ -102,6 +106,7 @@ enum Demuxer {
     Fragments(Box<Fragments>),
     Packed(Box<Packed>),
     Flv(Box<Flv>),
+    Webm(Box<Webm>),
     Packets(Box<Packets>),
 }
 
@@ -171,6 +176,7 @@ impl Converter {
                         | (Some(Demuxer::Fragments(_)), Container::FragmentedMp4)
                         | (Some(Demuxer::Packed(_)), Container::PackedAudio)
                         | (Some(Demuxer::Flv(_)), Container::Flv)
+                        | (Some(Demuxer::Webm(_)), Container::Webm)
                         | (Some(Demuxer::Packets(_)), Container::Packets)
                 );
                 if !kept {
@@ -189,6 +195,9 @@ impl Converter {
                             Demuxer::Packed(Box::new(Packed::new(input, language)))
                         }
                         Container::Flv => Demuxer::Flv(Box::new(Flv::new(input))),
+                        Container::Webm => {
+                            Demuxer::Webm(Box::new(Webm::new(input, only, language)))
+                        }
                         Container::Packets => {
                             Demuxer::Packets(Box::new(Packets::new(input, false)))
                         }
@@ -199,6 +208,7 @@ impl Converter {
                     Some(Demuxer::Fragments(f)) => f.begin(core, init, discontinuity)?,
                     Some(Demuxer::Packed(p)) => p.begin(core, discontinuity),
                     Some(Demuxer::Flv(f)) => f.begin(),
+                    Some(Demuxer::Webm(w)) => w.begin(core, discontinuity),
                     Some(Demuxer::Packets(_)) | None => {}
                 }
             }
@@ -207,6 +217,7 @@ impl Converter {
                 Some(Demuxer::Fragments(f)) => f.data(core, bytes)?,
                 Some(Demuxer::Packed(p)) => p.data(core, bytes)?,
                 Some(Demuxer::Flv(f)) => f.data(core, &bytes)?,
+                Some(Demuxer::Webm(w)) => w.data(core, &bytes)?,
                 Some(Demuxer::Packets(_)) | None => {
                     return Err(ConvertError {
                         cause: Cause::Internal,
@@ -224,6 +235,7 @@ impl Converter {
                 Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
                 Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
                 Some(Demuxer::Packed(p)) => p.piece_end(core, truncated)?,
+                Some(Demuxer::Webm(w)) => w.piece_end(core, truncated),
                 Some(Demuxer::Flv(_) | Demuxer::Packets(_)) | None => {}
             },
         }
@@ -395,6 +407,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.end(),
             Demuxer::Packed(p) => p.end(),
             Demuxer::Flv(f) => f.end(),
+            Demuxer::Webm(w) => w.end(),
             Demuxer::Packets(p) => p.end(),
         }
     }
@@ -406,6 +419,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.done(),
             Demuxer::Packed(p) => p.done(),
             Demuxer::Flv(f) => f.done(),
+            Demuxer::Webm(w) => w.done(),
             Demuxer::Packets(p) => p.done(),
         }
     }
@@ -417,6 +431,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.error(),
             Demuxer::Packed(p) => p.error(),
             Demuxer::Flv(f) => f.error(),
+            Demuxer::Webm(w) => w.error(),
             Demuxer::Packets(p) => p.error(),
         }
     }

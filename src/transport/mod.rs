@@ -8,6 +8,7 @@ pub mod scte35;
 pub mod testkit;
 pub mod timeline;
 pub mod ts;
+pub mod webm;
 
 /// Codecs that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
