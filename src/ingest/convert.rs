@@ -28,6 +28,9 @@ use packets::{Flv, Packet, Packets};
 use ts::Ts;
 use webm::Webm;
 
+/// Longest wait for what came in one container before what comes in another is fed.
+const LEAVING: Duration = Duration::from_secs(5);
+
 /// Container of a byte input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
@@ -97,6 +100,8 @@ struct Input {
     only: Option<Kind>,
     language: Option<String>,
     demuxer: Option<Demuxer>,
+    /// The one before, of another container, while it hands out what it was fed.
+    leaving: Option<Demuxer>,
     /// Break markers that wait for the media that follows them.
     breaks: Vec<(BreakMark, i64)>,
 }
@@ -149,6 +154,7 @@ impl Converter {
             only,
             language,
             demuxer: None,
+            leaving: None,
             breaks: Vec::new(),
         });
         self.inputs.len() - 1
@@ -164,6 +170,7 @@ impl Converter {
                 detail: format!("no input {input}"),
             });
         };
+        to.leaving.take_if(|before| before.done());
         match feed {
             Feed::Begin {
                 container,
@@ -180,8 +187,9 @@ impl Converter {
                         | (Some(Demuxer::Packets(_)), Container::Packets)
                 );
                 if !kept {
-                    if let Some(before) = &mut to.demuxer {
+                    if let Some(mut before) = to.demuxer.take() {
                         before.end(core);
+                        to.leaving = Some(before);
                     }
                     let (only, language) = (to.only, to.language.clone());
                     to.demuxer = Some(match container {
@@ -312,15 +320,23 @@ impl Converter {
     /// Waits until at most `bytes` are waiting to be decoded, or an error ended conversion.
     pub async fn room(&self, bytes: usize) -> Result<(), ConvertError> {
         let hub = &self.core.hub;
+        let began = tokio::time::Instant::now();
         loop {
             let moved = hub.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             self.health()?;
-            if hub.backlog() <= bytes {
+            // What comes in another container comes after what came before it.
+            let mut leaving = self.inputs.iter().filter_map(|i| i.leaving.as_ref());
+            let leaving = leaving.any(|d| !d.done()) && began.elapsed() < LEAVING;
+            if hub.backlog() <= bytes && !leaving {
                 return Ok(());
             }
-            moved.await;
+            match leaving {
+                // Whether something moved or time is up is looked at above.
+                true => drop(tokio::time::timeout(LEAVING, moved).await),
+                false => moved.await,
+            }
         }
     }
 
@@ -342,7 +358,7 @@ impl Converter {
             let open = self
                 .inputs
                 .iter()
-                .filter_map(|i| i.demuxer.as_ref())
+                .flat_map(|i| i.demuxer.iter().chain(&i.leaving))
                 .any(|d| !d.done());
             if !open {
                 return match self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error()) {
