@@ -306,3 +306,94 @@ fn foreign_manifests_give_a_plan_or_a_named_error() {
     println!("{plans} plans, {refusals} refusals");
     assert!(all.is_empty() || plans > refusals);
 }
+
+const LIVESIM: &str = "Dash-Industry-Forum_livesim2/cmd/livesim2/app/testdata/assets";
+const SHAKA: &str = "shaka-project_shaka-player/test/test/assets";
+
+/// Presentations of others: their pictures and whole seconds of sound.
+const PRESENTATIONS: [(&str, &str, u64, u64); 12] = [
+    (LIVESIM, "WAVE/av/combined.mpd", 200, 9),
+    (LIVESIM, "bbb_hevc_ac3_8s/manifest.mpd", 192, 7),
+    (LIVESIM, "testpic_2s/Manifest.mpd", 240, 8),
+    (LIVESIM, "testpic_2s/Manifest_endNumber.mpd", 240, 8),
+    (LIVESIM, "testpic_2s/Manifest_imsc1.mpd", 240, 8),
+    (LIVESIM, "testpic_2s_av1/Manifest.mpd", 250, 10),
+    (LIVESIM, "testpic_2s_low_delay/Manifest.mpd", 240, 8),
+    (LIVESIM, "testpic_6s/Manifest.mpd", 360, 12),
+    (LIVESIM, "testpic_8s/Manifest.mpd", 240, 8),
+    (LIVESIM, "testpic_alt_seg_dur_stl/Manifest.mpd", 360, 12),
+    (SHAKA, "dash-audio-ac3/dash.mpd", 0, 4),
+    (SHAKA, "dash-mpd-alternate/dash.mpd", 480, 0),
+];
+
+#[test]
+fn foreign_presentations_decode_whole() {
+    for (from, name, pictures, seconds) in PRESENTATIONS {
+        let path = folder().join(from).join(name);
+        if !path.exists() {
+            println!("skipped: {} is not there", path.display());
+            continue;
+        }
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_glasswatch"));
+        let args = ["analyze", "--format", "jsonl", "--jobs", "1"];
+        let done = command.args(args).arg(&path).timeout(LIMIT).output();
+        let text = String::from_utf8(done.unwrap().stdout).unwrap();
+        let summary: Json = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(summary["video_frames"], pictures, "{name}");
+        let heard = summary["audio_secs"].as_f64().unwrap();
+        assert_eq!(heard as u64, seconds, "{name}: {heard}");
+        assert_eq!(summary["input_cause"], Json::Null, "{name}");
+    }
+}
+
+/// One state of a foreign manifest becomes the next by a patch.
+#[test]
+fn foreign_manifests_are_patched() {
+    let root = folder().join("Dash-Industry-Forum_livesim2/pkg/patch/testdata");
+    let url = url::Url::parse("http://a.example/live.mpd").unwrap();
+    for (old, new) in [
+        ("testpic_2s_1", "testpic_2s_2"),
+        ("testpic_2s_snr_1", "testpic_2s_snr_2"),
+        ("multiperiod_1", "multiperiod_2"),
+        (
+            "segtimeline_multiper_full_min",
+            "segtimeline_multiper_after_full_min",
+        ),
+    ] {
+        let read = |name: &str| std::fs::read_to_string(root.join(format!("{name}.mpd")));
+        let (Ok(old), Ok(new)) = (read(old), read(new)) else {
+            println!("skipped: there is no {old} in {}", root.display());
+            continue;
+        };
+        let inside = |text: &str, from: &str, to: &str| {
+            let from = text.find(from).unwrap();
+            let to = text.rfind(to).unwrap() + to.len();
+            text[from..to].to_owned()
+        };
+        let published = |text: &str| {
+            let (_, rest) = text.split_once("publishTime=\"").unwrap();
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        let id = inside(&old, " id=\"", " profiles");
+        let id = id.split('"').nth(1).unwrap();
+        let removed = "<remove sel='/MPD/Period[1]'/>".repeat(old.matches("<Period ").count());
+        let patch = format!(
+            "<Patch mpdId='{id}' originalPublishTime='{}' publishTime='{}'>\
+             <replace sel='/MPD/@publishTime'>{}</replace>\
+             <replace sel='/MPD/PatchLocation[1]'>{}</replace>{removed}\
+             <add sel='/MPD/PatchLocation' pos='after'>{}</add></Patch>",
+            published(&old),
+            published(&new),
+            published(&new),
+            inside(&new, "<PatchLocation", "</PatchLocation>"),
+            inside(&new, "<Period ", "</Period>"),
+        );
+        let whole = |text: &str| mpd::parse(text.as_bytes(), &url).unwrap();
+        let patched = whole(&old).patched(patch.as_bytes()).unwrap();
+        let expected = whole(&new);
+        assert!(!expected.periods.is_empty() && expected.patch.is_some());
+        assert_eq!(patched.periods, expected.periods);
+        assert_eq!(patched.patch, expected.patch);
+        assert_ne!(patched.patch, whole(&old).patch);
+    }
+}

@@ -7,6 +7,7 @@ mod opus;
 mod packed;
 pub(super) mod packets;
 mod ts;
+mod webm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ pub(crate) use fragments::told as fragment_tracks;
 use packed::Packed;
 use packets::{Flv, Packet, Packets};
 use ts::Ts;
+use webm::Webm;
+
+/// Longest wait for what came in one container before what comes in another is fed.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Container of a byte input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub enum Container {
     PackedAudio,
     /// FLV.
     Flv,
+    /// WebM: a document, or clusters of the one before.
+    Webm,
     /// Coded units, which come by `Converter::packet`.
     Packets,
 }
@@ -128,6 +135,8 @@ struct Input {
     continuous: bool,
     keys: SampleKeys,
     demuxer: Option<Demuxer>,
+    /// The one before, of another container, while it hands out what it was fed.
+    leaving: Option<Demuxer>,
     /// Break markers that wait for the media that follows them.
     breaks: Vec<(BreakMark, i64)>,
 }
@@ -137,6 +146,7 @@ enum Demuxer {
     Fragments(Box<Fragments>),
     Packed(Box<Packed>),
     Flv(Box<Flv>),
+    Webm(Box<Webm>),
     Packets(Box<Packets>),
 }
 
@@ -183,6 +193,7 @@ impl Converter {
             continuous: false,
             keys: SampleKeys::from(&self.core.context.stream.input.content_keys),
             demuxer: None,
+            leaving: None,
             breaks: Vec::new(),
         });
         self.inputs.len() - 1
@@ -225,6 +236,7 @@ impl Converter {
             });
         };
         core.keys.clone_from(&to.keys);
+        to.leaving.take_if(|before| before.done());
         match feed {
             Feed::Keys(keys) => to.keys = keys,
             Feed::Begin {
@@ -238,11 +250,13 @@ impl Converter {
                         | (Some(Demuxer::Fragments(_)), Container::FragmentedMp4)
                         | (Some(Demuxer::Packed(_)), Container::PackedAudio)
                         | (Some(Demuxer::Flv(_)), Container::Flv)
+                        | (Some(Demuxer::Webm(_)), Container::Webm)
                         | (Some(Demuxer::Packets(_)), Container::Packets)
                 );
                 if !kept {
-                    if let Some(before) = &mut to.demuxer {
+                    if let Some(mut before) = to.demuxer.take() {
                         before.end(core);
+                        to.leaving = Some(before);
                     }
                     let (only, language) = (to.only, to.language.clone());
                     let continuous = to.continuous;
@@ -257,6 +271,9 @@ impl Converter {
                             Demuxer::Packed(Box::new(Packed::new(input, language)))
                         }
                         Container::Flv => Demuxer::Flv(Box::new(Flv::new(input))),
+                        Container::Webm => {
+                            Demuxer::Webm(Box::new(Webm::new(input, only, language)))
+                        }
                         Container::Packets => {
                             Demuxer::Packets(Box::new(Packets::new(input, false)))
                         }
@@ -267,6 +284,7 @@ impl Converter {
                     Some(Demuxer::Fragments(f)) => f.begin(core, init, discontinuity)?,
                     Some(Demuxer::Packed(p)) => p.begin(core, discontinuity),
                     Some(Demuxer::Flv(f)) => f.begin(),
+                    Some(Demuxer::Webm(w)) => w.begin(core, discontinuity),
                     Some(Demuxer::Packets(_)) | None => {}
                 }
             }
@@ -275,6 +293,7 @@ impl Converter {
                 Some(Demuxer::Fragments(f)) => f.data(core, bytes)?,
                 Some(Demuxer::Packed(p)) => p.data(core, bytes)?,
                 Some(Demuxer::Flv(f)) => f.data(core, &bytes)?,
+                Some(Demuxer::Webm(w)) => w.data(core, &bytes)?,
                 Some(Demuxer::Packets(_)) | None => {
                     return Err(ConvertError {
                         cause: Cause::Internal,
@@ -292,6 +311,7 @@ impl Converter {
                 Some(Demuxer::Ts(ts)) => ts.piece_end(core, truncated),
                 Some(Demuxer::Fragments(f)) => f.piece_end(core, truncated)?,
                 Some(Demuxer::Packed(p)) => p.piece_end(core, truncated)?,
+                Some(Demuxer::Webm(w)) => w.piece_end(core, truncated),
                 Some(Demuxer::Flv(_) | Demuxer::Packets(_)) | None => {}
             },
         }
@@ -378,15 +398,23 @@ impl Converter {
     /// Waits until at most `bytes` are waiting to be decoded, or an error ended conversion.
     pub async fn room(&self, bytes: usize) -> Result<(), ConvertError> {
         let hub = &self.core.hub;
+        let began = tokio::time::Instant::now();
         loop {
             let moved = hub.moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             self.health()?;
-            if hub.backlog() <= bytes {
+            // What comes in another container comes after what came before it.
+            let mut leaving = self.inputs.iter().filter_map(|i| i.leaving.as_ref());
+            let leaving = leaving.any(|d| !d.done()) && began.elapsed() < LEAVING;
+            if hub.backlog() <= bytes && !leaving {
                 return Ok(());
             }
-            moved.await;
+            match leaving {
+                // Whether something moved or time is up is looked at above.
+                true => drop(tokio::time::timeout(LEAVING, moved).await),
+                false => moved.await,
+            }
         }
     }
 
@@ -408,7 +436,7 @@ impl Converter {
             let open = self
                 .inputs
                 .iter()
-                .filter_map(|i| i.demuxer.as_ref())
+                .flat_map(|i| i.demuxer.iter().chain(&i.leaving))
                 .any(|d| !d.done());
             if !open {
                 return match self.inputs.iter().find_map(|i| i.demuxer.as_ref()?.error()) {
@@ -473,6 +501,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.end(),
             Demuxer::Packed(p) => p.end(),
             Demuxer::Flv(f) => f.end(),
+            Demuxer::Webm(w) => w.end(),
             Demuxer::Packets(p) => p.end(),
         }
     }
@@ -484,6 +513,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.done(),
             Demuxer::Packed(p) => p.done(),
             Demuxer::Flv(f) => f.done(),
+            Demuxer::Webm(w) => w.done(),
             Demuxer::Packets(p) => p.done(),
         }
     }
@@ -495,6 +525,7 @@ impl Demuxer {
             Demuxer::Fragments(f) => f.error(),
             Demuxer::Packed(p) => p.error(),
             Demuxer::Flv(f) => f.error(),
+            Demuxer::Webm(w) => w.error(),
             Demuxer::Packets(p) => p.error(),
         }
     }

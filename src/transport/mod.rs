@@ -10,6 +10,7 @@ pub mod span;
 pub mod testkit;
 pub mod timeline;
 pub mod ts;
+pub mod webm;
 
 /// Codecs that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -165,9 +165,9 @@ async fn protected_media_is_named_and_not_asked_for() {
 
 #[tokio::test]
 async fn containers_that_are_not_read_are_named() {
-    let webm =
-        period("<AdaptationSet mimeType='video/webm'><Representation id='v'/></AdaptationSet>");
-    let origin = Origin::start(move |_| ok(complete(5, &webm))).await;
+    let ogg =
+        period("<AdaptationSet mimeType='video/ogg'><Representation id='v'/></AdaptationSet>");
+    let origin = Origin::start(move |_| ok(complete(5, &ogg))).await;
     let rig = dash(&format!("{}/a.mpd", origin.url));
     rig.until("a cause", |rig| !rig.facts.causes().is_empty())
         .await;

@@ -23,3 +23,4 @@ mod play;
 #[path = "../hls/rig.rs"]
 #[allow(dead_code, reason = "shared with the HLS tests, which use more of it")]
 mod rig;
+mod webm;

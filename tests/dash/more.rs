@@ -314,11 +314,10 @@ async fn events_of_the_manifest_are_fed_before_their_segment_once() {
     let rig = dash(&format!("{}/a.mpd", origin.url));
     rig.until("ten segments", |rig| rig.recorder.marks().len() >= 10)
         .await;
-    let told: Vec<_> = rig
-        .recorder
-        .feeds(0)
+    let fed = rig.recorder.fed.lock().unwrap().clone();
+    let told: Vec<_> = fed
         .into_iter()
-        .scan(0, |next, feed| {
+        .scan(0, |next, (_, feed)| {
             Some(match feed {
                 Feed::Data(data) => {
                     *next = data[2] + 1;

@@ -1,4 +1,5 @@
-//! DASH: origins that fail at once, beside two that do not. One of those tells a clock that is a minute wrong.
+//! DASH: origins that fail at once, beside two that do not. The clock that one of those names goes wrong by a
+//! minute.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -38,27 +39,36 @@ fn case(id: &'static str, cause: &'static [Cause]) -> Case {
 }
 
 #[test]
-fn failing_origins_are_named_paged_and_outlived() {
+fn failing_segments_are_named_paged_and_outlived() {
+    prove(vec![
+        case("not-found", &[Cause::HttpNotFound]),
+        // Time brings the segments: their absence alone tells.
+        case("numbers-not-found", &[Cause::HttpNotFound]),
+        case("server-error", &[Cause::HttpServerError]),
+        case("endless-segment", &[Cause::TooLarge]),
+        case("redirect-loop", &[Cause::RedirectRefused]),
+        case("truncated", &[Cause::Undecodable]),
+        case("web-page", &[Cause::Undecodable]),
+        case("refused", &[Cause::ConnectFailed]),
+    ]);
+}
+
+#[test]
+fn failing_manifests_are_named_paged_and_outlived() {
+    prove(vec![
+        case("manifest-gone", &[Cause::HttpNotFound]),
+        case("frozen-manifest", &[Cause::PlaylistStalled]),
+        case("no-xml", &[Cause::PlaylistInvalid]),
+        case("empty-period", &[Cause::PlaylistInvalid]),
+        case("silent-server", &[Cause::Timeout]),
+        case("endless-manifest", &[Cause::TooLarge]),
+        case("file-url", &[Cause::SchemeRefused]),
+        case("protected", &[Cause::EncryptedNoKey]),
+    ]);
+}
+
+fn prove(cases: Vec<Case>) {
     run(async {
-        let cases = [
-            case("not-found", &[Cause::HttpNotFound]),
-            // Time brings the segments: their absence alone tells.
-            case("numbers-not-found", &[Cause::HttpNotFound]),
-            case("server-error", &[Cause::HttpServerError]),
-            case("manifest-gone", &[Cause::HttpNotFound]),
-            case("frozen-manifest", &[Cause::PlaylistStalled]),
-            case("no-xml", &[Cause::PlaylistInvalid]),
-            case("empty-period", &[Cause::PlaylistInvalid]),
-            case("silent-server", &[Cause::Timeout]),
-            case("endless-manifest", &[Cause::TooLarge]),
-            case("endless-segment", &[Cause::TooLarge]),
-            case("file-url", &[Cause::SchemeRefused]),
-            case("redirect-loop", &[Cause::RedirectRefused]),
-            case("protected", &[Cause::EncryptedNoKey]),
-            case("truncated", &[Cause::Undecodable]),
-            case("web-page", &[Cause::Undecodable]),
-            case("refused", &[Cause::ConnectFailed]),
-        ];
         let origin = Origin::new();
         let (address, _serving) = origin.serve(0).await;
         let (of_refused, refusing) = origin.serve(0).await;
@@ -158,7 +168,9 @@ impl Origin {
         let Some(number) = number(file) else {
             return match stream {
                 "numbers-wrong-clock" => {
-                    let told = jiff::Timestamp::now() + Duration::from_secs(60);
+                    let wrong = self.broken.load(Ordering::SeqCst);
+                    let off = Duration::from_secs(if wrong { 60 } else { 0 });
+                    let told = jiff::Timestamp::now() + off;
                     self.numbers(&format!(
                         "<UTCTiming schemeIdUri='urn:mpeg:dash:utc:direct:2014' value='{told}'/>"
                     ))

@@ -275,7 +275,7 @@ impl Facts {
 
 #[derive(Default, Clone)]
 pub struct Recorder {
-    fed: Arc<Mutex<Vec<(usize, Feed)>>>,
+    pub fed: Arc<Mutex<Vec<(usize, Feed)>>>,
     pub inputs: Arc<Mutex<Vec<Added>>>,
     /// Renditions that inputs were said to be, and what they bring.
     pub expected: Arc<Mutex<Vec<(usize, String, Vec<Kind>)>>>,
@@ -324,13 +324,6 @@ pub struct Fed {
 }
 
 impl Recorder {
-    /// All that was fed.
-    pub fn feeds(&self, of: usize) -> Vec<Feed> {
-        let fed = self.fed.lock().unwrap();
-        let own = fed.iter().filter(|(input, _)| *input == of);
-        own.map(|(_, feed)| feed.clone()).collect()
-    }
-
     pub fn pieces(&self, of: usize) -> Vec<Fed> {
         let mut pieces: Vec<Fed> = Vec::new();
         for (input, feed) in self.fed.lock().unwrap().iter() {

@@ -66,21 +66,33 @@ impl Packets {
 
     /// A track is there, whether or not it can be decoded.
     pub(super) fn announce(&mut self, core: &Core, track: &Announced) -> Option<Track> {
+        self.announce_in(core, track, None)
+    }
+
+    /// The same, in a language.
+    pub(super) fn announce_in(
+        &mut self,
+        core: &Core,
+        track: &Announced,
+        language: Option<String>,
+    ) -> Option<Track> {
         if let Some(cause) = track.problem
             && self.refused.len() < MAX_TRACKS
         {
             self.refused.insert(track.id, cause);
         }
-        let entry = Entry {
-            id: track.id,
-            kind: track.kind,
-            codec: track.codec.clone(),
-            language: None,
-            problem: track.problem,
-        };
         let (found, changed) = {
             let mut tracks = lock(&core.hub.tracks);
             let before = tracks.infos();
+            let known = tracks.find(self.input, track.id, track.kind);
+            let known = before.iter().find(|info| Some(info.track) == known);
+            let entry = Entry {
+                id: track.id,
+                kind: track.kind,
+                codec: track.codec.clone(),
+                language: language.or_else(|| known?.language.clone()),
+                problem: track.problem,
+            };
             let found = tracks.add(self.input, entry);
             (found, tracks.infos() != before)
         };
@@ -90,13 +102,17 @@ impl Packets {
         found
     }
 
-    pub(super) fn packet(&mut self, core: &mut Core, packet: Packet) {
+    /// The track with this number in its container, once units of it have come.
+    pub(super) fn track(&self, number: u32) -> Option<Track> {
+        self.streams.get(&number).map(|stream| stream.track)
+    }
+
+    /// Decodes a unit, and tells its place on the media clock.
+    pub(super) fn packet(&mut self, core: &mut Core, packet: Packet) -> Option<MediaTime> {
         if !self.prepare(core, &packet) {
-            return;
+            return None;
         }
-        let Some(stream) = self.streams.get_mut(&packet.track) else {
-            return;
-        };
+        let stream = self.streams.get_mut(&packet.track)?;
         let key = timeline_key(self.input, packet.track);
         let mapped = packet.ticks.map(|ticks| core.timeline.map(key, ticks));
         let media = mapped.map(|m| m.media);
@@ -132,6 +148,7 @@ impl Packets {
             discontinuity: jump.is_some(),
         };
         stream.branch.push(core, coded);
+        media
     }
 
     /// Whether the unit can go to a decoder, which is built or changed for it.

@@ -7,6 +7,7 @@ use detectors::base::{Cause, Kind};
 use super::{Chain, demuxed, elementary};
 use crate::ingest::convert::ConvertError;
 use crate::transport::Codec;
+use crate::transport::webm::{WebmTrack, vorbis_headers};
 
 /// How an elementary stream is coded.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,40 @@ impl Coding {
             .field("framed", true)
             .field("codec_data", gst::Buffer::from_slice(config.to_vec()));
         Self::Described(caps.build())
+    }
+
+    /// A track of WebM; `None` for codecs that are not read from it.
+    pub(in crate::ingest) fn webm(track: &WebmTrack) -> Option<Self> {
+        let plain = |name| Some(gst::Caps::new_empty_simple(name));
+        let caps = match track.codec.as_str() {
+            _ if track.packed => None,
+            "V_VP8" => plain("video/x-vp8"),
+            "V_VP9" => plain("video/x-vp9"),
+            "V_AV1" => {
+                let caps = gst::Caps::builder("video/x-av1")
+                    .field("stream-format", "obu-stream")
+                    .field("alignment", "tu");
+                Some(caps.build())
+            }
+            // More than two channels are mapped by tables that are not read.
+            "A_OPUS" if track.channels <= 2 => {
+                let caps = gst::Caps::builder("audio/x-opus")
+                    .field("channel-mapping-family", 0)
+                    .field("channels", i32::try_from(track.channels).unwrap_or(2))
+                    .field("rate", 48_000);
+                Some(caps.build())
+            }
+            "A_VORBIS" => {
+                let headers = vorbis_headers(&track.config)?.map(gst::Buffer::from_slice);
+                let caps = gst::Caps::builder("audio/x-vorbis")
+                    .field("channels", i32::try_from(track.channels).unwrap_or(2))
+                    .field("rate", i32::try_from(track.rate_hz).unwrap_or(48_000))
+                    .field("streamheader", gst::Array::new(headers));
+                Some(caps.build())
+            }
+            _ => None,
+        };
+        caps.map(Self::Described)
     }
 
     /// Kind, codec word, and why it cannot be decoded.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::ingest::convert::{Container, Feed};
 use crate::ingest::crypt::SegmentDecryptor;
+use crate::transport::webm::looks_like_webm;
 
 /// Enough to see three TS packets in a row.
 pub(in crate::ingest::source) const HEAD_BYTES: usize = 3 * 188;
@@ -172,7 +173,7 @@ impl Piece {
                     return self.fragments(Stage::More, init);
                 }
                 let mut feeds = vec![self.begin(container, None)];
-                // TS tables may come as an initialisation section too.
+                // TS tables and WebM headers may come as an initialisation section too.
                 if let Some(tables) = init.bytes
                     && (self.discontinuity || init.fed.as_ref() != Some(tables))
                 {
@@ -241,6 +242,9 @@ pub(in crate::ingest::source) fn container(head: &[u8]) -> Option<Container> {
     }
     if sync_at(0) {
         return Some(Container::MpegTs);
+    }
+    if looks_like_webm(head) {
+        return Some(Container::Webm);
     }
     let packed = match head {
         [b'I', b'D', b'3', ..] | [0x0b, 0x77, ..] => true,

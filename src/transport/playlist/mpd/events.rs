@@ -225,11 +225,9 @@ mod tests {
         let attribute = format!("<Event messageData='{INSERT}'/>");
         let found = &events(binary, &attribute)[0];
         assert_eq!((found.id, found.at_nanos), (0, -10_000_000_000));
-        assert_eq!(
-            splices(&STANDARD.decode(INSERT).unwrap(), None),
-            [own.clone()]
-        );
-        assert_eq!(splices(signal.as_bytes(), None), [own]);
+        let own = [own];
+        assert_eq!(splices(&STANDARD.decode(INSERT).unwrap(), None), own);
+        assert_eq!(splices(signal.as_bytes(), None), own);
     }
 
     #[test]

@@ -157,7 +157,11 @@ fn ladder(offers: &[Offer<'_>]) -> Master {
 }
 
 fn is_read(representation: &Representation) -> bool {
-    !representation.mime.ends_with("webm")
+    let family = representation.mime.rsplit('/').next().unwrap_or("");
+    matches!(
+        family,
+        "" | "mp4" | "mp2t" | "webm" | "x-matroska" | "iso.segment"
+    )
 }
 
 /// A live presentation of known length that will not be updated.

@@ -245,18 +245,18 @@ fn what_cannot_be_played_says_why() {
             "{inside}"
         );
     }
-    let webm = "<MPD><Period duration='PT1S'><AdaptationSet mimeType='video/webm'><Representation/>\
+    let ogg = "<MPD><Period duration='PT1S'><AdaptationSet mimeType='video/ogg'><Representation/>\
                 </AdaptationSet></Period></MPD>";
-    assert_eq!(laid_out(&mpd(webm)), Err(Unplayable::Container));
+    assert_eq!(laid_out(&mpd(ogg)), Err(Unplayable::Container));
     // Beside what can be read, it is told segment by segment.
-    let mixed = webm.replace(
+    let mixed = ogg.replace(
         "</MPD>",
         "<Period duration='PT1S'><AdaptationSet mimeType='video/mp4'>\
         <Representation/></AdaptationSet></Period></MPD>",
     );
     assert_eq!(laid_out(&mpd(&mixed)).unwrap().segments.len(), 2);
     assert_eq!(laid_out(&mpd("<MPD/>")), Err(Unplayable::NoRendition));
-    let text = webm.replace("video/webm", "text/vtt");
+    let text = ogg.replace("video/ogg", "text/vtt");
     assert_eq!(laid_out(&mpd(&text)), Err(Unplayable::NoRendition));
 }
 
