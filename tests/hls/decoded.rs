@@ -17,8 +17,14 @@ fn master() -> String {
     "#EXTM3U\n".to_owned() + &variants.rev().collect::<String>()
 }
 
-/// Decoded pictures, size and name of every picture track, in order.
-fn pictures(done: &Analysis) -> Vec<(u64, Option<(u32, u32)>, &str)> {
+/// Decoded pictures, size and name of a picture track.
+type Pictures<'a> = (u64, Option<(u32, u32)>, &'a str);
+
+/// Detector, track and rendition of a defect, and its cause.
+type Found<'a> = (&'a str, Option<String>, Option<&'a str>, Cause);
+
+/// All picture tracks, in order.
+fn pictures(done: &Analysis) -> Vec<Pictures<'_>> {
     let tracks = done.status.tracks.iter();
     tracks
         .filter(|t| t.info.track.kind == Kind::Video)
@@ -32,8 +38,8 @@ fn pictures(done: &Analysis) -> Vec<(u64, Option<(u32, u32)>, &str)> {
         .collect()
 }
 
-/// What is worth a ticket or a page: detector, track and rendition.
-fn found(done: &Analysis) -> Vec<(&str, Option<String>, Option<&str>, Cause)> {
+/// What is worth a ticket or a page.
+fn found(done: &Analysis) -> Vec<Found<'_>> {
     let worse = done
         .defects
         .iter()
