@@ -397,3 +397,91 @@ fn foreign_manifests_are_patched() {
         assert_ne!(patched.patch, whole(&old).patch);
     }
 }
+
+/// Plays all renditions of a master; the lines that were told, the last of which is the summary.
+fn ladder(master: &Path) -> Vec<Json> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_glasswatch"))
+        .args(["analyze", "--format", "jsonl", "--set", "rendition=all"])
+        .arg(master)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}: {said}",
+        master.display()
+    );
+    let told = String::from_utf8(output.stdout).unwrap();
+    told.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn frames(told: &[Json]) -> u64 {
+    told.last().unwrap()["video_frames"].as_u64().unwrap()
+}
+
+/// What is told of the one rendition that is missing: its cause.
+fn missing(told: &[Json]) -> &Json {
+    let of_member = |line: &&Json| line["detector"] == "loss" && !line["member"].is_null();
+    &told.iter().find(of_member).unwrap()["cause"]
+}
+
+/// Each ladder as it is, and with the playlist of one rendition taken away.
+#[test]
+fn foreign_ladders_are_decoded_and_play_on_without_one_rendition() {
+    for (of, master, lost) in [
+        (
+            "membraneframework_membrane_http_adaptive_stream_plugin/test/membrane_http_adaptive_stream/\
+             integration_test/fixtures/audio_multiple_video_tracks",
+            "index.m3u8",
+            "video_480x270.m3u8",
+        ),
+        (
+            "shaka-project_shaka-player/test/test/assets/hls-multivideo",
+            "master.m3u8",
+            "red_2.m3u8",
+        ),
+    ] {
+        let from = folder().join(of);
+        if !from.is_dir() {
+            println!("skipped: there is no folder {}", from.display());
+            continue;
+        }
+        let told = ladder(&from.join(master));
+        let whole = frames(&told);
+        assert!(
+            told.iter().all(|line| line["detector"] != "loss"),
+            "{told:#?}"
+        );
+        let without = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&from).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() != lost {
+                std::fs::copy(entry.path(), without.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let told = ladder(&without.path().join(master));
+        let left = frames(&told);
+        println!("{of}: {whole} pictures, {left} without {lost}");
+        assert!(left > 0 && left < whole, "{of}: {left} of {whole}");
+        assert_eq!(missing(&told), "file_unreadable");
+    }
+}
+
+/// Of this ladder the set lacks the segments of the upper rendition.
+#[test]
+fn a_foreign_ladder_that_lacks_a_rendition_is_played() {
+    let master =
+        folder().join("shaka-project_shaka-player/test/test/assets/hls-muxed-mp4-ts/master.m3u8");
+    if !master.exists() {
+        println!("skipped: {} is not there", master.display());
+        return;
+    }
+    let told = ladder(&master);
+    assert_eq!(
+        (frames(&told), missing(&told)),
+        (240, &Json::from("file_unreadable"))
+    );
+}

@@ -111,7 +111,7 @@ async fn a_member_that_fails_or_leaves_the_manifest_stops_nobody() {
         troubles.contains(&(2, Some(Cause::HttpNotFound)))
             && rig.trouble(2).is_none()
             && rig.recorder.marks_of(2).len() >= 2
-            && rig.trouble(1).is_some()
+            && rig.trouble(1) == Some(Cause::MissingTrack)
     })
     .await;
     assert!(rig.recorder.marks_of(0).len() >= 4);

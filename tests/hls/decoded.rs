@@ -1,9 +1,11 @@
 //! Members, decoded and judged.
 
-use detectors::base::{Cause, Format, Kind, Severity};
+use detectors::base::{Cause, Fact, Format, Kind, Severity};
 use glasswatch::app::analyze::Analysis;
+use glasswatch::config::{Protocol, Rendition};
 
-use crate::ladder::{LADDER, PICTURES, analysed, playlist, segment};
+use crate::ladder::{LADDER, PICTURES, SECS, analysed, playlist, ready, segment};
+use crate::media::{assert_monotone, ended, facts, input, watch};
 use crate::rig::{Origin, ok, status};
 
 fn master() -> String {
@@ -15,8 +17,14 @@ fn master() -> String {
     "#EXTM3U\n".to_owned() + &variants.rev().collect::<String>()
 }
 
-/// Decoded pictures, size and name of every picture track, in order.
-fn pictures(done: &Analysis) -> Vec<(u64, Option<(u32, u32)>, &str)> {
+/// Decoded pictures, size and name of a picture track.
+type Pictures<'a> = (u64, Option<(u32, u32)>, &'a str);
+
+/// Detector, track and rendition of a defect, and its cause.
+type Found<'a> = (&'a str, Option<String>, Option<&'a str>, Cause);
+
+/// All picture tracks, in order.
+fn pictures(done: &Analysis) -> Vec<Pictures<'_>> {
     let tracks = done.status.tracks.iter();
     tracks
         .filter(|t| t.info.track.kind == Kind::Video)
@@ -30,8 +38,8 @@ fn pictures(done: &Analysis) -> Vec<(u64, Option<(u32, u32)>, &str)> {
         .collect()
 }
 
-/// What is worth a ticket or a page: detector, track and rendition.
-fn found(done: &Analysis) -> Vec<(&str, Option<String>, Option<&str>, Cause)> {
+/// What is worth a ticket or a page.
+fn found(done: &Analysis) -> Vec<Found<'_>> {
     let worse = done
         .defects
         .iter()
@@ -110,4 +118,64 @@ async fn a_missing_member_is_named_and_the_others_are_decoded() {
         .into_iter()
         .filter(|(detector, ..)| *detector == "loss");
     assert_eq!(others.count(), 1, "{:#?}", done.defects);
+}
+
+/// A playlist of three segments that goes on by one a second, until all have been listed.
+fn live(since: std::time::Duration) -> String {
+    let first = (1 + since.as_secs()).min(SECS - 2);
+    let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+    for n in first..first + 3 {
+        text += &format!("#EXTINF:1,\ns{n}.ts\n");
+    }
+    match first + 2 == SECS {
+        true => text + "#EXT-X-ENDLIST\n",
+        false => text,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_members_lie_on_one_clock_and_one_that_returns_takes_its_place() {
+    ready().await;
+    let origin = Origin::start(|asked| match asked.path.as_str() {
+        "/m.m3u8" => ok(master()),
+        "/high/v.m3u8" if asked.before < 2 => status(404),
+        path if path.ends_with(".m3u8") => ok(live(asked.since)),
+        path => segment(path),
+    })
+    .await;
+    let mut input = input(&format!("{}/m.m3u8", origin.url), Protocol::Hls);
+    input.rendition = Rendition::Ends;
+    let watched = watch(input);
+    let sink = std::sync::Arc::clone(&watched.sink);
+    let waiting = tokio::task::spawn_blocking(move || sink.wait("the end", ended));
+    waiting.await.unwrap();
+    let seen = watched.sink.all();
+    assert_monotone(&seen);
+    let [high, low] = [0, 1].map(|n| crate::media::pictures(&seen, n));
+    assert!(
+        high.len() >= 25 && low.len() > high.len(),
+        "{} {}",
+        high.len(),
+        low.len()
+    );
+    assert!(
+        high.iter().all(|at| low.contains(at)),
+        "the same pictures at the same times"
+    );
+    let told: Vec<_> = facts(&seen)
+        .filter_map(|(_, fact)| match fact {
+            Fact::Tracks(tracks) => tracks.first().cloned(),
+            _ => None,
+        })
+        .collect();
+    let [(.., name), ..] = LADDER;
+    assert!(
+        told.iter()
+            .all(|first| first.member.as_deref() == Some(name))
+    );
+    assert!(
+        told.iter()
+            .any(|first| first.problem == Some(Cause::HttpNotFound))
+    );
+    assert_eq!(told.last().and_then(|first| first.problem), None);
 }

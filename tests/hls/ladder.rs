@@ -104,14 +104,18 @@ pub fn playlist() -> Response {
     ok(vod(&lines.collect::<Vec<_>>().join("\n")))
 }
 
+/// Makes the media, which takes a while.
+pub async fn ready() {
+    let made = tokio::task::spawn_blocking(|| LazyLock::force(&SEGMENTS));
+    made.await.unwrap();
+}
+
 /// Runs all detectors over the renditions that the rule picks.
 pub async fn analysed(url: &str, rule: &str) -> Analysis {
     let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let sets = [set("allow_private", "true"), set("rendition", rule)];
     let stream = config::one_stream(url, &sets, None).unwrap();
     let pool = Pool::new(1).unwrap();
-    tokio::task::spawn_blocking(|| LazyLock::force(&SEGMENTS))
-        .await
-        .unwrap();
+    ready().await;
     analyze(stream, &pool, Extras::default()).await.unwrap()
 }

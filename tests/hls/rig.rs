@@ -40,6 +40,12 @@ pub struct Asked {
 /// Kind and language of an input that was added.
 pub type Added = (Option<Kind>, Option<String>);
 
+/// An input, the rendition that it was said to be, and what it brings.
+pub type Expected = (usize, String, Vec<Kind>);
+
+/// An input, and the trouble that was told of it.
+pub type Trouble = (usize, Option<Cause>);
+
 type Script = Box<dyn Fn(&Asked) -> Response + Send + Sync>;
 type Log = Arc<Mutex<Vec<(Instant, String)>>>;
 
@@ -277,10 +283,8 @@ impl Facts {
 pub struct Recorder {
     pub fed: Arc<Mutex<Vec<(usize, Feed)>>>,
     pub inputs: Arc<Mutex<Vec<Added>>>,
-    /// Renditions that inputs were said to be, and what they bring.
-    pub expected: Arc<Mutex<Vec<(usize, String, Vec<Kind>)>>>,
-    /// Troubles of inputs, as they were told.
-    pub troubles: Arc<Mutex<Vec<(usize, Option<Cause>)>>>,
+    pub expected: Arc<Mutex<Vec<Expected>>>,
+    pub troubles: Arc<Mutex<Vec<Trouble>>>,
 }
 
 impl Feeder for Recorder {

@@ -267,6 +267,10 @@ async fn refresh(
             Ok(()) => match lane.follower.update(&manifest.mpd, clock.now(), now) {
                 // Sound may be absent for a period.
                 Err(_) if beside => continue,
+                Err(Unplayable::NoRendition) if session.standings.is_member(number) => {
+                    let detail = "the manifest does not list this representation";
+                    Err(FetchError::new(Cause::MissingTrack, detail))
+                }
                 updated => updated.map_err(invalid),
             },
             Err(error) => Err(error),

@@ -70,7 +70,8 @@ impl Standings {
         self.all.borrow().iter().find_map(Standing::trouble)
     }
 
-    fn is_member(&self, number: usize) -> bool {
+    /// Whether it is one of several renditions.
+    pub fn is_member(&self, number: usize) -> bool {
         let all = self.all.borrow();
         all.get(number).is_some_and(|own| own.member.is_some())
     }
