@@ -203,10 +203,7 @@ fn long_files_state_their_reason() {
 
 fn all_sources() -> String {
     let files = ["src", "detectors", "tests"].into_iter();
-    files
-        .flat_map(rust_files)
-        .map(|(_, text)| text)
-        .collect()
+    files.flat_map(rust_files).map(|(_, text)| text).collect()
 }
 
 /// In `docs/faults.md` the last column of a table names tests, each in quotes of its own; what is written in quotes in

@@ -47,6 +47,9 @@ fn jumps_discontinuities_and_resets_are_nobodys_alert() {
             .await;
         // One attempt after each reset suffices; a failing one may be followed by another.
         let attempts = relay.taken() - before;
-        assert!((RESETS..=3 * RESETS).contains(&attempts), "{attempts} attempts");
+        assert!(
+            (RESETS..=3 * RESETS).contains(&attempts),
+            "{attempts} attempts"
+        );
     });
 }

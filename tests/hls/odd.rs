@@ -59,11 +59,20 @@ async fn containers_may_be_mixed_and_subtitles_are_left_alone() {
     assert_eq!(end.cause, None);
     assert_eq!(rig.facts.causes(), []);
     let english = (Some(Kind::Audio), Some("en".to_owned()));
-    assert_eq!(*rig.recorder.inputs.lock().unwrap(), [(None, None), english]);
+    assert_eq!(
+        *rig.recorder.inputs.lock().unwrap(),
+        [(None, None), english]
+    );
     assert_eq!(rig.recorder.marks(), [1, 2]);
     let sound = &rig.recorder.pieces(1)[0];
-    assert_eq!((sound.container, &sound.data), (Container::FragmentedMp4, &fragment));
-    assert_eq!(origin.asked("webvtt").len() + origin.asked("imsc1").len(), 0);
+    assert_eq!(
+        (sound.container, &sound.data),
+        (Container::FragmentedMp4, &fragment)
+    );
+    assert_eq!(
+        origin.asked("webvtt").len() + origin.asked("imsc1").len(),
+        0
+    );
 }
 
 /// A gzip member (RFC 1952) that grows to about `size` bytes of `#EXTM3U` and noughts, a hundredfold.
@@ -103,7 +112,11 @@ async fn compressed_bombs_are_cut_at_their_size_in_the_clear() {
     assert!(zipped.len() < 2 << 20);
     let origin = Origin::start(move |_| {
         let answer = with(ok(zipped.clone()), header::CONTENT_ENCODING, "gzip");
-        with(answer, header::CONTENT_TYPE, "application/vnd.apple.mpegurl")
+        with(
+            answer,
+            header::CONTENT_TYPE,
+            "application/vnd.apple.mpegurl",
+        )
     })
     .await;
     let rig = rig(&format!("{}/a.m3u8", origin.url));
@@ -123,7 +136,9 @@ fn peer_that_vanishes() -> (u16, std::thread::JoinHandle<Duration>) {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n";
         stream.write_all(&[&head[..], &ts(1)].concat()).unwrap();
         let began = Instant::now();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         // Zero bytes, or a reset: either way it is gone.
         let _ = stream.read(&mut request);
         began.elapsed()
@@ -135,12 +150,16 @@ fn peer_that_vanishes() -> (u16, std::thread::JoinHandle<Duration>) {
 async fn the_socket_of_a_peer_that_vanished_is_freed() {
     let (port, waiting) = peer_that_vanishes();
     let rig = rig(&format!("http://127.0.0.1:{port}/live.ts"));
-    let end = http::play(&rig.cx, rig.recorder.clone(), async |_, path: &std::path::Path| {
-        panic!("{} was to be played", path.display())
-    })
+    let end = http::play(
+        &rig.cx,
+        rig.recorder.clone(),
+        async |_, path: &std::path::Path| panic!("{} was to be played", path.display()),
+    )
     .await;
     assert_eq!(end.cause, Some(Cause::Timeout));
-    let kept = tokio::task::spawn_blocking(|| waiting.join().unwrap()).await.unwrap();
+    let kept = tokio::task::spawn_blocking(|| waiting.join().unwrap())
+        .await
+        .unwrap();
     // Half a second of patience here; five unless configured.
     assert!(kept < Duration::from_secs(4), "{kept:?}");
 }
@@ -200,8 +219,7 @@ async fn streams_that_fail_together_spare_their_origin_and_come_back_one_by_one(
         (began, ended, back)
     };
     let playing = rigs.iter().map(|rig| rig.to_the_cancellation());
-    let (_, (began, ended, back)) =
-        tokio::join!(futures_util::future::join_all(playing), outage);
+    let (_, (began, ended, back)) = tokio::join!(futures_util::future::join_all(playing), outage);
     // What was on its way when it began to fail is not the retries'.
     let asked = origin.asked("/");
     let retries = asked
@@ -212,6 +230,9 @@ async fn streams_that_fail_together_spare_their_origin_and_come_back_one_by_one(
     assert!(a_second <= 2.1, "{a_second} requests a second and stream");
     let (first, last) = (back.iter().min().unwrap(), back.iter().max().unwrap());
     println!("{a_second:.2} requests a second and stream; back after {first:?} to {last:?}");
-    assert!(*last - *first > Duration::from_millis(500), "{first:?} to {last:?}");
+    assert!(
+        *last - *first > Duration::from_millis(500),
+        "{first:?} to {last:?}"
+    );
     assert!(*last < Duration::from_secs(10), "{last:?}");
 }

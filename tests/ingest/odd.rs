@@ -64,7 +64,10 @@ fn a_wrap_of_the_timestamps_is_nothing_at_all() {
     let bytes = ts(
         dir.path(),
         &[
-            format!("{} ! {X264}", late("videotestsrc", video(150, (320, 180), 25))),
+            format!(
+                "{} ! {X264}",
+                late("videotestsrc", video(150, (320, 180), 25))
+            ),
             format!("{} ! {AAC}", late("audiotestsrc", tone(282))),
         ],
     );
@@ -82,7 +85,10 @@ fn a_wrap_of_the_timestamps_is_nothing_at_all() {
         _ => None,
     });
     let skews: Vec<f64> = skews.collect();
-    assert!(skews.len() > 10 && skews.iter().all(|s| s.abs() < 1.0), "{skews:?}");
+    assert!(
+        skews.len() > 10 && skews.iter().all(|s| s.abs() < 1.0),
+        "{skews:?}"
+    );
 }
 
 #[test]
@@ -102,7 +108,11 @@ fn a_sound_track_may_go_and_come_back() {
     let (v, a) = (Track::video(0), Track::audio(0));
     assert_eq!(told, [vec![v, a], vec![v], vec![v, a]]);
     assert_eq!(pictures(&seen, 0).len(), 150);
-    assert!(frames(&seen, 0).abs_diff(2 * 94 * 1024) < 8192, "{}", frames(&seen, 0));
+    assert!(
+        frames(&seen, 0).abs_diff(2 * 94 * 1024) < 8192,
+        "{}",
+        frames(&seen, 0)
+    );
 }
 
 /// What comes out of a transport stream, and what was counted.
@@ -119,11 +129,14 @@ fn counted(dir: &Path, bytes: &[u8]) -> (Vec<Seen>, u64) {
 #[test]
 fn every_lost_repeated_or_exchanged_datagram_is_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let noisy = video(250, (320, 180), 25)
-        .replace("pattern=smpte horizontal-speed=4", "pattern=snow");
+    let noisy =
+        video(250, (320, 180), 25).replace("pattern=smpte horizontal-speed=4", "pattern=snow");
     let bytes = ts(
         dir.path(),
-        &[format!("{noisy} ! {X264} bitrate=4000"), format!("{} ! {AAC}", tone(470))],
+        &[
+            format!("{noisy} ! {X264} bitrate=4000"),
+            format!("{} ! {AAC}", tone(470)),
+        ],
     );
     let datagrams: Vec<&[u8]> = bytes.chunks(7 * PACKET).collect();
     assert!(datagrams.len() > 3000, "{}", datagrams.len());
@@ -147,7 +160,10 @@ fn every_lost_repeated_or_exchanged_datagram_is_counted() {
         let (seen, errors) = counted(dir.path(), &rest);
         assert!(lost > 0);
         // The counter has four bits: of sixteen packets lost together none is seen.
-        assert!(errors <= lost && errors * 10 >= lost * 9, "{per_mille}: {errors} of {lost}");
+        assert!(
+            errors <= lost && errors * 10 >= lost * 9,
+            "{per_mille}: {errors} of {lost}"
+        );
         assert!(pictures(&seen, 0).len() > 150, "{}", digest(&seen));
         assert_monotone(&seen);
         let continuity = |kind| kind == EvidenceKind::ContinuityError;
@@ -187,7 +203,11 @@ fn rtp_from_another_sender_is_followed() {
     let _second = sender(8);
     watched.sink.wait("pictures of the next sender", decodes);
     assert_eq!(cause(&watched.sink.all()), None);
-    assert_eq!(watched.stats.rtp_lost.get(), 0, "nothing was lost between them");
+    assert_eq!(
+        watched.stats.rtp_lost.get(),
+        0,
+        "nothing was lost between them"
+    );
     assert!(runtime.block_on(watched.running.stop(Duration::from_secs(5))));
 }
 
@@ -204,7 +224,11 @@ fn nals(bytes: &[u8]) -> Vec<Vec<u8>> {
         let end = nal.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
         nal[..end].to_vec()
     };
-    starts.iter().zip(ends).map(|(s, e)| trim(&bytes[*s..e])).collect()
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(s, e)| trim(&bytes[*s..e]))
+        .collect()
 }
 
 /// 100 pictures of H.264, one key picture a second, with every NAL unit changed or left out by `edit`.
@@ -253,7 +277,10 @@ fn edited(dir: &Path, edit: impl Fn(u8, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> 
     let message = bus.timed_pop_filtered(Some(gst::ClockTime::from_seconds(60)), &end);
     pipeline.set_state(gst::State::Null).unwrap();
     let message = message.unwrap();
-    assert!(matches!(message.view(), gst::MessageView::Eos(_)), "{message:?}");
+    assert!(
+        matches!(message.view(), gst::MessageView::Eos(_)),
+        "{message:?}"
+    );
     std::fs::read(path).unwrap()
 }
 
@@ -262,7 +289,8 @@ struct Bits(Vec<bool>);
 
 impl Bits {
     fn put(&mut self, value: u32, bits: u32) {
-        self.0.extend((0..bits).rev().map(|bit| value >> bit & 1 == 1));
+        self.0
+            .extend((0..bits).rev().map(|bit| value >> bit & 1 == 1));
     }
 
     /// Exponential Golomb.
@@ -313,7 +341,11 @@ fn pictures_and_sound_that_claim_too_much_are_refused_before_they_are_decoded() 
         let set = parameters(across, down);
         let change = |kind, nal| Some(if kind == 7 { set.clone() } else { nal });
         let seen = play_bytes(dir.path(), &edited(dir.path(), change));
-        assert!(told(&seen).contains(&Cause::TooCostly), "{across}x{down} {}", digest(&seen));
+        assert!(
+            told(&seen).contains(&Cause::TooCostly),
+            "{across}x{down} {}",
+            digest(&seen)
+        );
         assert_eq!(pictures(&seen, 0).len(), 0);
         assert!(cause(&seen).is_some());
     }
@@ -353,7 +385,9 @@ fn send_over_and_over(bytes: Vec<u8>, secs: f64, port: u16, stop: &Arc<AtomicBoo
 #[test]
 fn pictures_without_parameters_are_named_within_ten_seconds() {
     let dir = tempfile::tempdir().unwrap();
-    let bytes = edited(dir.path(), |kind, nal| (![7, 8].contains(&kind)).then_some(nal));
+    let bytes = edited(dir.path(), |kind, nal| {
+        (![7, 8].contains(&kind)).then_some(nal)
+    });
     let runtime = runtime();
     let _inside = runtime.enter();
     let port = free_port();
@@ -380,7 +414,53 @@ fn pictures_that_only_refer_to_others_are_never_passed_off_as_whole() {
         .iter()
         .any(|(track, _)| track.is_some_and(|t| t.kind == Kind::Video));
     let shown = pictures(&seen, 0).len();
-    assert!(cause(&seen) == Some(Cause::Undecodable) || damaged, "{shown} {}", digest(&seen));
+    assert!(
+        cause(&seen) == Some(Cause::Undecodable) || damaged,
+        "{shown} {}",
+        digest(&seen)
+    );
+}
+
+#[test]
+fn one_still_picture_in_a_file_is_played_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mux, name) in [("mp4mux", "still.mp4"), ("matroskamux", "still.mkv")] {
+        let path = dir.path().join(name);
+        make(&format!(
+            "{} ! {X264} ! {mux} ! filesink location={}",
+            video(1, (320, 180), 1),
+            path.display()
+        ));
+        let seen = play(&path);
+        assert_eq!(cause(&seen), None, "{name}: {}", digest(&seen));
+        assert_eq!(pictures(&seen, 0).len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_decoder_that_hangs_is_told_and_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = edited(dir.path(), |_, nal| Some(nal));
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let port = free_port();
+    let input = input(&format!("udp://127.0.0.1:{port}"), Protocol::Udp);
+    let (mut context, sink, _) = context(input);
+    // Its thread does not come back from handing over the first picture.
+    let gate = Gate::before(&sink);
+    context.intake = gate.clone();
+    let running = glasswatch::ingest::spawn(context);
+    let stop = Arc::default();
+    let began = Instant::now();
+    send_over_and_over(bytes, 4.0, port, &stop);
+    sink.wait("a name", |s| cause(s) == Some(Cause::Undecodable));
+    let took = began.elapsed();
+    gate.open();
+    sink.clear();
+    sink.wait("pictures again", |s| pictures(s, 0).len() > 50);
+    stop.store(true, Ordering::Relaxed);
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert!(runtime.block_on(running.stop(Duration::from_secs(5))));
 }
 
 /// Peak memory of an analysis, KiB.

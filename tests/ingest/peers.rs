@@ -82,7 +82,8 @@ fn login_service(word: &'static str) -> u16 {
                 true => "200 OK",
                 false => "403 Forbidden",
             };
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             // A server that does not wait for the answer has made up its mind.
             let _ = stream.write_all(answer.as_bytes());
         }
@@ -95,8 +96,7 @@ fn rtmp_logins_are_passed_on_and_refusals_named() {
     let runtime = runtime();
     let _inside = runtime.enter();
     let login = login_service("key=right");
-    let options =
-        format!("on_play http://127.0.0.1:{login}/play; notify_method get;");
+    let options = format!("on_play http://127.0.0.1:{login}/play; notify_method get;");
     let server = Server::rtmp_with(free_port(), &options);
     let _publisher = publish(server.port, "320x180", AAC);
     let url = |path: &str| format!("rtmp://127.0.0.1:{}/{path}", server.port);
@@ -106,7 +106,11 @@ fn rtmp_logins_are_passed_on_and_refusals_named() {
     for path in ["live/one?key=wrong", "live/one", "elsewhere/one"] {
         let watched = watch(input(&url(path), Protocol::Rtmp));
         watched.sink.wait("a name", |s| cause(s).is_some());
-        assert_eq!(cause(&watched.sink.all()), Some(Cause::AuthRefused), "{path}");
+        assert_eq!(
+            cause(&watched.sink.all()),
+            Some(Cause::AuthRefused),
+            "{path}"
+        );
         stop(&runtime, watched);
     }
 }
@@ -154,9 +158,9 @@ fn an_rtsp_session_is_kept_alive_beyond_its_timeout() {
         ..Manner::default()
     });
     let watched = call(&camera, RtspTransport::Udp);
-    watched
-        .sink
-        .wait("sound", |s| frames(s, 0) >= 14 * 8_000 || cause(s).is_some());
+    watched.sink.wait("sound", |s| {
+        frames(s, 0) >= 14 * 8_000 || cause(s).is_some()
+    });
     assert_eq!(cause(&watched.sink.all()), None);
     assert_eq!(camera.asked("PLAY"), 1);
     stop(&runtime, watched);
@@ -239,6 +243,8 @@ fn an_rtsp_server_cannot_send_our_datagrams_elsewhere() {
         ..Manner::default()
     });
     let watched = call(&camera, RtspTransport::Udp);
-    watched.sink.wait("refusal", |s| cause(s) == Some(Cause::AddressRefused));
+    watched
+        .sink
+        .wait("refusal", |s| cause(s) == Some(Cause::AddressRefused));
     stop(&runtime, watched);
 }

@@ -112,7 +112,8 @@ fn web_server(segment: Vec<u8>) -> u16 {
                 false => &list[..],
             };
             let size = body.len();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n");
             // A client may have seen enough.
             let _ = stream.write_all(&[head.as_bytes(), body].concat());
         }
@@ -187,7 +188,10 @@ fn https_certificates_and_handshakes_that_fail_are_named_without_a_storm() {
     let rows = [
         ("good", Some(authority.acceptor("localhost", 2100))),
         ("expired", Some(authority.acceptor("localhost", 2021))),
-        ("of another host", Some(authority.acceptor("other.example", 2100))),
+        (
+            "of another host",
+            Some(authority.acceptor("other.example", 2100)),
+        ),
         ("of a stranger", Some(stranger.acceptor("localhost", 2100))),
         ("silent", None),
     ];
@@ -205,9 +209,16 @@ fn https_certificates_and_handshakes_that_fail_are_named_without_a_storm() {
                     assert_eq!(told.codecs, ["h264", "aac"], "{told:?}");
                     return;
                 }
-                assert_eq!(told.cause.as_deref(), Some("tls_failed"), "{what}: {told:?}");
+                assert_eq!(
+                    told.cause.as_deref(),
+                    Some("tls_failed"),
+                    "{what}: {told:?}"
+                );
                 let taken = front.taken.load(Ordering::SeqCst);
-                assert!((1..=2 * secs + 2).contains(&taken), "{what}: {taken} in {secs} s");
+                assert!(
+                    (1..=2 * secs + 2).contains(&taken),
+                    "{what}: {taken} in {secs} s"
+                );
             });
         }
     });
@@ -233,23 +244,42 @@ fn rtmps_and_rtsps_play_when_the_certificate_is_good_and_are_named_when_not() {
             Told::read(in_its_own_world(&authority.file(), &args))
         };
         if allowed.status.success() {
-            let good = Front::of(&runtime, Some(authority.acceptor("localhost", 2100)), server.port);
+            let good = Front::of(
+                &runtime,
+                Some(authority.acceptor("localhost", 2100)),
+                server.port,
+            );
             let told = run(&good);
             assert_eq!(told.cause, None, "{scheme}: {told:?}");
             assert!(!told.codecs.is_empty(), "{scheme}: {told:?}");
-            assert!(told.codecs.iter().all(|c| codecs.contains(&&**c)), "{told:?}");
+            assert!(
+                told.codecs.iter().all(|c| codecs.contains(&&**c)),
+                "{told:?}"
+            );
             for (name, year) in [("localhost", 2021), ("other.example", 2100)] {
                 let bad = Front::of(&runtime, Some(authority.acceptor(name, year)), server.port);
                 let told = run(&bad);
-                assert_eq!(told.cause.as_deref(), Some("tls_failed"), "{scheme} {name}: {told:?}");
+                assert_eq!(
+                    told.cause.as_deref(),
+                    Some("tls_failed"),
+                    "{scheme} {name}: {told:?}"
+                );
             }
         } else {
             println!("left out: this machine lets nobody choose whom the system trusts");
         }
         // An authority that nobody trusts.
-        let strange = Front::of(&runtime, Some(authority.acceptor("localhost", 2100)), server.port);
+        let strange = Front::of(
+            &runtime,
+            Some(authority.acceptor("localhost", 2100)),
+            server.port,
+        );
         let mut command = Command::new(&binary);
         let told = Told::read(command.args(probe(&url(&strange))).output().unwrap());
-        assert_eq!(told.cause.as_deref(), Some("tls_failed"), "{scheme}: {told:?}");
+        assert_eq!(
+            told.cause.as_deref(),
+            Some("tls_failed"),
+            "{scheme}: {told:?}"
+        );
     }
 }

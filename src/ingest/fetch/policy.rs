@@ -403,7 +403,11 @@ mod tests {
         for left in [2, 1] {
             let answer = client.get(&url).send().await.unwrap();
             assert_eq!(answer.text().await.unwrap(), "ok");
-            assert_eq!(answers.lock().unwrap().len(), left, "one look-up a connection");
+            assert_eq!(
+                answers.lock().unwrap().len(),
+                left,
+                "one look-up a connection"
+            );
         }
         let refused = client.get(&url).send().await.unwrap_err();
         assert!(refused.is_connect(), "{refused:?}");

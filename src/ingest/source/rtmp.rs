@@ -103,9 +103,15 @@ fn why(done: &Done, playing: bool) -> SourceEnd {
         (Cause::Timeout, "the server does not answer")
     } else if has(&["'play' cmd failed"]) {
         // Servers that ask a login service hang up rather than say no.
-        let detail = "the server hangs up when asked to play: it refuses the stream or its arguments";
+        let detail =
+            "the server hangs up when asked to play: it refuses the stream or its arguments";
         (Cause::AuthRefused, detail)
-    } else if has(&["rejected", "denied", "connect error", "'connect' cmd failed"]) {
+    } else if has(&[
+        "rejected",
+        "denied",
+        "connect error",
+        "'connect' cmd failed",
+    ]) {
         (Cause::AuthRefused, "the server refuses the application")
     } else if playing {
         (Cause::PeerClosed, "the connection broke")
