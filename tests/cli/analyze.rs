@@ -246,6 +246,27 @@ fn a_cut_transport_stream_is_judged_as_far_as_it_goes() {
 }
 
 #[test]
+fn losses_outside_pictures_and_sound_are_no_defect() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(clean(6).write(dir.path(), "whole.ts")).unwrap();
+    let mut with_losses = Vec::new();
+    for (n, packet) in whole.chunks(188).enumerate() {
+        with_losses.extend_from_slice(packet);
+        if n % 5 == 0 {
+            // Data of a kind that nobody decodes here, of which only every third packet came.
+            let mut other = [0x5a; 188];
+            other[..4].copy_from_slice(&[0x47, 0x1f, 0x00, 0x10 | (n / 5 * 3 % 16) as u8]);
+            with_losses.extend_from_slice(&other);
+        }
+    }
+    let path = dir.path().join("losses.ts");
+    std::fs::write(&path, with_losses).unwrap();
+    let done = analyze(&path, &["--fail-on", "info"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(done.summary()["video_frames"], 150);
+}
+
+#[test]
 fn wrong_settings_and_wrong_usage_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("any.ts");

@@ -186,9 +186,9 @@ fn plain(name: &str) -> String {
 
 fn segment(file: &str) -> Option<Bytes> {
     if let Some(number) = file.strip_prefix("jump") {
-        // Each second from elsewhere in the programme.
+        // Each second from elsewhere in the programme, far from those shortly before.
         let number: u64 = number.strip_suffix(".ts")?.parse().ok()?;
-        return Some(media().segment(number * 37));
+        return Some(media().segment(number * 23));
     }
     let number = file.strip_prefix('s')?.strip_suffix(".ts")?;
     Some(media().segment(number.parse().ok()?))

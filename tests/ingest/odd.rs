@@ -421,6 +421,48 @@ fn pictures_that_only_refer_to_others_are_never_passed_off_as_whole() {
     );
 }
 
+#[test]
+fn one_still_picture_in_a_file_is_played_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mux, name) in [("mp4mux", "still.mp4"), ("matroskamux", "still.mkv")] {
+        let path = dir.path().join(name);
+        make(&format!(
+            "{} ! {X264} ! {mux} ! filesink location={}",
+            video(1, (320, 180), 1),
+            path.display()
+        ));
+        let seen = play(&path);
+        assert_eq!(cause(&seen), None, "{name}: {}", digest(&seen));
+        assert_eq!(pictures(&seen, 0).len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_decoder_that_hangs_is_told_and_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = edited(dir.path(), |_, nal| Some(nal));
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let port = free_port();
+    let input = input(&format!("udp://127.0.0.1:{port}"), Protocol::Udp);
+    let (mut context, sink, _) = context(input);
+    // Its thread does not come back from handing over the first picture.
+    let gate = Gate::before(&sink);
+    context.intake = gate.clone();
+    let running = glasswatch::ingest::spawn(context);
+    let stop = Arc::default();
+    let began = Instant::now();
+    send_over_and_over(bytes, 4.0, port, &stop);
+    sink.wait("a name", |s| cause(s) == Some(Cause::Undecodable));
+    let took = began.elapsed();
+    gate.open();
+    sink.clear();
+    sink.wait("pictures again", |s| pictures(s, 0).len() > 50);
+    stop.store(true, Ordering::Relaxed);
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert!(runtime.block_on(running.stop(Duration::from_secs(5))));
+}
+
 /// Peak memory of an analysis, KiB.
 fn peak_of_analysis(path: &Path) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_glasswatch"))

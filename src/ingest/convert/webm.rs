@@ -12,6 +12,7 @@ use crate::transport::webm::{WebmDemux, WebmEvent, WebmTrack};
 
 /// State of a WebM input.
 pub(super) struct Webm {
+    input: usize,
     only: Option<Kind>,
     language: Option<String>,
     demux: WebmDemux,
@@ -25,6 +26,7 @@ pub(super) struct Webm {
 impl Webm {
     pub(super) fn new(input: usize, only: Option<Kind>, language: Option<String>) -> Self {
         Self {
+            input,
             only,
             language,
             demux: WebmDemux::default(),
@@ -134,17 +136,20 @@ impl Webm {
         if !std::mem::take(fresh) {
             return;
         }
-        match (kind, core.video_piece) {
-            (Kind::Video, _) => core.video_piece = Some(media),
-            (Kind::Audio, Some(video)) => {
-                let fact = Fact::AvSkew {
-                    audio_minus_video_secs: media.secs_after(video),
-                    basis: SkewBasis::Segment,
-                };
-                let track = self.packets.track(track);
-                core.hub.fact(track, Some(media), fact);
+        match kind {
+            Kind::Video => {
+                core.video_pieces.insert(self.input, media);
             }
-            (Kind::Audio, None) => {}
+            Kind::Audio => {
+                if let Some(video) = core.video_piece(self.input) {
+                    let fact = Fact::AvSkew {
+                        audio_minus_video_secs: media.secs_after(video),
+                        basis: SkewBasis::Segment,
+                    };
+                    let track = self.packets.track(track);
+                    core.hub.fact(track, Some(media), fact);
+                }
+            }
         }
     }
 

@@ -181,6 +181,9 @@ pub(super) enum Names {
     /// One answer after the other, whatever the name.
     #[cfg(test)]
     Script(std::sync::Arc<std::sync::Mutex<Vec<Vec<SocketAddr>>>>),
+    /// Without an answer.
+    #[cfg(test)]
+    Silent,
 }
 
 impl Names {
@@ -192,6 +195,8 @@ impl Names {
                 let mut answers = answers.lock().unwrap_or_else(|e| e.into_inner());
                 answers.pop().ok_or(io::ErrorKind::NotFound.into())
             }
+            #[cfg(test)]
+            Names::Silent => std::future::pending().await,
         }
     }
 }
@@ -364,6 +369,17 @@ mod tests {
         assert_eq!(allowed(vec![private, public], false).unwrap(), [public]);
         assert!(allowed(vec![private], false).unwrap_err().is::<Forbidden>());
         assert!(allowed(vec![], true).unwrap_err().is::<Unresolved>());
+    }
+
+    #[tokio::test]
+    async fn a_name_service_that_says_nothing_is_given_up() {
+        let guard = Guard {
+            names: Names::Silent,
+            allow_private: true,
+            deadline: Duration::from_millis(20),
+        };
+        let given_up = guard.addresses("example.org").await.unwrap_err();
+        assert!(given_up.is::<Unresolved>());
     }
 
     /// A name that answers differently the second time gains nothing: each connection goes where its own look-up
