@@ -475,7 +475,7 @@ fn a_break_marker_lies_between_the_pieces_that_it_stands_between() {
             converter.feed(to, feed).unwrap();
         }
         if !discontinuity {
-            converter.feed(to, Feed::Mark(mark.clone())).unwrap();
+            converter.feed(to, Feed::Break(mark.clone(), 0)).unwrap();
         }
     }
     runtime.block_on(converter.finish(DEADLINE)).unwrap();
