@@ -26,10 +26,9 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 const JUMP_SECS: f64 = 1.0;
 
 /// Where a timer of this length comes late by [`LATE`], it is this process that is slow: no time that is measured
-/// says anything about the origin until [`BUSY`] has passed.
+/// meanwhile says anything about the origin.
 const TIMER: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_millis(500);
-const BUSY: Duration = Duration::from_secs(10);
 
 /// What all lists of a stream share.
 #[derive(Default)]
@@ -77,9 +76,16 @@ impl Watch {
         }
     }
 
-    fn is_busy(&self) -> bool {
+    /// Whether this process was slow at any time from then on.
+    fn was_slow(&self, since: Instant) -> bool {
         let slow = *self.slow.lock().unwrap_or_else(|e| e.into_inner());
-        slow.is_some_and(|at| at.elapsed() < BUSY)
+        slow.is_some_and(|at| at >= since)
+    }
+
+    /// A time that has just passed, unless we were slow ourselves.
+    fn measured(&self, span: Duration) -> Option<Duration> {
+        let since = Instant::now().checked_sub(span)?;
+        (!self.was_slow(since)).then_some(span)
     }
 
     /// A media playlist was loaded.
@@ -99,7 +105,7 @@ impl Watch {
             live: !media.ended,
             target: media.target,
             unchanged: load.window.unchanged(load.began),
-            took: load.took.filter(|_| !self.is_busy()),
+            took: load.took.and_then(|took| self.measured(took)),
             behind_secs: behind(&lists, number),
             faults,
         };
@@ -136,7 +142,7 @@ impl Watch {
             live: !media.ended,
             target,
             unchanged: follower.unchanged(now),
-            took: (fresh && !self.is_busy()).then_some(loaded.1),
+            took: Some(loaded.1).filter(|took| fresh && self.measured(*took).is_some()),
             behind_secs: behind(&lists, number),
             faults: Vec::new(),
         };
@@ -276,7 +282,7 @@ impl Gauge {
         }
         // A list on a disk, read as fast as it goes, says nothing about a way here.
         let unpaced = loaded.media.ended && session.cx.stream.input.pace == Pace::Fast;
-        let told = !unpaced && !session.watch.is_busy();
+        let told = !unpaced && !session.watch.was_slow(self.began);
         let fate = SegmentFate::Read {
             took: told.then_some(took),
             excess_secs: span
@@ -296,7 +302,7 @@ impl Gauge {
     /// Segments left the list before it was their turn.
     pub fn gone(&self, session: &Session<'_>, segment: &Segment, missed: u64) {
         // When it is us who are slow, the stream is not at fault.
-        if !self.held_up && !session.watch.is_busy() {
+        if !self.held_up && !session.watch.was_slow(self.began) {
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.tell(session, segment.duration, SegmentFate::Gone(missed));
         }
