@@ -95,7 +95,11 @@ async fn reload(
         if number == 0 {
             session.be_patient(media.target);
         }
-        let news = window.answered(ask, media, began, now());
+        let heard = match ask.until {
+            Some(_) => now(),
+            None => began,
+        };
+        let news = window.answered(ask, media, began, heard);
         if news != News::Same {
             if number == 0 {
                 session.note_change();
@@ -108,7 +112,7 @@ async fn reload(
                 }));
             }
         }
-        if window.stalled(now()) {
+        if window.stalled(heard) {
             session.tell.failed(Cause::PlaylistStalled);
         }
         match window.reload_at() {
