@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use detectors::base::{Cause, EvidenceKind, Fact, Kind, Track, TrackInfo};
+use detectors::base::{Cause, EvidenceKind, Fact, Kind, Track, TrackInfo, TsCheck};
 use glasswatch::config::Protocol;
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -123,7 +123,10 @@ fn counted(dir: &Path, bytes: &[u8]) -> (Vec<Seen>, u64) {
     let _inside = runtime.enter();
     let watched = watch(input(&file_url(&path), Protocol::File));
     watched.sink.wait("the end", ended);
-    (watched.sink.all(), watched.stats.ts_continuity_errors.get())
+    (
+        watched.sink.all(),
+        watched.stats.ts_errors[TsCheck::ContinuityCountError as usize].get(),
+    )
 }
 
 #[test]

@@ -129,6 +129,7 @@ async fn reload(
         };
         failures = 0;
         backoff.worked();
+<<<<<<< HEAD
         session.loaded(number, media.target, media.ended);
         let before = window.current();
         let news = window.answered(ask, media, began, now());
@@ -145,6 +146,16 @@ async fn reload(
             took,
         };
         session.watch.playlist(&session.tell, number, load);
+=======
+        if number == 0 {
+            session.be_patient(media.target);
+        }
+        let heard = match ask.until {
+            Some(_) => now(),
+            None => began,
+        };
+        let news = window.answered(ask, media, began, heard);
+>>>>>>> llhls
         if news != News::Same {
             if session.standings.leads(number) {
                 session.note_change();
@@ -157,9 +168,13 @@ async fn reload(
                 }));
             }
         }
+<<<<<<< HEAD
         let stalled = window.stalled(now()).then_some(Cause::PlaylistStalled);
         session.standings.list(number, stalled);
         if stalled.is_some() {
+=======
+        if window.stalled(heard) {
+>>>>>>> llhls
             session.tell.failed(Cause::PlaylistStalled);
             plan.look_again(session, number, ladder).await;
         }

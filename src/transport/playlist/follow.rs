@@ -47,19 +47,9 @@ impl Window {
         self.answered(Ask::default(), media, now, now)
     }
 
-    /// Takes the answer to a load that began and was answered at those times. One that was to wait at the server
-    /// counts from its answer, any other from its beginning.
-    pub fn answered(
-        &mut self,
-        ask: Ask,
-        media: Media,
-        began: Duration,
-        answered: Duration,
-    ) -> News {
-        let now = match ask.until {
-            Some(_) => answered,
-            None => began,
-        };
+    /// Takes the answer to a load that began then. `now`: when it came, if it was to wait at the server, else when the
+    /// load began.
+    pub fn answered(&mut self, ask: Ask, media: Media, began: Duration, now: Duration) -> News {
         let news = match &self.current {
             None => News::Changed,
             Some(old) => compare(old, &media),
