@@ -129,33 +129,22 @@ async fn reload(
         };
         failures = 0;
         backoff.worked();
-<<<<<<< HEAD
         session.loaded(number, media.target, media.ended);
         let before = window.current();
-        let news = window.answered(ask, media, began, now());
-        // A load that is to wait at the server says nothing of how slow that is.
-        let (began, took) = match ask.until {
+        // A load that is to wait at the server counts from its answer, and says nothing of how slow that is.
+        let (heard, took) = match ask.until {
             Some(_) => (now(), None),
             None => (began, Some(now().saturating_sub(began))),
         };
+        let news = window.answered(ask, media, began, heard);
         let load = PlaylistNews {
             before,
             window: &window,
             news,
-            began,
+            began: heard,
             took,
         };
         session.watch.playlist(&session.tell, number, load);
-=======
-        if number == 0 {
-            session.be_patient(media.target);
-        }
-        let heard = match ask.until {
-            Some(_) => now(),
-            None => began,
-        };
-        let news = window.answered(ask, media, began, heard);
->>>>>>> llhls
         if news != News::Same {
             if session.standings.leads(number) {
                 session.note_change();
@@ -168,13 +157,9 @@ async fn reload(
                 }));
             }
         }
-<<<<<<< HEAD
-        let stalled = window.stalled(now()).then_some(Cause::PlaylistStalled);
+        let stalled = window.stalled(heard).then_some(Cause::PlaylistStalled);
         session.standings.list(number, stalled);
         if stalled.is_some() {
-=======
-        if window.stalled(heard) {
->>>>>>> llhls
             session.tell.failed(Cause::PlaylistStalled);
             plan.look_again(session, number, ladder).await;
         }
