@@ -11,6 +11,7 @@ use detectors::base::{
 
 use super::branch::{Branch, Coded};
 use super::{ConvertError, Core, opus, timeline_key};
+use crate::config::Protocol;
 use crate::ingest::appsink::lock;
 use crate::ingest::sample_aes;
 use crate::ingest::tracks::Entry;
@@ -95,19 +96,25 @@ struct Rest {
 impl Ts {
     pub(super) fn new(
         core: &Core,
-        input: usize,
+        number: usize,
         only: Option<Kind>,
         language: Option<String>,
         continuous: bool,
     ) -> Self {
-        let demux = Demux::new(core.context.stream.input.program);
+        let input = &core.context.stream.input;
+        let demux = Demux::new(input.program);
+        let pushed = matches!(
+            input.protocol,
+            Protocol::Udp | Protocol::Rtp | Protocol::Srt
+        );
         Self {
-            demux: match continuous {
-                true => demux.continuous(),
-                false => demux,
+            demux: match (continuous, pushed) {
+                (false, _) => demux,
+                (true, true) => demux.continuous(),
+                (true, false) => demux.perhaps_segments(),
             },
             rest: Rest {
-                input,
+                input: number,
                 only,
                 language,
                 announced: Vec::new(),

@@ -42,6 +42,9 @@ const PCR_LATE: u64 = SECOND;
 /// Timestamps that go on for so long without a PCR: it is missing (90 kHz).
 const PCR_MISSING: u64 = 90_000;
 
+/// Time over which the pace of packets is averaged, twice.
+const PACE_OVER: u64 = 2 * SECOND;
+
 /// PIDs of service information that are read, beside the tables of programs.
 const CAT_PID: u16 = 0x01;
 const NIT_PID: u16 = 0x10;
@@ -82,6 +85,10 @@ pub struct Watch {
     seen: bool,
     /// When it was surely there last.
     last: Option<u64>,
+    /// When it came last.
+    came: Option<u64>,
+    /// It came again within its limit.
+    repeats: bool,
 }
 
 impl Watch {
@@ -93,9 +100,12 @@ impl Watch {
     /// At a PCR: whether it has surely been away for longer than `limit`. The first PCR starts the watch.
     fn overdue(&mut self, now: u64, limit: u64) -> bool {
         let last = match self.last {
-            Some(last) if !std::mem::take(&mut self.seen) => last,
+            Some(last) if !self.seen => last,
             _ => {
-                self.seen = false;
+                if std::mem::take(&mut self.seen) {
+                    let before = self.came.replace(now);
+                    self.repeats |= before.is_some_and(|b| now.saturating_sub(b) <= limit);
+                }
                 self.last = Some(now);
                 return false;
             }
@@ -144,6 +154,10 @@ struct Clock {
     now: u64,
     last: Option<u64>,
     reference: Option<Reference>,
+    /// Packet count at the newest PCR.
+    packets: u64,
+    /// Recent clock ticks, and the packets that they took.
+    pace: (u64, u64),
 }
 
 impl Clock {
@@ -180,9 +194,14 @@ impl Clock {
         missing
     }
 
-    /// A PCR; what is wrong with it.
-    fn pcr(&mut self, ticks: u64, discontinuity: bool) -> Option<TsCheck> {
+    /// A PCR behind so many packets; what is wrong with it.
+    ///
+    /// A clock reference that comes late and one that jumps ahead look alike. Time has passed when timestamps went on
+    /// (at a variable rate they keep pace with the clock) or when as many packets came as otherwise in that time (at a
+    /// constant rate a large picture takes long).
+    fn pcr(&mut self, ticks: u64, discontinuity: bool, packets: u64) -> Option<TsCheck> {
         let ticks = ticks % PCR_WRAP;
+        let count = packets - std::mem::replace(&mut self.packets, packets);
         // Time that the timestamps say has passed, and how finely they tell it.
         let mut passed = None;
         if let Some(reference) = &mut self.reference {
@@ -200,16 +219,25 @@ impl Clock {
             return None;
         }
         let step = (ticks + PCR_WRAP - last) % PCR_WRAP;
-        let late = match passed {
-            _ if step <= PCR_APART => true,
-            _ if step > PCR_LEAP => false,
-            Some((passed, fine)) if fine > 0 && fine <= step / 2 => passed >= step / 2,
-            _ => step <= PCR_LATE,
+        let paced = count.saturating_mul(self.pace.0).checked_div(self.pace.1);
+        let passed = passed.filter(|(_, fine)| *fine > 0 && *fine <= step / 2);
+        let passed = passed.map(|(span, _)| span);
+        let shown = passed.max(paced).is_some_and(|span| span >= step / 2);
+        let unsure = passed.is_none() || paced.is_none();
+        let late = match step {
+            ..=PCR_APART => true,
+            ..=PCR_LATE => shown || unsure,
+            ..=PCR_LEAP => shown,
+            _ => false,
         };
         if !late {
             return Some(TsCheck::PcrDiscontinuityError);
         }
         self.now += step;
+        self.pace = (self.pace.0 + step, self.pace.1 + count);
+        if self.pace.0 > PACE_OVER {
+            self.pace = (self.pace.0 / 2, self.pace.1 / 2);
+        }
         (step > PCR_APART).then_some(TsCheck::PcrRepetitionError)
     }
 }
@@ -286,6 +314,8 @@ pub struct Checks {
     pub network_pid: Option<u16>,
     /// The input ends here.
     pub ending: bool,
+    /// The input may be a segment, or segments put together: tables are missed once they came again in time.
+    pub perhaps_segments: bool,
     clock: Clock,
     rate: Rate,
     pat: Watch,
@@ -376,11 +406,12 @@ impl Checks {
     /// What is overdue at a PCR, apart from what belongs to a program or a stream.
     fn overdue(&mut self) {
         let now = self.clock.now;
-        if self.pat.overdue(now, TABLES) {
+        let must_repeat = !self.perhaps_segments;
+        if self.pat.overdue(now, TABLES) && (must_repeat || self.pat.repeats) {
             self.errors.add(TsCheck::PatError, 1);
         }
         for (watch, (_, _, limit, check)) in self.service.iter_mut().zip(SERVICE) {
-            if watch.overdue_if_known(now, limit) {
+            if watch.overdue_if_known(now, limit) && (must_repeat || watch.repeats) {
                 self.errors.add(check, 1);
             }
         }
@@ -453,7 +484,7 @@ impl Core {
             discontinuity,
         });
         let checks = &mut self.checks;
-        let wrong = checks.clock.pcr(ticks, discontinuity);
+        let wrong = checks.clock.pcr(ticks, discontinuity, self.counts.packets);
         let now = checks.clock.now;
         if checks.errors.timed {
             if let Some(check) = wrong {
@@ -475,11 +506,13 @@ impl Core {
 
     fn overdue(&mut self, now: u64) {
         self.checks.overdue();
+        let must_repeat = !self.checks.perhaps_segments;
         let errors = &mut self.checks.errors;
         let chosen = self.chosen;
         let mut programs = self.programs.iter_mut();
         if let Some(program) = programs.find(|p| Some(p.entry.program) == chosen)
             && program.heard.overdue(now, TABLES)
+            && (must_repeat || program.heard.repeats)
         {
             errors.add(TsCheck::PmtError, 1);
         }

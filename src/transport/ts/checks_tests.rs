@@ -221,6 +221,49 @@ fn a_pat_that_stays_away_is_told_every_half_second() {
 }
 
 #[test]
+fn tables_of_a_file_that_never_repeat_are_not_missed() {
+    let of_file = |play: &Play| {
+        let demux = Demux::new(None).perhaps_segments();
+        sum(&reports(demux, &play.mux.bytes))
+    };
+    // Segments of two seconds, put together.
+    let mut segments = Play::new();
+    for _ in 0..5 {
+        segments.mux.table(SDT_PID, &section(0x42, 1, 0, &[0; 8]));
+        (segments.tables, segments.pmt) = (true, true);
+        segments.step();
+        (segments.tables, segments.pmt) = (false, false);
+        segments.run(2_980);
+    }
+    assert_eq!(of_file(&segments), []);
+    let told: Vec<TsCheck> = segments.found().iter().map(|(c, _)| *c).collect();
+    assert_eq!(told, [PatError, PmtError, SdtError], "pushed, it is wrong");
+    // What came again and again is missed.
+    let mut play = Play::new();
+    play.run(1_000);
+    (play.tables, play.pmt) = (false, false);
+    play.run(700);
+    assert_eq!(of_file(&play), [(PatError, 1), (PmtError, 1)]);
+}
+
+#[test]
+fn a_large_picture_at_a_constant_rate_is_no_jump_of_the_clock() {
+    let mut play = Play::new();
+    play.run(2_000);
+    // Sent over 200 ms, with the next clock reference behind it.
+    play.mux.pcr(V, play.now(), false);
+    let pts = Some(play.now() / 300);
+    let share = play.mux.bytes.len() / 10;
+    play.mux
+        .payload(V, &pes(0xE0, pts, pts, false, &vec![5; share]));
+    play.at += 200;
+    play.offset = 0;
+    play.run(1_000);
+    let told = play.found();
+    assert_eq!(told, [(PcrRepetitionError, 1)]);
+}
+
+#[test]
 fn other_tables_and_scrambling_on_the_pid_of_the_pat() {
     let mut play = Play::new();
     play.run(400);

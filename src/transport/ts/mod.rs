@@ -209,6 +209,13 @@ impl Demux {
         self
     }
 
+    /// The input is continuous, but may be a segment or segments put together, as files are: tables are missed only
+    /// once they have been seen to come again in time.
+    pub fn perhaps_segments(mut self) -> Self {
+        self.core.checks.perhaps_segments = true;
+        self.continuous()
+    }
+
     /// Takes bytes, tells what was found.
     pub fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(TsEvent)) {
         let core = &mut self.core;
