@@ -688,14 +688,10 @@ fn guard(pad: &gst::Pad, decoder: &gst::Element, way: &Arc<Way>, settings: Setti
                 if too_large.load(Ordering::Relaxed) {
                     return gst::PadProbeReturn::Drop;
                 }
-                let running = buffer.pts().and_then(|pts| {
-                    pad.sticky_event::<gst::event::Segment>(0)
-                        .and_then(|e| {
-                            e.segment()
-                                .downcast_ref::<gst::ClockTime>()
-                                .and_then(|s| s.to_running_time(pts))
-                        })
-                        .or(Some(pts))
+                let running = buffer.pts().map(|pts| {
+                    let event = pad.sticky_event::<gst::event::Segment>(0);
+                    let segment = event.as_ref().and_then(|e| e.segment().downcast_ref());
+                    owner.time_of(segment, pts)
                 });
                 owner.feed(running);
             }
