@@ -188,8 +188,11 @@ pub(super) struct Way {
 
 #[derive(Default)]
 struct State {
-    /// Media time minus running time, nanoseconds.
+    /// Media time minus running time, nanoseconds; minus stream time when it was told.
     shift: i64,
+    /// The shift was told. A demultiplexer of fragments lets running time begin with the first one, wherever that
+    /// lies; stream time is that of the fragments.
+    placed: bool,
     marks: VecDeque<(MediaTime, Mark)>,
     /// Pictures before this are damaged only because we joined late, and are not handed on.
     not_before: Option<MediaTime>,
@@ -293,9 +296,24 @@ impl Way {
         lock(&self.format).is_some()
     }
 
-    /// Sets media time minus running time.
+    /// Sets media time minus stream time.
     pub(super) fn set_shift(&self, nanos: i64) {
-        lock(&self.state).shift = nanos;
+        let mut state = lock(&self.state);
+        (state.shift, state.placed) = (nanos, true);
+    }
+
+    /// The time of a buffer that media time counts from.
+    pub(super) fn time_of(
+        &self,
+        segment: Option<&gst::FormattedSegment<gst::ClockTime>>,
+        pts: gst::ClockTime,
+    ) -> gst::ClockTime {
+        let placed = lock(&self.state).placed;
+        let time = segment.and_then(|segment| match placed {
+            true => segment.to_stream_time(pts),
+            false => segment.to_running_time(pts),
+        });
+        time.unwrap_or(pts)
     }
 
     pub(super) fn mark(&self, at: MediaTime, mark: Mark) {
@@ -405,11 +423,8 @@ impl Way {
             return Ok(());
         };
         let running = buffer.pts().map(|pts| {
-            sample
-                .segment()
-                .and_then(|s| s.downcast_ref::<gst::ClockTime>())
-                .and_then(|s| s.to_running_time(pts))
-                .unwrap_or(pts)
+            let segment = sample.segment();
+            self.time_of(segment.and_then(|s| s.downcast_ref()), pts)
         });
         let (media, marks) = {
             let mut state = lock(&self.state);

@@ -693,14 +693,10 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
                     // Not `Drop`, which unreferences what the bindings have taken already.
                     return gst::PadProbeReturn::Handled;
                 }
-                let running = buffer.pts().and_then(|pts| {
-                    pad.sticky_event::<gst::event::Segment>(0)
-                        .and_then(|e| {
-                            e.segment()
-                                .downcast_ref::<gst::ClockTime>()
-                                .and_then(|s| s.to_running_time(pts))
-                        })
-                        .or(Some(pts))
+                let running = buffer.pts().map(|pts| {
+                    let event = pad.sticky_event::<gst::event::Segment>(0);
+                    let segment = event.as_ref().and_then(|e| e.segment().downcast_ref());
+                    owner.time_of(segment, pts)
                 });
                 owner.feed(running);
             }

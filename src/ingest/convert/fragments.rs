@@ -341,12 +341,18 @@ impl Fragments {
             Err(error) => (Vec::new(), Some(cause(error))),
         };
         let mut changed = false;
-        let mut clear = false;
+        // Tracks that were never encrypted.
+        let mut clear = rest.is_none() && opened.is_empty();
         for (id, stream) in &self.streams {
             let way = &stream.way;
             let part = opened.iter().find(|part| part.track_id == *id);
             let problem = match part {
-                None => rest,
+                // Not of this fragment.
+                None if rest.is_none() && !media_of.contains_key(id) => continue,
+                None => {
+                    clear |= rest.is_none();
+                    rest
+                }
                 Some(part) => match &part.result {
                     Ok(key) => {
                         clear |= stream.info.problem.is_none();
@@ -366,7 +372,6 @@ impl Fragments {
                     Err(error) => Some(cause(*error)),
                 },
             };
-            clear |= part.is_none() && rest.is_none();
             let problem = stream.info.problem.or(problem);
             changed |= lock(&core.hub.tracks).set_problem(way.track, problem);
         }
