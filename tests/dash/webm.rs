@@ -97,7 +97,7 @@ fn a_period_of_webm_follows_one_of_mp4() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.mp4");
     make(&format!(
-        "{} ! {X264} ! h264parse ! mp4mux fragment-duration=1000 streamable=true ! filesink location={}",
+        "{} ! x264enc tune=zerolatency speed-preset=ultrafast threads=1 key-int-max=25 ! h264parse ! mp4mux fragment-duration=1000 streamable=true ! filesink location={}",
         video(50, (160, 96), 25),
         path.display()
     ));

@@ -135,7 +135,7 @@ impl Piece {
         let mut feeds = self.take(rest, init, stage)?;
         if self.container == Some(Container::FragmentedMp4) {
             feeds.extend(self.fragments(stage, init)?);
-            truncated |= !self.held.is_empty();
+            truncated |= !is_appendix(&self.held);
         }
         if self.begun {
             feeds.push(Feed::End { truncated });
@@ -257,6 +257,17 @@ pub(in crate::ingest::source) fn container(head: &[u8]) -> Option<Container> {
     }
     let later = (1..188).any(|at| head.len() > at + 2 * 188 && sync_at(at));
     later.then_some(Container::MpegTs)
+}
+
+/// Whether whole boxes without media, such as an index, are all that is left.
+fn is_appendix(mut rest: &[u8]) -> bool {
+    while let Some((size, kind)) = box_size(rest).zip(rest.get(4..8)) {
+        match rest.get(size..) {
+            Some(next) if kind != b"moof" => rest = next,
+            _ => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -421,6 +432,15 @@ mod tests {
             (init.len(), one.len())
         );
         assert!(feed_all(&one[..300], 100, None, Stage::CutShort).is_err());
+        // An index behind the fragments is no cut; a fragment without its media is one.
+        for (kind, cut) in [(b"mfra", false), (b"moof", true)] {
+            let all = [own.clone(), mp4_box(kind, 62)].concat();
+            let feeds = feed_all(&all, 100, None, Stage::Complete).unwrap();
+            let Some(Feed::End { truncated }) = feeds.last() else {
+                panic!("{feeds:?}")
+            };
+            assert_eq!(*truncated, cut);
+        }
     }
 
     #[test]
