@@ -393,6 +393,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_event_names_the_rendition_at_fault() {
+        let mut change = transition(Change::Raise, "f1", Severity::Critical);
+        change.defect.track = Some(Track::video(2));
+        change.defect.member = Some("360p@\u{7}800k".into());
+        let event = composer().compose(&change);
+        assert_eq!(event.member.as_deref(), Some("360p@800k"));
+        let sentence = event.sentence;
+        assert!(
+            sentence.contains(" (rendition 360p@800k), for"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
     fn an_event_has_exactly_the_documented_fields() {
         let event = composer().compose(&transition(Change::Raise, "f1", Severity::Critical));
         let json: serde_json::Value = serde_json::from_str(&event.to_json()).unwrap();
