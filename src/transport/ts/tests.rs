@@ -370,9 +370,10 @@ fn stream_types_and_descriptors() {
         (0x06, b"\x05\x04EAC3", Some(Eac3), "E-AC-3"),
         (0x06, b"\x05\x04HEVC", Some(Hevc), "HEVC"),
         (0x06, b"\x05\x04Opus\x7F\x02\x80\x06", Some(Opus), "Opus"),
-        (0xDB, &[], None, "encrypted (SAMPLE-AES)"),
-        (0xCF, &[], None, "encrypted (SAMPLE-AES)"),
-        (0xC1, &[], None, "encrypted (SAMPLE-AES)"),
+        (0xDB, &[], Some(H264), "encrypted (SAMPLE-AES)"),
+        (0xCF, &[], Some(AacAdts), "encrypted (SAMPLE-AES)"),
+        (0xC1, &[], Some(Ac3), "encrypted (SAMPLE-AES)"),
+        (0xC2, &[], Some(Eac3), "encrypted (SAMPLE-AES)"),
     ];
     for (kind, descriptors, codec, name) in cases {
         let mut mux = Muxer::default();
@@ -385,6 +386,7 @@ fn stream_types_and_descriptors() {
         let track = &told[0][1];
         assert_eq!(track.codec, *codec, "{kind:02X}");
         assert!(track.name.contains(name), "{}", track.name);
+        assert_eq!(track.encrypted, name.contains("SAMPLE-AES"));
         assert_eq!(track.channels, (*codec == Some(Opus)).then_some(6));
     }
     // Teletext, subtitles, metadata, unknown.
