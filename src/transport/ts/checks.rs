@@ -224,11 +224,9 @@ impl Clock {
         let passed = passed.map(|(span, _)| span);
         let shown = passed.max(paced).is_some_and(|span| span >= step / 2);
         let unsure = passed.is_none() || paced.is_none();
-        let late = match step {
-            ..=PCR_APART => true,
-            ..=PCR_LATE => shown || unsure,
-            ..=PCR_LEAP => shown,
-            _ => false,
+        let late = match step <= PCR_LATE {
+            true => step <= PCR_APART || shown || unsure,
+            false => step <= PCR_LEAP && shown,
         };
         if !late {
             return Some(TsCheck::PcrDiscontinuityError);
