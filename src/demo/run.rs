@@ -84,8 +84,10 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
     let folder = std::env::temp_dir().join(format!("glasswatch-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let mut text = format!(
+        // Errors of playlists count for less time than the demo is clean after each fault.
         "version: 1\ninstance: {{name: demo, data_dir: {folder:?}, evidence_quota_mib: 64}}\n\
-         http: {{listen: {}}}\ndefaults: {{allow_private: true}}\nstreams:\n",
+         http: {{listen: {}}}\ndefaults:\n  allow_private: true\n\
+         \x20 detectors: {{manifest: {{window_secs: 10}}}}\nstreams:\n",
         settings.listen
     );
     for (delivery, source) in &sources {
