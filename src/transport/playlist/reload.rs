@@ -294,7 +294,7 @@ mod tests {
             );
         }
         assert_eq!(other.ask(MS(9_000)).until, None);
-        window.answered(window.ask(now), list(20, 1), now, now + MS(5));
+        window.answered(window.ask(now), list(20, 1), now, now);
         assert_eq!(window.reload_at(), Some(now + MS(500)));
         // One that holds the request for as long as a part takes, and then has nothing, is only late.
         let mut window = Window::default();
