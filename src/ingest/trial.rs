@@ -68,6 +68,8 @@ pub(super) struct Trials {
     /// The decoder tells what it conceals; other complaints of it say nothing of a key.
     conceals: bool,
     keys: VecDeque<Trial>,
+    /// The key before the oldest of these was wrong.
+    wrong_before: bool,
 }
 
 impl Trials {
@@ -77,6 +79,7 @@ impl Trials {
             kind,
             conceals: matches!(codec, "h264" | "mpeg2"),
             keys: VecDeque::new(),
+            wrong_before: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl Trials {
             kind: self.kind,
             conceals: self.conceals,
             keys: last.into_iter().collect(),
+            wrong_before: self.wrong_before,
         }
     }
 
@@ -138,7 +142,9 @@ impl Trials {
             past.close(kind, found);
         }
         let gone = turn.saturating_sub(2);
-        self.keys.drain(..gone);
+        if let Some(last) = self.keys.drain(..gone).last() {
+            self.wrong_before = last.verdict == Verdict::Wrong;
+        }
         let Some(trial) = self.keys.get_mut(turn - gone) else {
             return;
         };
@@ -183,14 +189,17 @@ impl Trials {
     /// A decoded unit: comes back when it may be handed on.
     pub(super) fn take(&mut self, unit: OwnedUnit, found: &mut Vec<Found>) -> Option<OwnedUnit> {
         let Some(turn) = self.at(unit.media) else {
-            return Some(unit);
+            // Under a wrong key even the order is wrong.
+            return Some(unit).filter(|_| !self.wrong_before);
         };
         let (kind, conceals) = (self.kind, self.conceals);
         for past in self.keys.iter_mut().take(turn) {
             past.close(kind, found);
         }
         // Units come out in the order of their times: what is before this turn is over.
-        self.keys.drain(..turn);
+        if let Some(last) = self.keys.drain(..turn).last() {
+            self.wrong_before = last.verdict == Verdict::Wrong;
+        }
         let is_last = self.keys.len() == 1;
         let trial = self.keys.front_mut()?;
         trial.out = trial.out.saturating_add(1);
