@@ -58,6 +58,22 @@ pub fn run(name: &str, data: &[u8]) {
     }
 }
 
+/// Writes the seeds of a target into the folder that `GLASSWATCH_SEEDS` names, where the fuzzer looks for inputs.
+///
+/// # Panics
+/// When that cannot be.
+pub fn write_seeds(name: &str) {
+    let Some(folder) = std::env::var_os("GLASSWATCH_SEEDS").map(std::path::PathBuf::from) else {
+        return;
+    };
+    for target in TARGETS.iter().filter(|target| target.name == name) {
+        for (number, seed) in (target.seeds)().into_iter().enumerate() {
+            let written = std::fs::write(folder.join(format!("seed-{number}")), seed);
+            assert!(written.is_ok(), "{written:?}");
+        }
+    }
+}
+
 /// The first byte, and the rest.
 fn knob(data: &[u8]) -> (usize, &[u8]) {
     data.split_first()

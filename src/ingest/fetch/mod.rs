@@ -3,6 +3,7 @@
 //! Everything that an origin can do to a monitor is bounded here: where it may send us ([`policy`]), how long it may
 //! stay silent, how much it may send ([`client`]), and how often we call while it fails ([`pace`]).
 
+mod body;
 pub mod client;
 pub mod pace;
 pub mod policy;
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use detectors::base::Cause;
 
-pub use client::{Body, Fetcher, Request, What};
+pub use body::Body;
+pub use client::{Fetcher, Request, What};
 pub use pace::{Backoff, Pacer};
 
 use super::stats::RequestResult;

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| glasswatch::fuzzing::run("mp4", data));
+use glasswatch::fuzzing::{run, write_seeds};
+
+libfuzzer_sys::fuzz_target!(init: write_seeds("mp4"), |data: &[u8]| run("mp4", data));

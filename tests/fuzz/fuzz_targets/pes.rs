@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| glasswatch::fuzzing::run("pes", data));
+use glasswatch::fuzzing::{run, write_seeds};
+
+libfuzzer_sys::fuzz_target!(init: write_seeds("pes"), |data: &[u8]| run("pes", data));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| glasswatch::fuzzing::run("scte35", data));
+use glasswatch::fuzzing::{run, write_seeds};
+
+libfuzzer_sys::fuzz_target!(init: write_seeds("scte35"), |data: &[u8]| run("scte35", data));
