@@ -142,7 +142,7 @@ impl Trials {
             past.close(kind, found);
         }
         let gone = turn.saturating_sub(2);
-        if let Some(last) = self.keys.drain(..gone).last() {
+        if let Some(last) = self.keys.drain(..gone).next_back() {
             self.wrong_before = last.verdict == Verdict::Wrong;
         }
         let Some(trial) = self.keys.get_mut(turn - gone) else {
@@ -197,7 +197,7 @@ impl Trials {
             past.close(kind, found);
         }
         // Units come out in the order of their times: what is before this turn is over.
-        if let Some(last) = self.keys.drain(..turn).last() {
+        if let Some(last) = self.keys.drain(..turn).next_back() {
             self.wrong_before = last.verdict == Verdict::Wrong;
         }
         let is_last = self.keys.len() == 1;
