@@ -12,16 +12,20 @@ use url::Url;
 
 use crate::config::{ContentKeys, Rendition, Secret};
 use crate::ingest::cenc::Cenc;
-use crate::ingest::keys::SampleKeys;
+use crate::ingest::keys::{ContentKey, NamedKey, SampleKeys};
+use crate::ingest::sample_aes;
 use crate::ingest::source::segment_pieces;
 use crate::transport::continuity::Continuity;
 use crate::transport::flv::FlvDemux;
+use crate::transport::playlist::breaks::Breaks;
 use crate::transport::playlist::follow::{Cursor, Passed, Step, Window};
-use crate::transport::playlist::mpd::{self, Follower, Role};
-use crate::transport::playlist::{ByteRange, Playlist, parse};
+use crate::transport::playlist::mpd::{self, Follower, Mpd, Role};
+use crate::transport::playlist::{ByteRange, Playlist, audit, parse};
+use crate::transport::span::Meter;
 use crate::transport::testkit::{self, Muxer};
 use crate::transport::ts::{Demux, TsEvent};
-use crate::transport::{Codec, scte35};
+use crate::transport::webm::{WebmDemux, vorbis_headers};
+use crate::transport::{Codec, mp4, scte35};
 
 /// A parser under test.
 pub struct Target {
@@ -42,6 +46,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "m3u8", run: m3u8, seeds: seeds::m3u8 },
     Target { name: "mpd", run: mpd, seeds: seeds::mpd },
     Target { name: "mp4", run: mp4, seeds: seeds::mp4 },
+    Target { name: "webm", run: webm, seeds: seeds::webm },
+    Target { name: "sample_aes", run: sample_aes, seeds: seeds::sample_aes },
     Target { name: "scte35", run: scte35, seeds: seeds::scte35 },
     Target { name: "flv", run: flv, seeds: seeds::flv },
 ];
@@ -151,10 +157,11 @@ fn nal(data: &[u8]) {
     continuity.access_unit(data, &mut |_| {});
 }
 
-/// Successive loads of a playlist, read as a live reader does.
+/// Successive loads of a playlist, delta updates among them, read as a live reader does.
 fn m3u8(data: &[u8]) {
     let mut window = Window::default();
     let mut cursor = Cursor::default();
+    let mut breaks = Breaks::default();
     for (load, text) in texts(data).enumerate() {
         let media = match parse(text) {
             Ok(Playlist::Media(media)) => media,
@@ -166,25 +173,49 @@ fn m3u8(data: &[u8]) {
                 ] {
                     let _ = master.pick(&rule);
                 }
+                assert!(master.members(&Rendition::All).len() <= Rendition::MEMBERS_MAX);
                 continue;
             }
             Err(_) => continue,
         };
+        let Some(media) = window.completed(media) else {
+            continue;
+        };
         let now = Duration::from_secs(load as u64 * 4);
-        window.load(media, now);
-        let _ = (window.reload_at(), window.stalled(now));
+        let before = window.current();
+        let news = window.load(media, now);
+        let _ = (window.reload_at(), window.stalled(now), window.ask(now));
         let Some((epoch, media)) = window.current() else {
             continue;
         };
-        let mut before = None;
-        while let Step::Read { sequence, .. } = cursor.step(epoch, &media) {
-            assert!(before.is_none_or(|before| sequence > before), "read twice");
-            before = Some(sequence);
-            cursor.done(&media, sequence, Passed::Read);
-            if sequence == u64::MAX {
-                break;
+        let _ = audit::faults(before.as_ref().map(|(_, media)| &**media), &media, news);
+        let parts: usize = media.segments.iter().map(|s| s.parts.len() + 2).sum();
+        let open = media.low_latency.open.as_ref();
+        let mut left = parts + open.map_or(0, |open| open.parts.len()) + 4;
+        let mut last = None;
+        loop {
+            match cursor.step(epoch, &media) {
+                Step::Read { sequence, .. } => {
+                    assert!(last.is_none_or(|last| sequence >= last), "read again");
+                    last = Some(sequence);
+                    let _ = breaks.passing(epoch, &media, sequence);
+                    cursor.done(&media, sequence, Passed::Read);
+                    if sequence == u64::MAX {
+                        break;
+                    }
+                }
+                Step::Part {
+                    sequence, index, ..
+                } => {
+                    cursor.part_done(&media, sequence, index, Passed::Read);
+                }
+                Step::Close { sequence } => cursor.done(&media, sequence, Passed::Read),
+                Step::Wait | Step::Ended => break,
             }
+            assert!(left > 0, "no end");
+            left -= 1;
         }
+        let _ = cursor.hint(epoch, &media);
     }
 }
 
@@ -196,20 +227,27 @@ fn mpd(data: &[u8]) {
     };
     let mut followers =
         [Role::Main, Role::Audio].map(|role| Follower::new(role, Rendition::Highest));
+    let mut last: Option<Mpd> = None;
     for (load, text) in texts(data).enumerate() {
-        let Ok(manifest) = mpd::parse(text, &url) else {
+        // What is no manifest may be a patch of the last one.
+        let next = match mpd::parse(text, &url) {
+            Ok(whole) => Some(whole),
+            Err(_) => last.as_ref().and_then(|last| last.patched(text).ok()),
+        };
+        let Some(manifest) = &next else {
             continue;
         };
         for follower in &mut followers {
-            while let Some((url, place)) = follower.wants(&manifest) {
+            while let Some((url, place)) = follower.wants(manifest) {
                 follower.indexed(url, place, text);
             }
             for secs in [0, 1, 60, 86_400] {
                 let clock = NOW + (load as i64 * 4 + secs) * 1_000_000_000;
-                let _ = follower.update(&manifest, clock, Duration::from_secs(secs.unsigned_abs()));
+                let _ = follower.update(manifest, clock, Duration::from_secs(secs.unsigned_abs()));
                 let _ = (follower.next_in(), follower.rhythm());
             }
         }
+        last = next;
     }
 }
 
@@ -230,7 +268,49 @@ fn mp4(data: &[u8]) {
         len: data.len() as u64,
     };
     let _ = mpd::Index::read(data, place);
+    let mut meter = Meter::default();
+    meter.begin();
+    (data.chunks(size + 1)).for_each(|part| meter.mp4(part));
+    let _ = meter.end();
+    if let Ok(Some(index)) = mp4::Index::read(data) {
+        for piece in index.pieces().take(64) {
+            let read = |_, len: usize| (len <= 1 << 20).then(|| vec![0; len]).ok_or(());
+            let _ = index.fragment(piece, read);
+        }
+    }
     let _ = crate::ingest::convert::fragment_tracks(data);
+}
+
+/// WebM. How it is cut must change nothing.
+fn webm(data: &[u8]) {
+    let (size, data) = knob(data);
+    let read = |size: usize| {
+        let mut events = Vec::new();
+        let mut demux = WebmDemux::default();
+        let good =
+            (data.chunks(size)).all(|part| demux.push(part, &mut |e| events.push(e)).is_ok());
+        (events, good)
+    };
+    assert_eq!(read(size + 1), read(data.len().max(1)));
+    let _ = vorbis_headers(&Bytes::copy_from_slice(data));
+}
+
+/// Samples encrypted after SAMPLE-AES. Nothing is added, and how sound is cut must change nothing.
+fn sample_aes(data: &[u8]) {
+    let (how, data) = knob(data);
+    let key = NamedKey {
+        key: ContentKey::new([7; 16]),
+        iv: [9; 16],
+    };
+    let (clear, decrypted) = sample_aes::pictures(data, &key);
+    assert!(clear.len() <= data.len() && decrypted <= data.len());
+    let codec = [Codec::AacAdts, Codec::Ac3, Codec::Eac3][how % 3];
+    let read = |size: usize| {
+        let mut sound = sample_aes::Sound::new(codec);
+        let opened = data.chunks(size).map(|part| sound.push(part, &key));
+        opened.map(|opened| opened.decrypted).sum::<usize>()
+    };
+    assert_eq!(read(how / 3 + 1), read(data.len().max(1)));
 }
 
 /// Splice sections. With its right CRC, so that what lies behind is reached.
@@ -317,7 +397,7 @@ mod tests {
     /// A seed that is refused at once guides no fuzzer anywhere.
     #[test]
     fn seeds_reach_behind_the_first_check() {
-        let [ts, .., m3u8, mpd, mp4, _, flv] = TARGETS else {
+        let [ts, _, _, m3u8, mpd, mp4, .., flv] = TARGETS else {
             panic!("another table");
         };
         let found = testkit::demux(&(ts.seeds)()[0][1..]);
@@ -332,6 +412,10 @@ mod tests {
         assert_eq!((mp4.seeds)().len(), 4);
         let first = &(mp4.seeds)()[0][1..];
         assert_eq!(crate::ingest::convert::fragment_tracks(first), (1, 1));
+        let patched = &(mpd.seeds)()[3];
+        let both: Vec<_> = texts(patched).collect();
+        let whole = mpd::parse(both[0], &url).unwrap();
+        whole.patched(both[1]).unwrap();
         let mut tags = 0;
         let seed = &(flv.seeds)()[0][1..];
         assert!(FlvDemux::default().push(seed, &mut |_| tags += 1).is_ok());

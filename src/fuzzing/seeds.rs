@@ -90,7 +90,7 @@ pub fn m3u8() -> Vec<Vec<u8>> {
 }
 
 pub fn mpd() -> Vec<Vec<u8>> {
-    let live = "<?xml version=\"1.0\"?><!-- c --><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"dynamic\" \
+    let live = "<?xml version=\"1.0\"?><!-- c --><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" id=\"m\" type=\"dynamic\" \
         availabilityStartTime=\"2023-01-01T00:00:00Z\" publishTime=\"2023-11-14T22:00:00Z\" minimumUpdatePeriod=\"PT4S\" \
         timeShiftBufferDepth=\"PT30S\" suggestedPresentationDelay=\"PT8S\">\
         <PatchLocation ttl=\"60\">p.mpp</PatchLocation>\
@@ -108,12 +108,17 @@ pub fn mpd() -> Vec<Vec<u8>> {
         <Representation id=\"1\" bandwidth=\"1\"><BaseURL>v.mp4</BaseURL><SegmentBase indexRange=\"700-900\"><Initialization range=\"0-699\"/></SegmentBase></Representation></AdaptationSet></Period>\
         <Period><AdaptationSet mimeType=\"video/mp4\"><Representation id=\"1\" bandwidth=\"1\"><SegmentList duration=\"10\"><Initialization sourceURL=\"i.mp4\"/>\
         <SegmentURL media=\"1.m4s\" mediaRange=\"0-99\"/><SegmentURL media=\"2.m4s\"/></SegmentList></Representation></AdaptationSet></Period></MPD>";
+    let patch = "<Patch xmlns=\"urn:mpeg:dash:schema:mpd-patch:2020\" mpdId=\"m\" originalPublishTime=\"2023-11-14T22:00:00Z\" publishTime=\"2023-11-14T22:00:04Z\">\
+        <replace sel=\"/MPD/@publishTime\">2023-11-14T22:00:04Z</replace>\
+        <add sel=\"/MPD/Period[@id='0']/AdaptationSet[2]/SegmentTemplate/SegmentTimeline\" pos=\"prepend\"><S d=\"96000\"/></add>\
+        <remove sel=\"/MPD/Period/EventStream/Event[1]\"/></Patch>";
     vec![
         live.into(),
         whole.into(),
         [live, &live.replace("PT4S", "PT2S")]
             .join("\0")
             .into_bytes(),
+        [live, patch].join("\0").into_bytes(),
     ]
 }
 
@@ -224,4 +229,50 @@ pub fn flv() -> Vec<Vec<u8>> {
     ]
     .concat();
     [0, 12, 255].map(|size| with_knob(size, &bytes)).into()
+}
+
+pub fn webm() -> Vec<Vec<u8>> {
+    let made = |id: &[u8], content: &[u8]| {
+        let size = (content.len() as u32 | 0x1000_0000).to_be_bytes();
+        [id, &size, content].concat()
+    };
+    let open = |id: &[u8]| [id, &[0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]].concat();
+    let track = |number: u8, kind: u8, codec: &[u8]| {
+        let inside = [
+            made(b"\xD7", &[number]),
+            made(b"\x83", &[kind]),
+            made(b"\x86", codec),
+            made(b"\x22\xB5\x9C", b"deu"),
+        ];
+        made(b"\xAE", &inside.concat())
+    };
+    let bytes = [
+        made(b"\x1A\x45\xDF\xA3", &made(b"\x42\x82", b"webm")),
+        open(b"\x18\x53\x80\x67"),
+        made(
+            b"\x15\x49\xA9\x66",
+            &made(b"\x2A\xD7\xB1", &1_000_000u32.to_be_bytes()),
+        ),
+        made(
+            b"\x16\x54\xAE\x6B",
+            &[track(1, 1, b"V_VP9"), track(2, 2, b"A_OPUS")].concat(),
+        ),
+        open(b"\x1F\x43\xB6\x75"),
+        made(b"\xE7", &[1, 0]),
+        made(b"\xA3", &[0x81, 0, 0, 0x80, 1, 2, 3, 4]),
+        made(b"\xA0", &made(b"\xA1", &[0x82, 0, 5, 0, 9, 9])),
+    ]
+    .concat();
+    [0, 30, 255].map(|size| with_knob(size, &bytes)).into()
+}
+
+pub fn sample_aes() -> Vec<Vec<u8>> {
+    let unit = [&b"\0\0\0\x01\x65"[..], &[0xA5; 240]].concat();
+    let aac = [&b"\xFF\xF1\x50\x80\x0C\x9F\xFC"[..], &[0x5A; 93]].concat();
+    let ac3 = [&b"\x0B\x77\0\0\0\x40"[..], &[0x5A; 122]].concat();
+    vec![
+        with_knob(0, &[&unit[..], b"\0\0\x03\x01", &unit].concat()),
+        with_knob(9, &[&aac[..], &aac].concat()),
+        with_knob(10, &[&ac3[..], &ac3].concat()),
+    ]
 }
