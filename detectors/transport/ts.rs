@@ -120,7 +120,7 @@ pub static DETECTOR: Descriptor = Descriptor {
             4.0,
             Severity::Info,
             Cause::TransportError,
-            "Tables, clock or timestamps of the transport stream are wrong again and again: strict receivers may fail.",
+            "Tables, clock or timestamps of the transport stream keep being wrong: strict receivers may fail.",
         ),
         errored(
             "priority3_lasting",

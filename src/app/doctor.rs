@@ -77,6 +77,8 @@ const NEEDS: &[Need] = &[
     need("rtph265depay", GOOD, "RTSP"),
     need("rtph264depay", GOOD, "RTSP"),
     need("rtspsrc", GOOD, "RTSP"),
+    need("udpsrc", GOOD, "RTSP over UDP"),
+    need("udpsink", GOOD, "RTSP over UDP"),
     need("rtmp2src", BAD, "RTMP"),
     need("alawdec", GOOD, "G.711"),
     need("mulawdec", GOOD, "G.711"),

@@ -1,5 +1,7 @@
 //! Faults on the multiplexed bytes: lost packets, flipped bits, wrong timestamps.
 
+use std::ops::Range;
+
 use super::schedule::Fault;
 
 /// Bytes of a transport packet.
@@ -88,23 +90,35 @@ pub fn is_random_access(packet: &[u8]) -> bool {
     packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x40 != 0
 }
 
+/// Where the PTS of a PES that begins in this packet stands.
+fn pts_place(packet: &[u8]) -> Option<Range<usize>> {
+    let field = match packet[3] & 0x20 {
+        0 => 0,
+        _ => 1 + usize::from(packet[4]),
+    };
+    let at = 4 + field + 9;
+    (packet[1] & 0x40 != 0 && at + 5 <= packet.len()).then_some(at..at + 5)
+}
+
+/// The PTS of a PES that begins in this packet, 33 bit at 90 kHz.
+pub fn pts(packet: &[u8]) -> Option<u64> {
+    let place = pts_place(packet)?;
+    let [a, b, c, d, e] = *packet.get(place)?.first_chunk::<5>()?;
+    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
+    Some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+}
+
 /// Moves the PTS of every sound PES that begins in these packets.
 fn shift_audio(packets: &mut [u8], ticks: i64) {
     for packet in packets.chunks_exact_mut(PACKET) {
-        if pid(packet) != AUDIO_PID || packet[1] & 0x40 == 0 {
+        if pid(packet) != AUDIO_PID {
             continue;
         }
-        let payload = 4 + if packet[3] & 0x20 != 0 {
-            1 + usize::from(packet[4])
-        } else {
-            0
-        };
-        let Some(pts) = packet.get_mut(payload + 9..payload + 14) else {
+        let (Some(place), Some(old)) = (pts_place(packet), pts(packet)) else {
             continue;
         };
-        let [a, b, c, d, e] = [pts[0], pts[1], pts[2], pts[3], pts[4]].map(u64::from);
-        let old = (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1;
         let new = (old as i64 + ticks).rem_euclid(1 << 33) as u64;
+        let pts = &mut packet[place];
         pts[0] = pts[0] & 0xF0 | (new >> 29) as u8 & 0x0E | 1;
         pts[1] = (new >> 22) as u8;
         pts[2] = (new >> 14) as u8 | 1;

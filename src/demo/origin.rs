@@ -14,11 +14,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid};
+use super::impair::{PACKET, VIDEO_PID, is_random_access, pid, pmt_pid, pts};
 use super::schedule::Fault;
 
 /// Segments are cut at the first key frame after this long.
 const SEGMENT_SECS: f64 = 2.0;
+/// Timestamps have 33 bits.
+const PTS_MASK: u64 = (1 << 33) - 1;
 /// Segments listed.
 const WINDOW: usize = 6;
 
@@ -161,7 +163,8 @@ pub struct Segmenter {
     tables: [Option<Vec<u8>>; 2],
     pmt_pid: Option<u16>,
     held: Vec<u8>,
-    began_secs: Option<f64>,
+    /// PTS of its first picture.
+    began: Option<u64>,
     number: u64,
 }
 
@@ -173,13 +176,13 @@ impl Segmenter {
             tables: [None, None],
             pmt_pid: None,
             held: Vec::new(),
-            began_secs: None,
+            began: None,
             number: 0,
         }
     }
 
-    /// Takes whole packets that were made at `at_secs` of source time.
-    pub fn push(&mut self, packets: &[u8], at_secs: f64) {
+    /// Takes whole packets. Cuts by their timestamps: a busy machine makes segments late, not long.
+    pub fn push(&mut self, packets: &[u8]) {
         for packet in packets.chunks_exact(PACKET) {
             let id = pid(packet);
             if id == 0 {
@@ -188,18 +191,21 @@ impl Segmenter {
             } else if Some(id) == self.pmt_pid {
                 self.tables[1] = Some(packet.to_vec());
             }
-            if id == VIDEO_PID && is_random_access(packet) {
-                let long = self
-                    .began_secs
-                    .is_none_or(|began| at_secs - began >= SEGMENT_SECS - 0.1);
-                if long {
-                    if let Some(began) = self.began_secs {
+            if id == VIDEO_PID
+                && is_random_access(packet)
+                && let Some(pts) = pts(packet)
+            {
+                let secs = self
+                    .began
+                    .map(|began| (pts.wrapping_sub(began) & PTS_MASK) as f64 / 90_000.0);
+                if secs.is_none_or(|secs| secs >= SEGMENT_SECS - 0.1) {
+                    if let Some(secs) = secs {
                         let bytes = std::mem::take(&mut self.held);
-                        self.origin.publish(self.number, at_secs - began, bytes);
+                        self.origin.publish(self.number, secs, bytes);
                         self.number += 1;
                     }
                     self.held.clear();
-                    self.began_secs = Some(at_secs);
+                    self.began = Some(pts);
                     for table in self.tables.iter().flatten() {
                         self.held.extend_from_slice(table);
                     }

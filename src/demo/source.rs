@@ -246,7 +246,7 @@ impl Work {
                             impair.apply(Some(kind), &mut packets);
                         }
                     }
-                    self.deliver(packets, at_secs, fault.map(|(fault, _)| fault)).await;
+                    self.deliver(packets, fault.map(|(fault, _)| fault)).await;
                 }
             }
         }
@@ -259,11 +259,11 @@ impl Work {
             .map(|p| (p.fault, p.seed))
     }
 
-    async fn deliver(&mut self, packets: Vec<u8>, at_secs: f64, fault: Option<Fault>) {
+    async fn deliver(&mut self, packets: Vec<u8>, fault: Option<Fault>) {
         match &mut self.output {
             Output::Hls(segmenter, origin) => {
                 origin.set_fault(fault);
-                segmenter.push(&packets, at_secs);
+                segmenter.push(&packets);
             }
             Output::Srt(input) => {
                 // Without a caller srtsink throws packets away; that is no error of the demo.

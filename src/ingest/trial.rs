@@ -219,6 +219,7 @@ impl Trials {
             Verdict::Right => {
                 if is_last {
                     self.keys.clear();
+                    self.wrong_before = false;
                 }
                 Some(unit)
             }

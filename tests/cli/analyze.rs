@@ -246,7 +246,7 @@ fn a_cut_transport_stream_is_judged_as_far_as_it_goes() {
 }
 
 #[test]
-fn losses_outside_pictures_and_sound_are_no_defect() {
+fn losses_outside_pictures_and_sound_are_the_multiplexs_alone() {
     let dir = tempfile::tempdir().unwrap();
     let whole = std::fs::read(clean(6).write(dir.path(), "whole.ts")).unwrap();
     let mut with_losses = Vec::new();
@@ -261,9 +261,11 @@ fn losses_outside_pictures_and_sound_are_no_defect() {
     }
     let path = dir.path().join("losses.ts");
     std::fs::write(&path, with_losses).unwrap();
-    let done = analyze(&path, &["--fail-on", "info"]);
+    let done = analyze(&path, &["--fail-on", "critical"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(done.summary()["video_frames"], 150);
+    let defects = done.defects();
+    assert!(!defects.is_empty() && defects.iter().all(|d| d["detector"] == "ts"));
 }
 
 #[test]

@@ -191,6 +191,7 @@ async fn feed_all(
     let mut converter = Converter::new(context);
     let mut received = Received::new(context);
     let input = converter.add_input(None, None);
+    converter.continuous(input);
     let begin = Feed::Begin {
         container,
         init,

@@ -182,6 +182,8 @@ pub(super) struct Gauge {
     container: Option<Container>,
     truncated: bool,
     began: Instant,
+    /// The segment comes in parts, as fast as it is made: that says nothing of the way here.
+    in_parts: bool,
     /// Time in which the converter took no more.
     held: Duration,
     /// The newest segment waited longer for the converter than for the origin.
@@ -199,6 +201,7 @@ impl Gauge {
             container: None,
             truncated: false,
             began: Instant::now(),
+            in_parts: false,
             held: Duration::ZERO,
             held_up: false,
             last: None,
@@ -210,8 +213,15 @@ impl Gauge {
     pub fn begin(&mut self) {
         self.meter.begin();
         self.began = Instant::now();
+        self.in_parts = false;
         self.held = Duration::ZERO;
         self.truncated = false;
+    }
+
+    /// The first part of a segment.
+    pub fn begin_parts(&mut self) {
+        self.begin();
+        self.in_parts = true;
     }
 
     /// Looks at what is about to be fed.
@@ -282,7 +292,7 @@ impl Gauge {
         }
         // A list on a disk, read as fast as it goes, says nothing about a way here.
         let unpaced = loaded.media.ended && session.cx.stream.input.pace == Pace::Fast;
-        let told = !unpaced && !session.watch.was_slow(self.began);
+        let told = !unpaced && !self.in_parts && !session.watch.was_slow(self.began);
         let fate = SegmentFate::Read {
             took: told.then_some(took),
             excess_secs: span

@@ -121,6 +121,8 @@ struct Open {
     piece: Piece,
     /// Nothing of the segment was left out before.
     from_start: bool,
+    /// A discontinuity lies before it.
+    discontinuity: bool,
 }
 
 /// The segment at hand.
@@ -219,8 +221,13 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Some((loaded, Step::Close { sequence })) => {
+                    let whole = self.open.as_ref().filter(|open| open.from_start);
+                    let whole = whole.map(|open| open.discontinuity);
                     if self.close(Stage::Complete).await.is_err() {
                         return Stop::Closed;
+                    }
+                    if let Some(discontinuity) = whole {
+                        (self.gauge).read(self.session, loaded, sequence, discontinuity);
                     }
                     self.parts_failed = 0;
                     cursor.done(&loaded.media, sequence, Passed::Read);
@@ -348,11 +355,15 @@ impl<'a> Reader<'a> {
             Some(bytes) => bytes,
             None => self.part_bytes(task, part.part).await?,
         };
-        let mut open = self.open.take().unwrap_or_else(|| Open {
-            epoch: task.loaded.epoch,
-            sequence: task.sequence,
-            piece: Piece::new(part.discontinuity),
-            from_start: part.index == 0,
+        let mut open = self.open.take().unwrap_or_else(|| {
+            self.gauge.begin_parts();
+            Open {
+                epoch: task.loaded.epoch,
+                sequence: task.sequence,
+                piece: Piece::new(part.discontinuity),
+                from_start: part.index == 0,
+                discontinuity: part.discontinuity,
+            }
         });
         let feeds = self.take_part(task, bytes, &mut open.piece).await;
         self.open = Some(open).filter(|open| open.piece.begun);
@@ -448,9 +459,9 @@ impl<'a> Reader<'a> {
             return Ok(Passed::Unread);
         }
         let first_try = Instant::now();
-        self.gauge.begin();
-        // What came as parts came as fast as it was made, and is no measure of the way.
-        let measured = self.open.is_none();
+        if self.open.is_none() {
+            self.gauge.begin();
+        }
         let mut piece = Piece::new(discontinuity);
         if let Some(open) = self.open.take() {
             if !open.from_start {
@@ -474,11 +485,9 @@ impl<'a> Reader<'a> {
                     self.backoff.worked();
                     self.failed_in_a_row = 0;
                     self.worked = true;
-                    if measured {
-                        let (session, loaded) = (self.session, task.loaded);
-                        self.gauge
-                            .read(session, loaded, task.sequence, discontinuity);
-                    }
+                    let (session, loaded) = (self.session, task.loaded);
+                    self.gauge
+                        .read(session, loaded, task.sequence, discontinuity);
                     self.session.standings.segment(self.number, None);
                     return Ok(Passed::Read);
                 }

@@ -505,21 +505,22 @@ fn the_rendition_rule_is_that_of_hls() {
 }
 
 #[test]
-fn protection_is_encryption_without_a_key() {
-    let protected = with(
-        STATIC,
-        &[(
-            "",
-            "<ContentProtection schemeIdUri='urn:mpeg:dash:mp4protection:2011' value='cenc'/>\
-                <SegmentTemplate media='$Number$' duration='5'/>",
-        )],
-    );
-    let media = laid_out(&protected).unwrap();
+fn protection_is_told_by_what_is_loaded() {
+    let told = |inside: &str| {
+        let inside = format!("{inside}<SegmentTemplate media='$Number$' duration='5'/>");
+        let media = laid_out(&with(STATIC, &[("", &inside)])).unwrap();
+        media.segments[0].encryption.clone()
+    };
+    let common = "<ContentProtection schemeIdUri='urn:mpeg:dash:mp4protection:2011' value='cenc'/>";
+    assert_eq!(told(common), Encryption::Told { licence: None });
+    let clear_key = "<ContentProtection schemeIdUri='urn:uuid:E2719D58-A985-B3C9-781A-B030AF78D30E'>\
+        <dashif:Laurl xmlns:dashif='https://dashif.org/CPS'> keys/ask </dashif:Laurl></ContentProtection>";
+    let Encryption::Told { licence: Some(url) } = told(&format!("{common}{clear_key}")) else {
+        panic!("no licence");
+    };
     assert!(
-        media
-            .segments
-            .iter()
-            .all(|s| s.encryption == Encryption::Unsupported)
+        url.starts_with("http") && url.ends_with("/keys/ask"),
+        "{url}"
     );
 }
 
