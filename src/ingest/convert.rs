@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, Track};
+use detectors::base::{
+    BreakMark, Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis, Track,
+};
 
 use super::appsink::{Hub, lock};
 use super::keys::SampleKeys;
@@ -120,6 +122,19 @@ impl Core {
         pieces
             .find(|piece| newest.since(**piece) <= PIECE_STALE)
             .copied()
+    }
+
+    /// The first media of a kind in a piece: sound is held against the pictures that it belongs to.
+    fn piece_begins(&mut self, input: usize, kind: Kind, media: MediaTime, track: Option<Track>) {
+        if kind == Kind::Video {
+            self.video_pieces.insert(input, media);
+        } else if let Some(video) = self.video_piece(input) {
+            let fact = Fact::AvSkew {
+                audio_minus_video_secs: media.secs_after(video),
+                basis: SkewBasis::Segment,
+            };
+            self.hub.fact(track, Some(media), fact);
+        }
     }
 
     /// Whom damage concerns that is of no certain stream of an input: with several renditions, that one alone.

@@ -18,7 +18,7 @@ pub enum Mp4Error {
     /// Tables contradict each other, or are not there.
     #[error("the index of the file makes no sense")]
     Malformed,
-    /// More than [`SAMPLES_MAX`] samples.
+    /// More samples than are believed.
     #[error("the file has more than {SAMPLES_MAX} samples")]
     TooLong,
 }

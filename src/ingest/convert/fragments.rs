@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::breaks::{InBand, MARKS_MAX};
 use super::{ConvertError, Core, timeline_key};
@@ -393,20 +393,7 @@ impl Fragments {
         if !std::mem::take(&mut self.fresh[at]) {
             return;
         }
-        match kind {
-            Kind::Video => {
-                core.video_pieces.insert(self.input, media);
-            }
-            Kind::Audio => {
-                if let Some(video) = core.video_piece(self.input) {
-                    let fact = Fact::AvSkew {
-                        audio_minus_video_secs: media.secs_after(video),
-                        basis: SkewBasis::Segment,
-                    };
-                    core.hub.fact(Some(stream.way.track), Some(media), fact);
-                }
-            }
-        }
+        core.piece_begins(self.input, kind, media, Some(stream.way.track));
     }
 
     /// Ends the pipeline and starts a new one that waits for it.

@@ -1,7 +1,7 @@
 //! Raw sound input of a converter: ADTS AAC, MPEG audio, AC-3 or E-AC-3, possibly after an ID3 tag.
 
 use bytes::{Buf, Bytes, BytesMut};
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::branch::{Branch, Coded};
 use super::{ConvertError, Core, timeline_key};
@@ -104,14 +104,8 @@ impl Packed {
             }
             mapped.media
         });
-        if let (Some(audio), Some(video), Some((_, branch))) =
-            (media, core.video_piece(self.input), &self.branch)
-        {
-            let fact = Fact::AvSkew {
-                audio_minus_video_secs: audio.secs_after(video),
-                basis: SkewBasis::Segment,
-            };
-            core.hub.fact(Some(branch.way.track), Some(audio), fact);
+        if let (Some(media), Some((_, branch))) = (media, &self.branch) {
+            core.piece_begins(self.input, Kind::Audio, media, Some(branch.way.track));
         }
         self.newest = media.or(self.newest);
         core.fed = core.fed.max(media);

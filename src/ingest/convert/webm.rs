@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime, SkewBasis};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::packets::{Packet, Packets};
 use super::{ConvertError, Core};
@@ -136,21 +136,8 @@ impl Webm {
         if !std::mem::take(fresh) {
             return;
         }
-        match kind {
-            Kind::Video => {
-                core.video_pieces.insert(self.input, media);
-            }
-            Kind::Audio => {
-                if let Some(video) = core.video_piece(self.input) {
-                    let fact = Fact::AvSkew {
-                        audio_minus_video_secs: media.secs_after(video),
-                        basis: SkewBasis::Segment,
-                    };
-                    let track = self.packets.track(track);
-                    core.hub.fact(track, Some(media), fact);
-                }
-            }
-        }
+        let track = self.packets.track(track);
+        core.piece_begins(self.input, kind, media, track);
     }
 
     pub(super) fn end(&mut self) {

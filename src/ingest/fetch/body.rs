@@ -67,7 +67,7 @@ impl Body<'_> {
         Some(word.to_ascii_lowercase())
     }
 
-    /// The next bytes, or `None` at the end. Waits at most [`Limits::idle`] for them, and never beyond the
+    /// The next bytes, or `None` at the end. Waits at most [`Limits::idle`](crate::config::Limits::idle) for them, and never beyond the
     /// request's total deadline. After an error or the end there is nothing more.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         while !self.over {
