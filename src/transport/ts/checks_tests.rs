@@ -634,3 +634,39 @@ fn what_hostile_input_can_make_grow_is_bounded() {
     assert_eq!(demux.core.checks.entitlements.len(), MAX_ENTITLEMENTS);
     assert!(demux.core.checks.rate.points.len() <= RATE_POINTS);
 }
+
+#[test]
+fn tables_that_a_segmenter_put_before_a_segment_are_no_error() {
+    let mut play = Play::new();
+    play.run(400);
+    let bytes = std::mem::take(&mut play.mux.bytes);
+    let is_table = |p: &[u8]| [0, PMT].contains(&(u16::from_be_bytes([p[1] & 0x1F, p[2]])));
+    let tables = bytes.chunks(188).filter(|p| is_table(p));
+    let copies: Vec<u8> = tables.take(2).flatten().copied().collect();
+    play.run(1_000);
+    let segment = [copies, play.mux.bytes].concat();
+    let errors = |mut demux: Demux, losses: usize| {
+        let mut count = 0;
+        let mut bytes = segment.clone();
+        let tables = (0..bytes.len()).step_by(188);
+        let tables = tables.filter(|at| is_table(&segment[*at..*at + 188]));
+        let lost: Vec<usize> = tables.skip(6).step_by(3).take(losses).collect();
+        for at in lost.iter().rev() {
+            bytes.drain(*at..*at + 188);
+        }
+        for _ in 0..3 {
+            let mut take = |event| {
+                if let TsEvent::Checked(errors) = event {
+                    count += errors.count(ContinuityCountError);
+                }
+            };
+            demux.push(&bytes, &mut take);
+            demux.boundary(&mut take);
+        }
+        count
+    };
+    assert_eq!(errors(Demux::new(None), 0), 0);
+    // What is lost further on is counted as ever.
+    assert!(errors(Demux::new(None), 4) > 0);
+    assert!(errors(Demux::new(None).continuous(), 0) > 0);
+}

@@ -193,6 +193,7 @@ impl Demux {
                 changed_at: None,
                 roles: vec![Role::Other; PIDS],
                 counters: vec![FRESH; PIDS],
+                copied: Vec::new(),
                 pcr_pid: NULL_PID,
                 held: 0,
                 counts: TsCounts::default(),
@@ -228,6 +229,7 @@ impl Demux {
         let core = &mut self.core;
         self.sync.finish(&mut |f| core.take(f, found));
         core.counters.fill(FRESH);
+        core.copied.clear();
         core.changed_at = None;
         core.hand_out(found, Pes::boundary);
         core.checks.restart_clock();
@@ -277,6 +279,8 @@ struct Core {
     changed_at: Option<u64>,
     roles: Vec<Role>,
     counters: Vec<Counter>,
+    /// PIDs of tables whose counter began anew within this segment.
+    copied: Vec<u16>,
     pcr_pid: u16,
     held: usize,
     counts: TsCounts,
@@ -307,6 +311,18 @@ fn adaptation(field: &[u8]) -> Adaptation {
 }
 
 impl Core {
+    /// Whether the jump of a table's counter lies behind a copy: segments begin with tables (RFC 8216, 3.2), which a
+    /// segmenter may have put there with a counter of its own. Once a segment and PID.
+    fn is_copy(&mut self, pid: u16, role: Role) -> bool {
+        let is = matches!(role, Role::Tables(_))
+            && !self.checks.errors.timed
+            && !self.copied.contains(&pid);
+        if is {
+            self.copied.push(pid);
+        }
+        is
+    }
+
     fn take(&mut self, what: sync::Found<'_>, found: &mut dyn FnMut(TsEvent)) {
         match what {
             sync::Found::Packet { bytes, flawed } => self.packet(bytes, flawed, found),
@@ -387,6 +403,7 @@ impl Core {
         match counter.step(c & 0x0F, print) {
             Step::Next => {}
             Step::Repeat => return,
+            Step::Lost(_) if self.is_copy(pid, role) => {}
             Step::Lost(lost) => {
                 self.counts.continuity_errors += 1;
                 // Of a packet that is marked as damaged nothing more is to be concluded (2.1).
