@@ -133,12 +133,12 @@ impl Watch {
         let told = Arc::<Mutex<Vec<Transition>>>::default();
         let log = Arc::clone(&told);
         let observer = Arc::new(move |t: &Transition| log.lock().unwrap().push(t.clone()));
-        let began = clock::now();
         let app = App::start(config, Settings::default(), Some(observer)).await;
         Self {
             app: app.unwrap(),
             told,
-            began,
+            // Patience counts from when all streams were begun.
+            began: clock::now(),
             _folder: folder,
         }
     }
