@@ -169,7 +169,16 @@ impl Watch {
             }
             let starting = cases.iter().filter(|c| !c.never_worked).map(|c| c.id);
             let wanted = starting.chain(neighbours.iter().copied());
-            wanted.filter(|id| !healthy(&by_id[*id])).collect()
+            let early = early.lock().unwrap();
+            // What never works is to be seen down before anything that takes its time is done.
+            let unseen = never
+                .iter()
+                .map(|c| c.id)
+                .filter(|id| !early.contains_key(id));
+            wanted
+                .filter(|id| !healthy(&by_id[*id]))
+                .chain(unseen)
+                .collect()
         })
         .await;
         let before = self.accounts(neighbours).await;
