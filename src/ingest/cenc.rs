@@ -17,6 +17,7 @@ use detectors::base::Kind;
 use super::keys::{ContentKey, SampleKeys};
 use super::sample_aes;
 use crate::config::KeyId;
+use crate::transport::boxes::{Found, all, boxes, letters, one, track_id, u16_at, u32_at};
 
 const BLOCK: usize = 16;
 /// Samples read from one track run: more than any segment under the size limit can hold.
@@ -133,7 +134,7 @@ impl Cenc {
     pub fn open(init: &mut [u8]) -> Self {
         let mut cenc = Self::default();
         for trak in all(init, 0..init.len(), &[b"moov", b"trak"]) {
-            let Some(id) = track_id(init, &trak) else {
+            let Some(id) = init.get(trak.clone()).and_then(track_id) else {
                 continue;
             };
             let entries = Entry::find(init, trak.clone()).unwrap_or_default();
@@ -295,12 +296,6 @@ impl Scheme {
     }
 }
 
-fn track_id(init: &[u8], trak: &Range<usize>) -> Option<u32> {
-    let tkhd = one(init, trak.clone(), &[b"tkhd"])?;
-    let wide = *init.get(tkhd.start)? == 1;
-    u32_at(init, tkhd.start + if wide { 20 } else { 12 })
-}
-
 /// An encrypted sample entry inside a `trak`.
 struct Entry {
     /// Place of its four letters.
@@ -316,7 +311,7 @@ impl Entry {
     /// All sample entries of a track; `None` for those in the clear.
     fn find(init: &[u8], trak: Range<usize>) -> Option<Vec<Option<Self>>> {
         let stsd = one(init, trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
-        let entries = Boxes::new(init, stsd.start + 8..stsd.end).take(MAX_ENTRIES);
+        let entries = boxes(init, stsd.start + 8..stsd.end).take(MAX_ENTRIES);
         Some(entries.map(|entry| Self::read(init, &entry)).collect())
     }
 
@@ -328,7 +323,7 @@ impl Entry {
             _ => return None,
         };
         let inside = entry.payload.start + fixed..entry.payload.end;
-        let sinf = Boxes::new(init, inside).find(|b| &b.name == b"sinf")?;
+        let sinf = boxes(init, inside).find(|b| &b.name == b"sinf")?;
         let frma = one(init, sinf.payload.clone(), &[b"frma"])?;
         let schm = one(init, sinf.payload.clone(), &[b"schm"])?;
         let tenc = one(init, sinf.payload.clone(), &[b"schi", b"tenc"]);
@@ -699,75 +694,6 @@ impl Cipher {
             }
         }
     }
-}
-
-struct Found {
-    name: [u8; 4],
-    at: usize,
-    payload: Range<usize>,
-}
-
-/// Boxes in a range; stops at the first that is not whole.
-struct Boxes<'a> {
-    data: &'a [u8],
-    rest: Range<usize>,
-}
-
-impl<'a> Boxes<'a> {
-    fn new(data: &'a [u8], rest: Range<usize>) -> Self {
-        Self { data, rest }
-    }
-}
-
-impl Iterator for Boxes<'_> {
-    type Item = Found;
-
-    fn next(&mut self) -> Option<Found> {
-        let at = self.rest.start;
-        let size = u32_at(self.data, at)? as usize;
-        let (header, size) = match size {
-            0 => (8, self.rest.end.checked_sub(at)?),
-            1 => (16, usize::try_from(u32_at(self.data, at + 12)?).ok()?),
-            size => (8, size),
-        };
-        let end = at.checked_add(size)?;
-        if size < header || end > self.rest.end {
-            return None;
-        }
-        self.rest.start = end;
-        Some(Found {
-            name: letters(self.data, at + 4)?,
-            at,
-            payload: at + header..end,
-        })
-    }
-}
-
-/// Payloads of all boxes at a path.
-fn all(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Vec<Range<usize>> {
-    let Some((name, rest)) = path.split_first() else {
-        return vec![within];
-    };
-    Boxes::new(data, within)
-        .filter(|b| b.name == **name)
-        .flat_map(|b| all(data, b.payload, rest))
-        .collect()
-}
-
-fn one(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Option<Range<usize>> {
-    all(data, within, path).into_iter().next()
-}
-
-fn letters(data: &[u8], at: usize) -> Option<[u8; 4]> {
-    data.get(at..at.checked_add(4)?)?.try_into().ok()
-}
-
-fn u32_at(data: &[u8], at: usize) -> Option<u32> {
-    letters(data, at).map(u32::from_be_bytes)
-}
-
-fn u16_at(data: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?]))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What can be known from the bytes before any decoder: pure, bounded, fuzzed.
 
+pub mod boxes;
 pub mod continuity;
 pub mod flv;
 pub mod mp4;

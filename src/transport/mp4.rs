@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use super::boxes::{Found, all, boxes, one, track_id, u32_at, u64_at};
+
 /// Samples of a file: at 48 bytes each, 100 MB.
 const SAMPLES_MAX: usize = 2 << 20;
 const TRACKS_MAX: usize = 32;
@@ -53,16 +55,28 @@ pub struct Index {
 impl Index {
     /// Reads a whole `moov` box. `None`: it has no samples, so that the file is fragmented already.
     pub fn read(moov: &[u8]) -> Result<Option<Self>, Mp4Error> {
-        let (name, body) = boxes(moov, 0..moov.len())
+        let Found {
+            name,
+            payload: body,
+            ..
+        } = boxes(moov, 0..moov.len())
             .next()
             .ok_or(Mp4Error::Malformed)?;
         if &name != b"moov" {
             return Err(Mp4Error::Malformed);
         }
         let (mut tracks, mut samples) = (Vec::new(), Vec::new());
-        for (name, trak) in boxes(moov, body.clone()) {
+        for Found {
+            name,
+            payload: trak,
+            ..
+        } in boxes(moov, body.clone())
+        {
             if &name == b"trak" && tracks.len() < TRACKS_MAX {
-                let id = track_id(moov, &trak).ok_or(Mp4Error::Malformed)?;
+                let id = moov
+                    .get(trak.clone())
+                    .and_then(track_id)
+                    .ok_or(Mp4Error::Malformed)?;
                 let stbl = one(moov, trak.clone(), &[b"mdia", b"minf", b"stbl"]);
                 let stbl = stbl.ok_or(Mp4Error::Malformed)?;
                 read_track(moov, &stbl, &trak, tracks.len(), &mut samples)?;
@@ -344,7 +358,7 @@ impl Runs {
 
     fn of_groups(moov: &[u8], stbl: &Range<usize>) -> Self {
         let seig = |b: &Range<usize>| moov.get(b.start + 4..b.start + 8) == Some(b"seig");
-        let mut found = all(moov, stbl.clone(), b"sbgp").filter(seig);
+        let mut found = all(moov, stbl.clone(), &[b"sbgp"]).into_iter().filter(seig);
         let from = found.next().map(|b| {
             let wide = moov.get(b.start) == Some(&1);
             b.start + if wide { 8 } else { 4 }..b.end
@@ -377,8 +391,8 @@ impl Aux {
     fn read(moov: &[u8], stbl: &Range<usize>, trak: &Range<usize>) -> Self {
         let found = || {
             let of = |name: &'static [u8; 4]| {
-                let in_trak = || all(moov, trak.clone(), name).next();
-                all(moov, stbl.clone(), name).next().or_else(in_trak)
+                let in_trak = || one(moov, trak.clone(), &[name]);
+                one(moov, stbl.clone(), &[name]).or_else(in_trak)
             };
             let (saiz, saio) = (of(b"saiz")?, of(b"saio")?);
             let typed = |b: &Range<usize>| {
@@ -449,7 +463,7 @@ fn without_samples(moov: &[u8], body: &Range<usize>, tracks: &[u32]) -> Option<V
         Some(())
     };
     endless(one(moov, body.clone(), &[b"mvhd"]), 16, 24);
-    for trak in all(moov, body.clone(), b"trak") {
+    for trak in all(moov, body.clone(), &[b"trak"]) {
         endless(one(moov, trak.clone(), &[b"tkhd"]), 20, 28);
         endless(one(moov, trak.clone(), &[b"mdia", b"mdhd"]), 16, 24);
         let edits = one(moov, trak, &[b"edts", b"elst"]);
@@ -460,12 +474,22 @@ fn without_samples(moov: &[u8], body: &Range<usize>, tracks: &[u32]) -> Option<V
             endless(edits, 8 + before * 12, 8 + before * 20);
         }
     }
-    for (name, trak) in boxes(moov, body.clone()) {
+    for Found {
+        name,
+        payload: trak,
+        ..
+    } in boxes(moov, body.clone())
+    {
         if &name != b"trak" {
             continue;
         }
         let stbl = one(moov, trak, &[b"mdia", b"minf", b"stbl"])?;
-        for (name, table) in boxes(moov, stbl) {
+        for Found {
+            name,
+            payload: table,
+            ..
+        } in boxes(moov, stbl)
+        {
             let at = table.start.checked_sub(body.start)?;
             let zeros = match &name {
                 b"stts" | b"ctts" | b"stsc" | b"stco" | b"co64" | b"stss" => at + 4..at + 8,
@@ -488,51 +512,10 @@ fn without_samples(moov: &[u8], body: &Range<usize>, tracks: &[u32]) -> Option<V
     Some(boxed(b"moov", &[&inside]))
 }
 
-fn track_id(moov: &[u8], trak: &Range<usize>) -> Option<u32> {
-    let tkhd = one(moov, trak.clone(), &[b"tkhd"])?;
-    let wide = *moov.get(tkhd.start)? == 1;
-    u32_at(moov, tkhd.start + if wide { 20 } else { 12 })
-}
-
 fn boxed(name: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
     let payload = parts.concat();
     let size = u32::try_from(payload.len() + 8).unwrap_or(u32::MAX);
     [&size.to_be_bytes(), &name[..], &payload].concat()
-}
-
-/// Names and payloads of boxes; stops at the first that is not whole.
-fn boxes(data: &[u8], within: Range<usize>) -> impl Iterator<Item = ([u8; 4], Range<usize>)> {
-    let mut at = within.start;
-    std::iter::from_fn(move || {
-        let name = *data.get(at + 4..)?.first_chunk::<4>()?;
-        let (header, size) = match u32_at(data, at)? {
-            0 => (8, within.end.checked_sub(at)?),
-            1 => (16, usize::try_from(u64_at(data, at + 8)?).ok()?),
-            size => (8, size as usize),
-        };
-        let end = at.checked_add(size)?;
-        if size < header || end > within.end {
-            return None;
-        }
-        let payload = at + header..end;
-        at = end;
-        Some((name, payload))
-    })
-}
-
-fn all(
-    data: &[u8],
-    within: Range<usize>,
-    wanted: &'static [u8; 4],
-) -> impl Iterator<Item = Range<usize>> {
-    boxes(data, within).filter_map(move |(name, payload)| (name == *wanted).then_some(payload))
-}
-
-fn one(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Option<Range<usize>> {
-    path.iter().try_fold(within, |within, wanted| {
-        let (_, payload) = boxes(data, within).find(|(name, _)| name == *wanted)?;
-        Some(payload)
-    })
 }
 
 /// Places of the entries of a table that begins with their number; as many as are there.
@@ -540,20 +523,6 @@ fn entries(data: &[u8], count_at: usize, size: usize) -> impl Iterator<Item = us
     let told = u32_at(data, count_at).unwrap_or(0) as usize;
     let room = data.len().saturating_sub(count_at + 4) / size;
     (0..told.min(room)).map(move |n| count_at + 4 + n * size)
-}
-
-fn u32_at(data: &[u8], at: usize) -> Option<u32> {
-    data.get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u32::from_be_bytes)
-}
-
-fn u64_at(data: &[u8], at: usize) -> Option<u64> {
-    data.get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u64::from_be_bytes)
 }
 
 #[cfg(test)]

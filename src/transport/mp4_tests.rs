@@ -76,7 +76,7 @@ fn fragments_hold_what_the_file_holds() {
     let fragment = index.fragment(0..7, read).unwrap();
     let all = 0..fragment.len();
     let moof = one(&fragment, all.clone(), &[b"moof"]).unwrap();
-    let trafs: Vec<_> = super::all(&fragment, moof, b"traf").collect();
+    let trafs = super::all(&fragment, moof, &[b"traf"]);
     assert_eq!(trafs.len(), 2);
     for (traf, starts, sizes) in [
         (&trafs[0], [100_u8, 110, 44, 74], vec![10, 20, 30, 40]),

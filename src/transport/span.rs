@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::boxes::{self, children, inside, track_id, u32_at, u64_at};
+
 /// Ticks a second of MPEG-2 timestamps, which count modulo 2^33.
 const HZ: f64 = 90_000.0;
 const WRAP: i64 = 1 << 33;
@@ -247,14 +249,14 @@ impl Mp4 {
                 continue;
             }
             // First the header of a box, then, of the two that matter, all of it.
-            let wanted = match header(&self.held) {
+            let wanted = match front(&self.held) {
                 None if self.held.len() >= 16 => {
                     self.lost = true;
                     return;
                 }
                 None if self.held.len() < 8 => 8,
                 None => 16,
-                Some((name, length, size)) if matters(name) => {
+                Some((name, length, size)) if matters(&name) => {
                     if size > HEADER_MAX as u64 {
                         self.lost = true;
                         return;
@@ -271,11 +273,11 @@ impl Mp4 {
             let (head, rest) = bytes.split_at(take);
             self.held.extend_from_slice(head);
             bytes = rest;
-            if let Some((name, length, size)) = header(&self.held)
-                && matters(name)
+            if let Some((name, length, size)) = front(&self.held)
+                && matters(&name)
                 && self.held.len() as u64 >= size
             {
-                let is_init = name == b"moov";
+                let is_init = &name == b"moov";
                 let whole = std::mem::take(&mut self.held);
                 let payload = whole.get(length..).unwrap_or(&[]);
                 match is_init {
@@ -285,8 +287,8 @@ impl Mp4 {
             }
         }
         // A box without content ends with its header.
-        if let Some((name, length, size)) = header(&self.held)
-            && !matters(name)
+        if let Some((name, length, size)) = front(&self.held)
+            && !matters(&name)
         {
             self.skip = size.saturating_sub(self.held.len().max(length) as u64);
             self.held.clear();
@@ -297,8 +299,8 @@ impl Mp4 {
         let Some(track) = self.track else {
             return;
         };
-        let fragments = boxes(payload).filter(|(name, _)| *name == b"traf");
-        for (start, ticks, samples) in fragments.filter_map(|(_, traf)| fragment(traf, track)) {
+        let fragments = children(payload, b"traf");
+        for (start, ticks, samples) in fragments.filter_map(|traf| fragment(traf, track)) {
             let end = start.saturating_add(ticks);
             let Some(covered) = &mut self.covered else {
                 self.covered = Some(Covered {
@@ -334,62 +336,19 @@ fn matters(name: &[u8; 4]) -> bool {
     matches!(name, b"moov" | b"moof")
 }
 
-/// Name, length of the header and of the whole box (ISO/IEC 14496-12, 4.2); `None` when more is needed to tell, or
-/// when it makes no sense.
-fn header(bytes: &[u8]) -> Option<(&[u8; 4], usize, u64)> {
-    let name = bytes.get(4..8)?.first_chunk::<4>()?;
-    match u32_at(bytes, 0)? {
-        // To the end of the segment.
-        0 => Some((name, 8, u64::MAX)),
-        1 => {
-            let size = u64_at(bytes, 8).filter(|size| *size >= 16)?;
-            Some((name, 16, size))
-        }
-        size if size >= 8 => Some((name, 8, u64::from(size))),
-        _ => None,
-    }
-}
-
-/// The boxes in a payload, up to the first that is not whole.
-fn boxes(payload: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
-    let mut rest = payload;
-    std::iter::from_fn(move || {
-        let (name, length, size) = header(rest)?;
-        let size = match size {
-            u64::MAX => rest.len(),
-            size => usize::try_from(size).ok()?,
-        };
-        let content = rest.get(length..size)?;
-        rest = rest.get(size..)?;
-        Some((name, content))
-    })
-}
-
-fn inside<'a>(payload: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
-    path.iter().try_fold(payload, |within, wanted| {
-        let mut found = boxes(within).filter(|(name, _)| name == wanted);
-        found.next().map(|(_, content)| content)
-    })
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..)?.first_chunk::<4>()?;
-    Some(u32::from_be_bytes(*four))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    let eight = bytes.get(at..)?.first_chunk::<8>()?;
-    Some(u64::from_be_bytes(*eight))
+/// Name, length of the header and of the whole box; one to the end of the segment is without end.
+fn front(bytes: &[u8]) -> Option<([u8; 4], usize, u64)> {
+    let header = boxes::header(bytes)?;
+    Some((header.name, header.length, header.size.unwrap_or(u64::MAX)))
 }
 
 /// The track that counts (ISO/IEC 14496-12, 8.3 to 8.8).
 fn moov(payload: &[u8]) -> Option<Track> {
-    let tracks = boxes(payload).filter(|(name, _)| *name == b"trak");
-    let mut tracks: Vec<Track> = tracks.filter_map(|(_, trak)| self::trak(trak)).collect();
+    let mut tracks: Vec<Track> = children(payload, b"trak").filter_map(trak).collect();
     tracks.sort_by_key(|track| !track.pictures);
     let mut track = tracks.into_iter().next()?;
     let extends = inside(payload, &[b"mvex"]).unwrap_or(&[]);
-    for (_, trex) in boxes(extends).filter(|(name, _)| *name == b"trex") {
+    for trex in children(extends, b"trex") {
         if u32_at(trex, 4) == Some(track.id) {
             track.sample = u32_at(trex, 12).unwrap_or(0);
         }
@@ -398,8 +357,7 @@ fn moov(payload: &[u8]) -> Option<Track> {
 }
 
 fn trak(trak: &[u8]) -> Option<Track> {
-    let header = inside(trak, &[b"tkhd"])?;
-    let id = u32_at(header, if header.first() == Some(&1) { 20 } else { 12 })?;
+    let id = track_id(trak)?;
     let media = inside(trak, &[b"mdia", b"mdhd"])?;
     let timescale = u32_at(media, if media.first() == Some(&1) { 20 } else { 12 })?;
     let handler = inside(trak, &[b"mdia", b"hdlr"])?.get(8..12)?;
@@ -429,7 +387,7 @@ fn fragment(traf: &[u8], track: Track) -> Option<(u64, u64, u64)> {
         _ => u64::from(u32_at(time, 4)?),
     };
     let (mut ticks, mut samples) = (0_u64, 0_u64);
-    for (_, run) in boxes(traf).filter(|(name, _)| *name == b"trun") {
+    for run in children(traf, b"trun") {
         let flags = u32_at(run, 0)?;
         let count = u32_at(run, 4)?;
         samples = samples.saturating_add(u64::from(count));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Kind, MediaTime};
 
 use super::breaks::{InBand, MARKS_MAX};
@@ -12,11 +12,16 @@ use crate::ingest::appsink::{Mark, Way, lock};
 use crate::ingest::cenc::{Cenc, CencError, Opened};
 use crate::ingest::pipeline::{Claim, Pipeline};
 use crate::ingest::tracks::Entry;
+use crate::transport::boxes::{
+    Header, boxes, children, header, inside, track_id, u16_at, u32_at, u64_at,
+};
 
 /// Largest `moov` or other header box believed.
 const MAX_HEADER: usize = 16 << 20;
 /// Tracks read from one `moov`.
 const MAX_TRACKS: usize = 32;
+/// The longest header of a box.
+const HEADER_BYTES: usize = 16;
 
 /// A track of the `moov` box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,21 +184,32 @@ impl Fragments {
     pub(super) fn data(&mut self, core: &mut Core, bytes: Bytes) -> Result<(), ConvertError> {
         self.held.extend_from_slice(&bytes);
         let largest = core.context.stream.input.limits.segment_bytes;
-        while let Some((name, header, size)) = box_header(&self.held) {
-            let limit = if &name == b"mdat" {
-                largest
-            } else {
-                MAX_HEADER
+        loop {
+            let front = header(&self.held);
+            let senseless = front.is_none() && self.held.len() >= HEADER_BYTES;
+            let (name, length, size) = match front {
+                Some(Header {
+                    name,
+                    length,
+                    size: Some(size),
+                }) => (name, length, usize::try_from(size).unwrap_or(usize::MAX)),
+                // More is needed to tell; a box that reaches to the end is none that can be waited for.
+                _ if !senseless => break,
+                _ => {
+                    self.held.clear();
+                    let detail = "an MP4 box whose size makes no sense".to_owned();
+                    let cause = Cause::Undecodable;
+                    return Err(ConvertError { cause, detail });
+                }
             };
-            if size < header || size > limit {
+            let limit = match &name {
+                b"mdat" => largest,
+                _ => MAX_HEADER,
+            };
+            if size > limit {
                 self.held.clear();
-                let cause = if size > limit {
-                    Cause::TooLarge
-                } else {
-                    Cause::Undecodable
-                };
                 return Err(ConvertError {
-                    cause,
+                    cause: Cause::TooLarge,
                     detail: format!("an MP4 box of {size} bytes"),
                 });
             }
@@ -205,7 +221,7 @@ impl Fragments {
                 b"moov" => self.initialise(core, whole)?,
                 b"moof" => self.moof = Some(whole),
                 b"emsg" if self.events.len() < MARKS_MAX => {
-                    let content = whole.get(header..).unwrap_or_default();
+                    let content = whole.get(length..).unwrap_or_default();
                     self.events.extend(InBand::read(content));
                 }
                 b"mdat" => {
@@ -462,41 +478,6 @@ impl Way {
     }
 }
 
-/// Name, header length and whole length of the box at the front; `None` while too little is there, or for one
-/// that reaches to the end.
-fn box_header(data: &[u8]) -> Option<([u8; 4], usize, usize)> {
-    let mut head = data.get(..8)?;
-    let size = head.get_u32();
-    let name = [head[0], head[1], head[2], head[3]];
-    match size {
-        0 => None,
-        1 => {
-            let size = data.get(8..16)?.get_u64();
-            Some((name, 16, usize::try_from(size).unwrap_or(usize::MAX)))
-        }
-        _ => Some((name, 8, size as usize)),
-    }
-}
-
-/// Boxes inside `data`, with their payloads; stops at the first one that is not whole.
-fn boxes(data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
-    let mut rest = data;
-    std::iter::from_fn(move || {
-        let (name, header, size) = box_header(rest)?;
-        let payload = rest.get(header..size)?;
-        rest = rest.get(size..)?;
-        Some((name, payload))
-    })
-}
-
-fn child<'a>(data: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    boxes(data).find(|(n, _)| n == name).map(|(_, b)| b)
-}
-
-fn u32_at(data: &[u8], at: usize) -> Option<u32> {
-    Some(data.get(at..at.checked_add(4)?)?.get_u32())
-}
-
 /// Whether a track of pictures or sound in this `moov` is encrypted.
 pub(in crate::ingest) fn encrypted(moov: &[u8]) -> bool {
     read_moov(moov).is_some_and(|tracks| {
@@ -514,34 +495,25 @@ pub(crate) fn told(boxes: &[u8]) -> (usize, usize) {
 
 /// Tracks of an initialisation segment; `None` without any.
 fn read_moov(init: &[u8]) -> Option<Vec<MoovTrack>> {
-    let moov = child(init, b"moov")?;
-    let tracks = boxes(moov)
-        .filter(|(name, _)| name == b"trak")
-        .filter_map(|(_, trak)| read_trak(trak))
-        .take(MAX_TRACKS)
-        .collect::<Vec<_>>();
+    let moov = inside(init, &[b"moov"])?;
+    let tracks = children(moov, b"trak").filter_map(read_trak);
+    let tracks = tracks.take(MAX_TRACKS).collect::<Vec<_>>();
     (!tracks.is_empty()).then_some(tracks)
 }
 
 fn read_trak(trak: &[u8]) -> Option<MoovTrack> {
-    let tkhd = child(trak, b"tkhd")?;
-    let id = u32_at(tkhd, if *tkhd.first()? == 1 { 20 } else { 12 })?;
-    let mdia = child(trak, b"mdia")?;
-    let mdhd = child(mdia, b"mdhd")?;
+    let id = track_id(trak)?;
+    let mdhd = inside(trak, &[b"mdia", b"mdhd"])?;
     let at = if *mdhd.first()? == 1 { 20 } else { 12 };
     let timescale = u32_at(mdhd, at)?;
-    let packed = mdhd
-        .get(at + if at == 20 { 12 } else { 8 }..)?
-        .get(..2)?
-        .get_u16();
-    let kind = match child(mdia, b"hdlr")?.get(8..12)? {
+    let packed = u16_at(mdhd, at + if at == 20 { 12 } else { 8 })?;
+    let kind = match inside(trak, &[b"mdia", b"hdlr"])?.get(8..12)? {
         b"vide" => Kind::Video,
         b"soun" => Kind::Audio,
         _ => return None,
     };
-    let stsd = child(child(child(mdia, b"minf")?, b"stbl")?, b"stsd")?;
-    let (entry, _) = boxes(stsd.get(8..)?).next()?;
-    let (codec, problem) = codec_word(&entry);
+    let stsd = inside(trak, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
+    let (codec, problem) = codec_word(&boxes(stsd, 8..stsd.len()).next()?.name);
     Some(MoovTrack {
         id,
         kind,
@@ -589,17 +561,14 @@ fn language(packed: u16) -> Option<String> {
 
 /// Track id and base media decode time of every `traf` that tells it.
 fn read_moof(moof: &[u8]) -> Vec<(u32, u64)> {
-    let Some(inside) = child(moof, b"moof") else {
-        return Vec::new();
-    };
-    boxes(inside)
-        .filter(|(name, _)| name == b"traf")
+    let fragments = inside(moof, &[b"moof"]).unwrap_or_default();
+    children(fragments, b"traf")
         .take(MAX_TRACKS)
-        .filter_map(|(_, traf)| {
-            let id = u32_at(child(traf, b"tfhd")?, 4)?;
-            let tfdt = child(traf, b"tfdt")?;
+        .filter_map(|traf| {
+            let id = u32_at(inside(traf, &[b"tfhd"])?, 4)?;
+            let tfdt = inside(traf, &[b"tfdt"])?;
             let time = match tfdt.first()? {
-                1 => tfdt.get(4..12)?.get_u64(),
+                1 => u64_at(tfdt, 4)?,
                 _ => u64::from(u32_at(tfdt, 4)?),
             };
             Some((id, time))

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::ingest::convert::{Container, Feed};
 use crate::ingest::crypt::SegmentDecryptor;
+use crate::transport::boxes::header;
 use crate::transport::webm::looks_like_webm;
 
 /// Enough to see three TS packets in a row.
@@ -312,16 +313,8 @@ fn layout_at(bytes: &[u8], stage: Stage) -> Layout {
 
 /// Size of the box at the start of `bytes`; `None` without a whole, sane header.
 pub(in crate::ingest::source) fn box_size(bytes: &[u8]) -> Option<usize> {
-    let (head, rest) = bytes.split_first_chunk::<8>()?;
-    let [a, b, c, d, ..] = *head;
-    match u32::from_be_bytes([a, b, c, d]) {
-        0 => Some(bytes.len()),
-        1 => {
-            let large = u64::from_be_bytes(*rest.first_chunk::<8>()?);
-            usize::try_from(large).ok().filter(|size| *size >= 16)
-        }
-        size => usize::try_from(size).ok().filter(|size| *size >= 8),
-    }
+    let size = header(bytes)?.size;
+    size.map_or(Some(bytes.len()), |size| usize::try_from(size).ok())
 }
 
 /// Feeds a segment that comes in chunks of that size.

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::super::{ENTRIES_MAX, Encryption, Init, Segment};
 use super::{Addressing, ByteRange, Period, Representation, Segments, Timing, UnixNanos};
+use crate::transport::boxes;
 
 /// Widest number that a template may ask for.
 const WIDTH_MAX: usize = 32;
@@ -519,10 +520,7 @@ impl Index {
 }
 
 fn parts(bytes: &[u8], place: ByteRange) -> Option<Vec<(ByteRange, Duration)>> {
-    let u32_at = |at: usize| {
-        let raw = bytes.get(at..at.checked_add(4)?)?.first_chunk()?;
-        Some(u32::from_be_bytes(*raw))
-    };
+    let u32_at = |at: usize| boxes::u32_at(bytes, at);
     let (size, timescale) = (u32_at(0)?, u64::from(u32_at(16)?.max(1)));
     if bytes.get(4..8)? != b"sidx" {
         return None;

@@ -1,0 +1,176 @@
+//! Boxes of MP4 (ISO/IEC 14496-12, 4.2), found where they lie.
+
+use std::ops::Range;
+
+/// The header of a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Its four letters.
+    pub name: [u8; 4],
+    /// Bytes of the header itself.
+    pub length: usize,
+    /// Bytes of the whole box; `None`: it reaches to the end of what holds it.
+    pub size: Option<u64>,
+}
+
+/// The header of the box at the front; `None` when more is needed to tell, or when its size makes no sense.
+pub fn header(bytes: &[u8]) -> Option<Header> {
+    let name = letters(bytes, 4)?;
+    let (length, size) = match u32_at(bytes, 0)? {
+        0 => (8, None),
+        1 => (16, Some(u64_at(bytes, 8)?)),
+        size => (8, Some(u64::from(size))),
+    };
+    size.is_none_or(|size| size >= length as u64)
+        .then_some(Header { name, length, size })
+}
+
+/// A box within bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its four letters.
+    pub name: [u8; 4],
+    /// Where its header begins.
+    pub at: usize,
+    /// What it holds.
+    pub payload: Range<usize>,
+}
+
+/// The boxes in a range, up to the first that is not whole.
+pub fn boxes(data: &[u8], within: Range<usize>) -> impl Iterator<Item = Found> {
+    let mut at = within.start;
+    std::iter::from_fn(move || {
+        let rest = data.get(at..within.end)?;
+        let Header { name, length, size } = header(rest)?;
+        let size = size.map_or(Some(rest.len()), |size| usize::try_from(size).ok());
+        let end = at.checked_add(size?).filter(|end| *end <= within.end)?;
+        let found = Found {
+            name,
+            at,
+            payload: at + length..end,
+        };
+        at = end;
+        Some(found)
+    })
+}
+
+/// Payloads of all boxes at a path.
+pub fn all(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Vec<Range<usize>> {
+    let Some((name, rest)) = path.split_first() else {
+        return vec![within];
+    };
+    boxes(data, within)
+        .filter(|found| found.name == **name)
+        .flat_map(|found| all(data, found.payload, rest))
+        .collect()
+}
+
+/// Payload of the first box at a path: in each box on the way, the first of the wanted name.
+pub fn one(data: &[u8], within: Range<usize>, path: &[&[u8; 4]]) -> Option<Range<usize>> {
+    path.iter().try_fold(within, |within, name| {
+        let found = boxes(data, within).find(|found| found.name == **name)?;
+        Some(found.payload)
+    })
+}
+
+/// The same of a whole payload, as its bytes.
+pub fn inside<'a>(payload: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    payload.get(one(payload, 0..payload.len(), path)?)
+}
+
+/// The boxes of that name in a whole payload, as their bytes.
+pub fn children<'a>(payload: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<Item = &'a [u8]> {
+    boxes(payload, 0..payload.len())
+        .filter(move |found| found.name == *name)
+        .filter_map(|found| payload.get(found.payload))
+}
+
+/// `track_ID` of the track header in a `trak` (8.3.2).
+pub fn track_id(trak: &[u8]) -> Option<u32> {
+    let header = inside(trak, &[b"tkhd"])?;
+    u32_at(header, if *header.first()? == 1 { 20 } else { 12 })
+}
+
+/// Four letters.
+pub fn letters(data: &[u8], at: usize) -> Option<[u8; 4]> {
+    data.get(at..)?.first_chunk().copied()
+}
+
+/// A number of 16 bits.
+pub fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    data.get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_be_bytes)
+}
+
+/// A number of 32 bits.
+pub fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    letters(data, at).map(u32::from_be_bytes)
+}
+
+/// A number of 64 bits.
+pub fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    data.get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(name: &[u8; 4], size: u32, content: &[u8]) -> Vec<u8> {
+        [&size.to_be_bytes()[..], name, content].concat()
+    }
+
+    fn names(data: &[u8]) -> Vec<[u8; 4]> {
+        boxes(data, 0..data.len()).map(|found| found.name).collect()
+    }
+
+    #[test]
+    fn boxes_are_found_by_all_ways_to_tell_their_size() {
+        let wide = [&made(b"wide", 1, &18u64.to_be_bytes())[..], b"ab"].concat();
+        let open = made(b"open", 0, b"to the end");
+        let data = [made(b"free", 8, b""), wide, open].concat();
+        assert_eq!(names(&data), [*b"free", *b"wide", *b"open"]);
+        assert_eq!(inside(&data, &[b"wide"]), Some(&b"ab"[..]));
+        assert_eq!(inside(&data, &[b"open"]), Some(&b"to the end"[..]));
+    }
+
+    #[test]
+    fn a_box_that_is_not_whole_or_makes_no_sense_ends_the_walk() {
+        for bad in [
+            made(b"long", 99, b"short"),
+            made(b"tiny", 7, b"short"),
+            made(b"wide", 1, &15u64.to_be_bytes()),
+            made(b"huge", 1, &u64::MAX.to_be_bytes()),
+            b"\0\0\0".to_vec(),
+        ] {
+            let data = [made(b"free", 8, b""), bad].concat();
+            assert_eq!(names(&data), [*b"free"]);
+        }
+        // Not beyond the range either.
+        let data = made(b"moov", 24, &made(b"trak", 17, b"reaches over"));
+        assert!(all(&data, 0..data.len(), &[b"moov", b"trak"]).is_empty());
+    }
+
+    #[test]
+    fn paths_lead_to_all_or_to_the_first() {
+        let trak = |id: u8| {
+            let tkhd = made(
+                b"tkhd",
+                24,
+                &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id],
+            );
+            made(b"trak", 32, &tkhd)
+        };
+        let data = made(b"moov", 72, &[trak(7), trak(9)].concat());
+        assert_eq!(all(&data, 0..data.len(), &[b"moov", b"trak"]).len(), 2);
+        let moov = inside(&data, &[b"moov"]).unwrap_or_default();
+        let ids: Vec<_> = children(moov, b"trak").filter_map(track_id).collect();
+        assert_eq!(ids, [7, 9]);
+        assert_eq!(one(&data, 0..data.len(), &[b"moov", b"mvex"]), None);
+    }
+}
