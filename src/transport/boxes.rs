@@ -91,6 +91,70 @@ pub fn track_id(trak: &[u8]) -> Option<u32> {
     u32_at(header, if *header.first()? == 1 { 20 } else { 12 })
 }
 
+/// Ticks of a track's samples where a fragment does not tell its own (`trex`, 8.8.3), from the payload of a `moov`; 0: it
+/// is not told.
+pub fn sample_ticks(moov: &[u8], track: u32) -> u32 {
+    let extends = inside(moov, &[b"mvex"]).unwrap_or_default();
+    children(extends, b"trex")
+        .find(|trex| u32_at(trex, 4) == Some(track))
+        .and_then(|trex| u32_at(trex, 12))
+        .unwrap_or(0)
+}
+
+/// A track's part in a fragment, in ticks of the track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Whose.
+    pub track_id: u32,
+    /// Decode time of its first sample.
+    pub start: u64,
+    /// From there to the end of the last one.
+    pub ticks: u64,
+    /// Samples.
+    pub samples: u64,
+}
+
+/// What a `traf` tells (8.8.7, 8.8.8, 8.8.12); `None` without a track or a time. `ticks` gives what the initialisation
+/// segment says of a track's samples.
+pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
+    let header = inside(traf, &[b"tfhd"])?;
+    let flags = u32_at(header, 0)?;
+    let track_id = u32_at(header, 4)?;
+    let at = 8 + 8 * usize::from(flags & 1 != 0) + 4 * usize::from(flags & 2 != 0);
+    let own = u32_at(header, at).filter(|_| flags & 8 != 0);
+    let sample = u64::from(own.unwrap_or_else(|| ticks(track_id)));
+    let time = inside(traf, &[b"tfdt"])?;
+    let start = match time.first()? {
+        1 => u64_at(time, 4)?,
+        _ => u64::from(u32_at(time, 4)?),
+    };
+    let (mut ticks, mut samples) = (0_u64, 0_u64);
+    for run in children(traf, b"trun") {
+        let (Some(flags), Some(count)) = (u32_at(run, 0), u32_at(run, 4)) else {
+            break;
+        };
+        samples = samples.saturating_add(u64::from(count));
+        if flags & 0x100 == 0 {
+            ticks = ticks.saturating_add(u64::from(count) * sample);
+            continue;
+        }
+        let mut at = 8 + 4 * usize::from(flags & 1 != 0) + 4 * usize::from(flags & 4 != 0);
+        let stride = 4 * (flags & 0xF00).count_ones() as usize;
+        for _ in 0..count {
+            // A run that is longer than its box ends there.
+            let Some(own) = u32_at(run, at) else { break };
+            ticks = ticks.saturating_add(u64::from(own));
+            at += stride;
+        }
+    }
+    Some(Run {
+        track_id,
+        start,
+        ticks,
+        samples,
+    })
+}
+
 /// Four letters.
 pub fn letters(data: &[u8], at: usize) -> Option<[u8; 4]> {
     data.get(at..)?.first_chunk().copied()

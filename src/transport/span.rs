@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::boxes::{self, children, inside, track_id, u32_at, u64_at};
+use super::boxes::{self, Run, children, inside, run, sample_ticks, track_id, u32_at};
 
 /// Ticks a second of MPEG-2 timestamps, which count modulo 2^33.
 const HZ: f64 = 90_000.0;
@@ -299,9 +299,10 @@ impl Mp4 {
         let Some(track) = self.track else {
             return;
         };
-        let fragments = children(payload, b"traf");
-        for (start, ticks, samples) in fragments.filter_map(|traf| fragment(traf, track)) {
-            let end = start.saturating_add(ticks);
+        let runs = children(payload, b"traf").filter_map(|traf| run(traf, |_| track.sample));
+        for run in runs.filter(|run| run.track_id == track.id) {
+            let Run { start, samples, .. } = run;
+            let end = start.saturating_add(run.ticks);
             let Some(covered) = &mut self.covered else {
                 self.covered = Some(Covered {
                     start,
@@ -347,12 +348,7 @@ fn moov(payload: &[u8]) -> Option<Track> {
     let mut tracks: Vec<Track> = children(payload, b"trak").filter_map(trak).collect();
     tracks.sort_by_key(|track| !track.pictures);
     let mut track = tracks.into_iter().next()?;
-    let extends = inside(payload, &[b"mvex"]).unwrap_or(&[]);
-    for trex in children(extends, b"trex") {
-        if u32_at(trex, 4) == Some(track.id) {
-            track.sample = u32_at(trex, 12).unwrap_or(0);
-        }
-    }
+    track.sample = sample_ticks(payload, track.id);
     Some(track)
 }
 
@@ -367,44 +363,6 @@ fn trak(trak: &[u8]) -> Option<Track> {
         timescale,
         sample: 0,
     })
-}
-
-/// Start, length and samples of a track's part in a fragment (8.8.7, 8.8.8, 8.8.12).
-fn fragment(traf: &[u8], track: Track) -> Option<(u64, u64, u64)> {
-    let header = inside(traf, &[b"tfhd"])?;
-    let flags = u32_at(header, 0)?;
-    if u32_at(header, 4)? != track.id {
-        return None;
-    }
-    let mut at = 8 + 8 * usize::from(flags & 1 != 0) + 4 * usize::from(flags & 2 != 0);
-    let sample = match flags & 8 != 0 {
-        true => u32_at(header, at)?,
-        false => track.sample,
-    };
-    let time = inside(traf, &[b"tfdt"])?;
-    let start = match time.first()? {
-        1 => u64_at(time, 4)?,
-        _ => u64::from(u32_at(time, 4)?),
-    };
-    let (mut ticks, mut samples) = (0_u64, 0_u64);
-    for run in children(traf, b"trun") {
-        let flags = u32_at(run, 0)?;
-        let count = u32_at(run, 4)?;
-        samples = samples.saturating_add(u64::from(count));
-        if flags & 0x100 == 0 {
-            ticks = ticks.saturating_add(u64::from(count) * u64::from(sample));
-            continue;
-        }
-        at = 8 + 4 * usize::from(flags & 1 != 0) + 4 * usize::from(flags & 4 != 0);
-        let stride = 4 * (flags & 0xF00).count_ones() as usize;
-        for _ in 0..count {
-            // A run that is longer than its box ends there.
-            let Some(own) = u32_at(run, at) else { break };
-            ticks = ticks.saturating_add(u64::from(own));
-            at += stride;
-        }
-    }
-    Some((start, ticks, samples))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ struct Seat {
     /// Newest place before a leap that nothing has confirmed yet.
     before_leap: Option<i64>,
     last: i64,
+    /// Where what has come ends, if it is known to last longer than a step.
+    end: i64,
     /// Smallest distance of neighbours: a picture's or block's length.
     step: Option<i64>,
     /// A discontinuity was signalled and this track has not shown a timestamp since.
@@ -132,6 +134,16 @@ impl Timeline {
         }
     }
 
+    /// What came with a track's latest timestamp lasts for so many ticks (90 kHz): not one picture, but a fragment. A
+    /// timeline that begins next begins behind it.
+    pub fn lasts(&mut self, track: u32, ticks: u128) {
+        // A fragment that claims more than a minute is wrong.
+        let ticks = i64::try_from(ticks).map_or(0, |ticks| if ticks > START { 0 } else { ticks });
+        if let Some(seat) = self.seats.iter_mut().find(|s| s.track == track) {
+            seat.end = seat.last.saturating_add(ticks);
+        }
+    }
+
     /// Where a timestamp (90 kHz, 33 bit) that is no track's lies on the present timeline; `None` before there is one.
     pub fn locate(&self, ticks: u64) -> Option<MediaTime> {
         let raw = (ticks & (WRAP as u64 - 1)) as i64;
@@ -175,6 +187,7 @@ impl Timeline {
             newest: media,
             before_leap: None,
             last: media,
+            end: media,
             step: None,
             loose: false,
             used: self.clock,
@@ -308,7 +321,8 @@ impl Timeline {
     /// Where a new timeline begins: behind everything, so that no track goes back.
     fn newest_end(&self, at: usize) -> i64 {
         let step = self.seats.get(at).map_or(0, Seat::step);
-        self.newest() + step
+        let ends = self.seats.iter().map(|seat| seat.end);
+        ends.fold(self.newest() + step, i64::max)
     }
 
     /// Begins a timeline; the least useful one goes when there are too many.
@@ -471,6 +485,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_timeline_begins_behind_the_fragments_of_all() {
+        let mut line = Timeline::default();
+        let second = 90_000;
+        for n in 0..4 {
+            for (track, lasts) in [(0, second * 2), (1, second * 2 + 450)] {
+                line.map(track, 900_000 + n * second * 2);
+                line.lasts(track, lasts.into());
+            }
+        }
+        // The sound's clock starts again first, the pictures' follows it.
+        let sound = line.map(1, 180);
+        assert_eq!((ms(sound), sound.jump_secs.is_some()), (8_005, true));
+        assert_eq!(ms(line.map(0, 0)), 8_003);
     }
 
     #[test]

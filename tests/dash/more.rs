@@ -65,7 +65,7 @@ async fn a_live_manifest_is_followed_by_its_patches() {
     let rig = dash(&format!("{}/a.mpd", origin.url));
     rig.until("eight segments", |rig| rig.recorder.marks().len() >= 8)
         .await;
-    assert_eq!(rig.recorder.marks()[..8], [27, 28, 29, 30, 31, 32, 33, 34]);
+    assert_from_edge(&rig.recorder.marks(), 8);
     assert_eq!(rig.facts.causes(), []);
     // Only the first time as a whole.
     assert_eq!(origin.asked("a.mpd").len(), 1);
@@ -103,7 +103,7 @@ async fn the_whole_manifest_is_loaded_when_a_patch_is_not_to_be_had() {
         });
         rig.until("six segments", |rig| rig.recorder.marks().len() >= 6)
             .await;
-        assert_eq!(rig.recorder.marks()[..6], [27, 28, 29, 30, 31, 32], "{bad}");
+        assert_from_edge(&rig.recorder.marks(), 6);
         assert_eq!(rig.facts.causes(), [], "{bad}");
         assert!(origin.asked("a.mpd").len() >= 3, "{bad}");
         assert_eq!(origin.asked("patch").is_empty(), bad == "late", "{bad}");

@@ -57,3 +57,12 @@ pub fn timeline(end: u64) -> String {
 pub fn period(inside: &str) -> String {
     format!("<Period start='PT0S'>{inside}</Period>")
 }
+
+/// At least so many marks that follow one another from the edge on, of an origin whose first list is loaded in its first
+/// seconds: a busy machine may need the second one.
+pub fn assert_from_edge(marks: &[u8], least: usize) {
+    let first = marks.first().copied().unwrap_or_default();
+    assert!((27..=28).contains(&first), "{marks:?}");
+    assert!(marks.len() >= least, "{marks:?}");
+    assert!(marks.iter().zip(first..).all(|(a, b)| *a == b), "{marks:?}");
+}

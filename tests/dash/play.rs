@@ -133,7 +133,7 @@ async fn a_live_timeline_is_followed_over_its_reloads() {
     let rig = dash(&format!("{}/a.mpd", origin.url));
     rig.until("seven segments", |rig| rig.recorder.marks().len() >= 7)
         .await;
-    assert_eq!(rig.recorder.marks()[..7], [27, 28, 29, 30, 31, 32, 33]);
+    assert_from_edge(&rig.recorder.marks(), 7);
     assert_eq!(rig.facts.causes(), []);
     assert_paced(&origin.asked("a.mpd"));
 }
@@ -161,7 +161,11 @@ async fn a_live_presentation_goes_on_in_its_next_period() {
     let rig = dash(&format!("{}/a.mpd", origin.url));
     rig.until("the next period", |rig| rig.recorder.marks().contains(&102))
         .await;
-    assert_eq!(rig.recorder.marks()[..7], [27, 28, 29, 30, 100, 101, 102]);
+    let marks = rig.recorder.marks();
+    let (before, after) = marks.split_at(marks.iter().position(|mark| *mark == 100).unwrap());
+    assert_from_edge(before, 3);
+    assert_eq!(before.last(), Some(&30));
+    assert_eq!(after[..3], [100, 101, 102]);
     let pieces = rig.recorder.pieces(0);
     let marked = pieces.iter().filter(|piece| piece.discontinuity);
     assert_eq!(marked.map(|p| p.data[2]).collect::<Vec<_>>(), [100]);

@@ -13,7 +13,7 @@ use crate::ingest::cenc::{Cenc, CencError, Opened};
 use crate::ingest::pipeline::{Claim, Pipeline};
 use crate::ingest::tracks::Entry;
 use crate::transport::boxes::{
-    Header, boxes, children, header, inside, track_id, u16_at, u32_at, u64_at,
+    Header, Run, boxes, children, header, inside, run, sample_ticks, track_id, u16_at, u32_at,
 };
 
 /// Largest `moov` or other header box believed.
@@ -29,6 +29,8 @@ struct MoovTrack {
     id: u32,
     kind: Kind,
     timescale: u32,
+    /// Of each sample, unless a fragment says otherwise.
+    sample_ticks: u32,
     codec: String,
     language: Option<String>,
     problem: Option<Cause>,
@@ -276,9 +278,12 @@ impl Fragments {
             self.renew = true;
         }
         self.draining.retain(|p| p.done.ended().is_none());
-        let times = read_moof(moof);
+        let runs = read_moof(moof, |id| {
+            self.streams.get(&id).map_or(0, |s| s.info.sample_ticks)
+        });
         let mut placed = Vec::new();
-        for (id, tfdt) in times {
+        for run in runs {
+            let (id, tfdt) = (run.track_id, run.start);
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
@@ -287,6 +292,8 @@ impl Fragments {
             let nanos = i64::try_from(u128::from(tfdt) * 1_000_000_000 / scale).unwrap_or(i64::MAX);
             let key = timeline_key(self.input, id);
             let mapped = core.timeline.map(key, (ticks & ((1 << 33) - 1)) as u64);
+            core.timeline
+                .lasts(key, u128::from(run.ticks) * 90_000 / scale);
             if let Some(by_secs) = mapped.jump_secs {
                 self.renew = true;
                 let fact = Fact::TimelineJump { by_secs };
@@ -490,13 +497,17 @@ pub(in crate::ingest) fn encrypted(moov: &[u8]) -> bool {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn told(boxes: &[u8]) -> (usize, usize) {
     let tracks = read_moov(boxes).map_or(0, |tracks| tracks.len());
-    (tracks, read_moof(boxes).len())
+    (tracks, read_moof(boxes, |_| 0).len())
 }
 
 /// Tracks of an initialisation segment; `None` without any.
 fn read_moov(init: &[u8]) -> Option<Vec<MoovTrack>> {
     let moov = inside(init, &[b"moov"])?;
     let tracks = children(moov, b"trak").filter_map(read_trak);
+    let tracks = tracks.map(|track| MoovTrack {
+        sample_ticks: sample_ticks(moov, track.id),
+        ..track
+    });
     let tracks = tracks.take(MAX_TRACKS).collect::<Vec<_>>();
     (!tracks.is_empty()).then_some(tracks)
 }
@@ -518,6 +529,7 @@ fn read_trak(trak: &[u8]) -> Option<MoovTrack> {
         id,
         kind,
         timescale,
+        sample_ticks: 0,
         codec,
         language: language(packed),
         problem,
@@ -559,19 +571,11 @@ fn language(packed: u16) -> Option<String> {
     known.then(|| text.to_owned())
 }
 
-/// Track id and base media decode time of every `traf` that tells it.
-fn read_moof(moof: &[u8]) -> Vec<(u32, u64)> {
+/// What a `moof` brings of each track.
+fn read_moof(moof: &[u8], sample_ticks: impl Fn(u32) -> u32) -> Vec<Run> {
     let fragments = inside(moof, &[b"moof"]).unwrap_or_default();
     children(fragments, b"traf")
         .take(MAX_TRACKS)
-        .filter_map(|traf| {
-            let id = u32_at(inside(traf, &[b"tfhd"])?, 4)?;
-            let tfdt = inside(traf, &[b"tfdt"])?;
-            let time = match tfdt.first()? {
-                1 => u64_at(tfdt, 4)?,
-                _ => u64::from(u32_at(tfdt, 4)?),
-            };
-            Some((id, time))
-        })
+        .filter_map(|traf| run(traf, &sample_ticks))
         .collect()
 }
