@@ -79,8 +79,12 @@ causes! {
     MissingTrack = "missing_track",
     /// The picture is larger than the monitor may decode.
     TooCostly = "too_costly",
-    /// The picture stands still.
+    /// The picture stands still, and is encoded downstream of the fault: keyframes redraw it.
     Frozen = "frozen",
+    /// The same picture comes again and again, equal to the last sample.
+    FrozenRepeat = "frozen_repeat",
+    /// The programme stands still under a clock, ticker or logo that runs: the fault lies upstream of the graphics.
+    FrozenOverlay = "frozen_overlay",
     /// The picture is black.
     Black = "black",
     /// The sound is silent on all channels.

@@ -16,6 +16,9 @@
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
 //!   to the next without a cut: then grain was added downstream.
 //!
+//! What stands still is told apart by cause: the same picture again and again, a still that is encoded anew, a
+//! programme that stands still under a live overlay.
+//!
 //! Black pictures are left to `black`: this detector answers 0. Missing pictures are left to the loss detector.
 //! Irreducible: a live, grain-free, motionless shot (slide, slate, held drawing) looks the same as a freeze.
 //!
@@ -25,13 +28,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
-    Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
-    Sink, Stamp, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Detector, Exhibit, Fact, Gap, InputEvent, Limit, Media,
+    MediaTime, Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope,
+    Severity, Signal, Sink, Stamp, Unit, Why,
 };
 use crate::kernel::half::HalfLuma;
 use crate::kernel::spread::Spread;
-use crate::kernel::tiles::{Tile, Tiles, differences};
+use crate::kernel::tiles::{TILE, Tile, Tiles, differences};
 
 static SIGNALS: [Signal; 2] = [
     Signal {
@@ -84,17 +87,30 @@ pub static DETECTOR: Descriptor = Descriptor {
         media: true,
     },
     signals: &SIGNALS,
-    rules: &[RuleSpec {
-        name: "frozen",
-        signal: "still_secs",
-        raise: Limit::AtLeast(2.0),
-        clear: Limit::AtMost(0.5),
-        hold: Duration::ZERO,
-        release: Duration::from_millis(200),
-        severity: Severity::Critical,
-        cause: Cause::Frozen,
-        says: "The picture stands still.",
-    }],
+    rules: &[
+        RuleSpec {
+            name: "frozen",
+            signal: "still_secs",
+            raise: Limit::AtLeast(2.0),
+            clear: Limit::AtMost(0.5),
+            hold: Duration::ZERO,
+            release: Duration::from_millis(200),
+            severity: Severity::Warning,
+            cause: Cause::Frozen,
+            says: "The picture stands still.",
+        },
+        RuleSpec {
+            name: "frozen_long",
+            signal: "still_secs",
+            raise: Limit::AtLeast(10.0),
+            clear: Limit::AtMost(0.5),
+            hold: Duration::ZERO,
+            release: Duration::from_millis(200),
+            severity: Severity::Critical,
+            cause: Cause::Frozen,
+            says: "The picture has stood still for long.",
+        },
+    ],
     options: &OPTIONS,
     build: |options| Box::new(Freeze::new(options)),
 };
@@ -121,6 +137,10 @@ const CREEP_AGE_SECS: f64 = 1.4;
 const HOLE_SECS: f64 = 1.0;
 /// Grain: half of the tiles change by this much, on half of the pictures. An encoded still shows 0.
 const GRAIN_CODES: f32 = 0.12;
+/// An overlay that moves at least so often is live: a clock shows each second, a ticker runs.
+const OVERLAY_HZ: f64 = 0.6;
+/// From here on a reading brings a map of what still moves.
+const MAP_SECS: f64 = 1.0;
 /// How far back grain and motion are remembered, and at most how many pictures.
 const MEMORY_SECS: f64 = 1.0;
 const MEMORY_PICTURES: usize = 128;
@@ -155,6 +175,10 @@ struct Run {
     renewed: MediaTime,
     /// Tiles that moved in still pictures of this run: an overlay, or a few strays.
     touched: BTreeSet<usize>,
+    /// Still pictures, those of them that equal the one before, and those in which the overlay moved.
+    stills: u32,
+    repeats: u32,
+    overlays: u32,
     /// Recent distances to the anchor, codes.
     distances: VecDeque<(MediaTime, f32)>,
 }
@@ -240,7 +264,7 @@ impl Freeze {
                 STILL_SECS,
                 match live {
                     true => Reading::measured(0.0),
-                    false => Reading::measured(still).since(Some(run.since)),
+                    false => run.reading(still, tiles),
                 },
             );
         }
@@ -298,6 +322,11 @@ impl Freeze {
         if holds && !run.creeps(now) {
             run.touched.extend(fresh.iter().map(|f| f.0));
             run.last_still = now;
+            run.stills = run.stills.saturating_add(1);
+            let repeats = tiles.all().iter().all(|t| t.change == Some(0.0));
+            run.repeats = run.repeats.saturating_add(repeats.into());
+            let overlaid = moved.iter().any(|m| overlay.contains(*m));
+            run.overlays = run.overlays.saturating_add(overlaid.into());
             run.unrest_secs = (run.unrest_secs - FORGIVEN * elapsed).max(0.0);
             self.next = None;
             self.run = Some(run);
@@ -388,6 +417,9 @@ impl Run {
             unrest_secs: 0.0,
             renewals: 0,
             touched: BTreeSet::new(),
+            stills: 0,
+            repeats: 0,
+            overlays: 0,
             distances: VecDeque::new(),
         }
     }
@@ -420,6 +452,32 @@ impl Run {
         let growth: f32 = steps.clone().sum();
         let largest = steps.fold(0.0, f32::max);
         now.secs_after(self.since) >= CREEP_AGE_SECS && growth - largest >= CREEP_CODES
+    }
+
+    fn reading(&self, still_secs: f64, tiles: &Tiles) -> Reading {
+        let reading = Reading::measured(still_secs)
+            .since(Some(self.since))
+            .cause(self.class(still_secs));
+        if self.touched.is_empty() || still_secs < MAP_SECS {
+            return reading;
+        }
+        // What still moves.
+        let value = |i: usize| if self.touched.contains(&i) { 255 } else { 0 };
+        reading.exhibit(Exhibit::TileMap {
+            columns: tiles.columns(),
+            values: (0..tiles.all().len()).map(value).collect(),
+            tile_px: 2 * TILE,
+        })
+    }
+
+    /// What kind of standing still it is.
+    fn class(&self, still_secs: f64) -> Cause {
+        let moves_on = f64::from(self.overlays) >= (OVERLAY_HZ * still_secs).max(2.0);
+        match moves_on {
+            true => Cause::FrozenOverlay,
+            false if self.stills > 0 && self.repeats == self.stills => Cause::FrozenRepeat,
+            false => Cause::Frozen,
+        }
     }
 
     fn anchor_is_abrupt(&self) -> bool {
@@ -551,9 +609,34 @@ mod tests {
             frame.fill(524 + 7 * (i % 10), 20, 6, 16, 235);
             frame
         };
-        let mut steps = pictures(0, 50, moving);
-        steps.extend(pictures(2_000, 100, clock));
-        assert!(longest(&steps) > 3.5);
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&pictures(0, 50, moving));
+        bench.run(&pictures(2_000, 100, clock));
+        assert!(bench.value("still_secs") > 3.5);
+        let reading = bench.newest("still_secs").unwrap();
+        assert_eq!(reading.cause, Some(Cause::FrozenOverlay));
+        let Some(Exhibit::TileMap {
+            columns, values, ..
+        }) = &reading.exhibit
+        else {
+            panic!("{reading:?}");
+        };
+        let moving = (0..values.len()).filter(|i| values[*i] > 0);
+        let places = moving.map(|i| (i % columns, i / columns));
+        assert!(places.clone().count() > 0);
+        assert!(places.into_iter().all(|(x, y)| x >= 32 && y <= 2));
+    }
+
+    #[test]
+    fn kinds_of_standing_still_are_told_apart() {
+        let cause = |still: fn(usize) -> Frame| {
+            let mut bench = Bench::new(&DETECTOR);
+            bench.run(&pictures(0, 50, moving));
+            bench.run(&pictures(2_000, 60, still));
+            bench.newest("still_secs").unwrap().cause
+        };
+        assert_eq!(cause(|_| moving(49)), Some(Cause::FrozenRepeat));
+        assert_eq!(cause(redrawn), Some(Cause::Frozen));
     }
 
     #[test]
