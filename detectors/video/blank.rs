@@ -231,6 +231,9 @@ impl Patch {
 struct View<'a> {
     tiles: &'a [Tile],
     grid: Option<&'a ChromaGrid>,
+    /// Shares of the cells that have no colour.
+    green: f64,
+    pink: f64,
     columns: usize,
     rows: usize,
     /// Luma up to which a tile is black.
@@ -245,9 +248,13 @@ impl<'a> View<'a> {
             Range::Limited => 16.0,
             Range::Full => 0.0,
         };
+        let grid = picture.chroma();
+        let lost = |flip| grid.map_or(0.0, |grid| lost_share(grid, flip));
         Self {
             tiles: tiles.all(),
-            grid: picture.chroma(),
+            grid,
+            green: lost(0),
+            pink: lost(u8::MAX),
             columns,
             rows: tiles.all().len() / columns,
             black: floor + BLACK_CODES,
@@ -287,16 +294,10 @@ impl<'a> View<'a> {
 
     /// Share of the picture's cells that have no colour.
     fn lost_share(&self, cause: Cause) -> f64 {
-        let Some(grid) = self.grid else { return 0.0 };
-        let low = NO_COLOUR as u8;
-        let flip = match cause {
-            Cause::BlankPink => u8::MAX,
-            _ => 0,
-        };
-        let lost = (grid.cb().iter().zip(grid.cr()))
-            .filter(|&(b, r)| (b ^ flip).max(r ^ flip) <= low)
-            .count();
-        lost as f64 / grid.cb().len().max(1) as f64
+        match cause {
+            Cause::BlankPink => self.pink,
+            _ => self.green,
+        }
     }
 
     fn is_black(&self, colour: Colour) -> bool {
@@ -427,6 +428,15 @@ impl<'a> View<'a> {
             false => largest,
         }
     }
+}
+
+/// Share of the cells whose codes, with the bits of `flip` turned over, lie below all colours.
+fn lost_share(grid: &ChromaGrid, flip: u8) -> f64 {
+    let low = NO_COLOUR as u8;
+    let lost: u32 = (grid.cb().iter().zip(grid.cr()))
+        .map(|(b, r)| u32::from((b ^ flip).max(r ^ flip) <= low))
+        .sum();
+    f64::from(lost) / grid.cb().len().max(1) as f64
 }
 
 /// Smallest and largest of some codes.
