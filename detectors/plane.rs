@@ -1,4 +1,4 @@
-//! Borrowed samples of one picture plane: width, height, stride, bit depth.
+//! Borrowed samples of a picture: planes with width, height, stride and bit depth, and how chroma lies in them.
 
 /// Samples of a plane, as the decoder laid them out.
 #[derive(Debug, Clone, Copy)]
@@ -101,5 +101,83 @@ impl<'a> Plane<'a> {
                 (v >> (bits - 8)).min(255) as u8
             }),
         }
+    }
+}
+
+/// Order of chroma samples that share a plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// NV12, P010.
+    CbCr,
+    /// NV21.
+    CrCb,
+}
+
+/// Where the chroma samples lie.
+#[derive(Debug, Clone, Copy)]
+pub enum Layout<'a> {
+    /// A plane each: I420, 4:2:2, 4:4:4.
+    Planar {
+        /// Blue difference.
+        cb: Plane<'a>,
+        /// Red difference, of the same size and depth.
+        cr: Plane<'a>,
+    },
+    /// Sample by sample in turns; the width of the plane counts both.
+    Paired {
+        /// Both.
+        pairs: Plane<'a>,
+        /// Which comes first.
+        order: Order,
+    },
+}
+
+/// The chroma samples of a picture, as the decoder laid them out.
+#[derive(Debug, Clone, Copy)]
+pub struct Chroma<'a> {
+    layout: Layout<'a>,
+    halvings: (u8, u8),
+}
+
+impl<'a> Chroma<'a> {
+    /// `halvings` tells how often chroma is halved across and down: (1, 1) for 4:2:0, (1, 0) for 4:2:2, (0, 0) for
+    /// 4:4:4, (2, 0) for 4:1:1. `None` when one exceeds 3, when planes differ in size or depth, or when pairs are
+    /// not whole.
+    pub fn new(layout: Layout<'a>, halvings: (u8, u8)) -> Option<Self> {
+        let whole = match layout {
+            Layout::Planar { cb, cr } => {
+                (cb.width, cb.height, cb.bits()) == (cr.width, cr.height, cr.bits())
+            }
+            Layout::Paired { pairs, .. } => pairs.width.is_multiple_of(2),
+        };
+        (whole && halvings.0 <= 3 && halvings.1 <= 3).then_some(Self { layout, halvings })
+    }
+
+    /// Where the samples lie.
+    pub fn layout(&self) -> Layout<'a> {
+        self.layout
+    }
+
+    /// Samples of each kind across and down.
+    pub fn size(&self) -> (usize, usize) {
+        match self.layout {
+            Layout::Planar { cb, .. } => (cb.width, cb.height),
+            Layout::Paired { pairs, .. } => (pairs.width / 2, pairs.height),
+        }
+    }
+
+    /// How often chroma is halved across and down.
+    pub fn halvings(&self) -> (u8, u8) {
+        self.halvings
+    }
+
+    /// Whether they belong to a picture of that size (odd pixels round up).
+    pub fn fits(&self, luma: &Plane<'_>) -> bool {
+        let (across, down) = self.halvings;
+        let size = (
+            luma.width.div_ceil(1 << across),
+            luma.height.div_ceil(1 << down),
+        );
+        self.size() == size
     }
 }

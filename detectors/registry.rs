@@ -10,6 +10,8 @@ pub static REGISTRY: &[&Descriptor] = &[
     &transport::ts::DETECTOR,
     &transport::manifest::DETECTOR,
     &video::black::DETECTOR,
+    &video::blank::DETECTOR,
+    &video::bars::DETECTOR,
     &video::freeze::DETECTOR,
     &video::block_damage::DETECTOR,
     &audio::silence::DETECTOR,

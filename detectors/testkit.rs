@@ -10,7 +10,7 @@ use crate::base::{
     PlaylistLoad, Range, Reading, Scope, SegmentFate, SegmentReport, Signal, Sink, Sound, Stamp,
     Track, TsCheck, TsErrors, Unit, Value,
 };
-use crate::plane::{Plane, Samples};
+use crate::plane::{Chroma, Layout, Plane, Samples};
 
 /// A repeatable source of noise (xorshift).
 #[derive(Debug, Clone)]
@@ -79,6 +79,12 @@ impl Frame {
         frame
     }
 
+    /// The samples as a plane; `None` for a frame without any.
+    pub fn plane(&self) -> Option<Plane<'_>> {
+        let samples = Samples::U8(&self.samples);
+        Plane::new(samples, self.width, self.height, self.width)
+    }
+
     /// Fills a rectangle, clipped to the picture.
     pub fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, value: u8) {
         for row in y..(y + height).min(self.height) {
@@ -121,11 +127,106 @@ impl Frame {
     }
 }
 
+/// An 8-bit picture in colour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Colour {
+    /// Luma.
+    pub luma: Frame,
+    /// Blue difference.
+    pub cb: Frame,
+    /// Red difference.
+    pub cr: Frame,
+    /// How often chroma is halved across and down.
+    pub halvings: (u8, u8),
+}
+
+impl Colour {
+    /// 4:2:0 with these codes (Y, Cb, Cr) at every pixel; chroma is that of the upper left of its pixels.
+    pub fn of(width: usize, height: usize, codes: impl Fn(usize, usize) -> [u8; 3]) -> Self {
+        Self::halved(width, height, (1, 1), codes)
+    }
+
+    /// The same with any subsampling.
+    pub fn halved(
+        width: usize,
+        height: usize,
+        halvings: (u8, u8),
+        codes: impl Fn(usize, usize) -> [u8; 3],
+    ) -> Self {
+        let frame = |component: usize, (across, down): (u8, u8)| {
+            let (w, h) = (width.div_ceil(1 << across), height.div_ceil(1 << down));
+            let codes = |i: usize| codes((i % w) << across, (i / w) << down)[component];
+            Frame {
+                samples: (0..w * h).map(codes).collect(),
+                width: w,
+                height: h,
+            }
+        };
+        Self {
+            luma: frame(0, (0, 0)),
+            cb: frame(1, halvings),
+            cr: frame(2, halvings),
+            halvings,
+        }
+    }
+
+    /// One colour everywhere.
+    pub fn flat(width: usize, height: usize, codes: [u8; 3]) -> Self {
+        Self::of(width, height, |_, _| codes)
+    }
+
+    /// [`Frame::scene`] in the mild colours of a landscape.
+    pub fn scene(width: usize, height: usize, dx: f64) -> Self {
+        let luma = Frame::scene(width, height, dx, 0.0);
+        let mut scene = Self::of(width, height, |x, y| {
+            let u = x as f64 + dx;
+            let wave = |period: f64| (u / period).sin() * (y as f64 / period).cos();
+            let code = |wide: f64| (128.0 + wide).round() as u8;
+            [0, code(24.0 * wave(53.0)), code(20.0 * wave(31.0))]
+        });
+        scene.luma = luma;
+        scene
+    }
+
+    /// Adds noise to all components.
+    pub fn grain(self, noise: &mut Noise, deviation: f64) -> Self {
+        Self {
+            luma: self.luma.grain(noise, deviation),
+            cb: self.cb.grain(noise, deviation),
+            cr: self.cr.grain(noise, deviation),
+            ..self
+        }
+    }
+
+    /// Fills a rectangle with one colour; its corners should be even.
+    pub fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, codes: [u8; 3]) {
+        self.luma.fill(x, y, width, height, codes[0]);
+        let (across, down) = self.halvings;
+        for (frame, code) in [(&mut self.cb, codes[1]), (&mut self.cr, codes[2])] {
+            frame.fill(
+                x >> across,
+                y >> down,
+                width >> across,
+                height >> down,
+                code,
+            );
+        }
+    }
+
+    /// The chroma samples; `None` when they are none.
+    pub fn chroma(&self) -> Option<Chroma<'_>> {
+        let (cb, cr) = (self.cb.plane()?, self.cr.plane()?);
+        Chroma::new(Layout::Planar { cb, cr }, self.halvings)
+    }
+}
+
 /// What is handed to a detector, owned.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     /// A picture.
     Picture(Frame),
+    /// A picture in colour.
+    Coloured(Colour),
     /// A picture of 16-bit samples, with padding: bytes, bits, width, height, stride.
     Deep(Vec<u8>, u8, usize, usize, usize),
     /// Interleaved sound, channels, rate.
@@ -164,6 +265,11 @@ impl Step {
     /// A picture of the first picture track.
     pub fn picture(millis: i64, frame: Frame) -> Self {
         Self::at(millis, Some(Track::video(0)), Item::Picture(frame))
+    }
+
+    /// A picture in colour of the first picture track.
+    pub fn coloured(millis: i64, colour: Colour) -> Self {
+        Self::at(millis, Some(Track::video(0)), Item::Coloured(colour))
     }
 
     /// Sound of the first sound track.
@@ -251,7 +357,9 @@ impl Bench {
             Scope::AudioTrack => Track::audio(0),
         };
         match step.item {
-            Item::Picture(_) | Item::Deep(..) | Item::Sound(..) => step.track == Some(own),
+            Item::Picture(_) | Item::Coloured(_) | Item::Deep(..) | Item::Sound(..) => {
+                step.track == Some(own)
+            }
             Item::Fact(_) | Item::Tick => true,
         }
     }
@@ -265,7 +373,8 @@ impl Bench {
         }
         let deep;
         let plane = match &step.item {
-            Item::Picture(f) => Plane::new(Samples::U8(&f.samples), f.width, f.height, f.width),
+            Item::Picture(frame) => frame.plane(),
+            Item::Coloured(colour) => colour.luma.plane(),
             Item::Deep(bytes, bits, width, height, stride) => {
                 deep = Samples::U16Le { bytes, bits: *bits };
                 Plane::new(deep, *width, *height, *stride)
@@ -279,10 +388,15 @@ impl Bench {
             .position(|(t, _)| *t == track)
             .filter(|_| plane.is_some() && step.at.gap != Gap::Discontinuity)
             .map(|i| self.carries.swap_remove(i).1);
-        let picture = plane.map(|p| Picture::new(p, Range::Limited, carry.as_ref()));
+        let chroma = match &step.item {
+            Item::Coloured(colour) => colour.chroma(),
+            _ => None,
+        };
+        let wrap = |plane| Picture::new(plane, Range::Limited, carry.as_ref()).with_chroma(chroma);
+        let picture = plane.map(wrap);
         let sound;
         let media = match &step.item {
-            Item::Picture(_) | Item::Deep(..) => match &picture {
+            Item::Picture(_) | Item::Coloured(_) | Item::Deep(..) => match &picture {
                 Some(picture) => Media::Video(picture),
                 None => return,
             },
@@ -363,6 +477,13 @@ pub fn pictures(from: i64, count: usize, make: impl Fn(usize) -> Frame) -> Vec<S
         .collect()
 }
 
+/// Pictures in colour at 25 Hz from `from` milliseconds on, made by index.
+pub fn coloured(from: i64, count: usize, make: impl Fn(usize) -> Colour) -> Vec<Step> {
+    (0..count)
+        .map(|i| Step::coloured(from + 40 * i as i64, make(i)))
+        .collect()
+}
+
 /// Units as bad as they come: odd formats, broken time, NaN, evidence floods, jumps.
 pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
     let mut noise = Noise::new(seed);
@@ -386,7 +507,8 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
             _ => i64::from(noise.bits() % 60),
         };
         let (width, height) = sizes[noise.bits() as usize % sizes.len()];
-        let item = match noise.bits() % 10 {
+        let item = match noise.bits() % 11 {
+            10 => Item::Coloured(hostile_colour(&mut noise, width, height)),
             0..=3 => Item::Picture(Frame {
                 samples: match noise.bits() % 3 {
                     0 => vec![(noise.bits() % 256) as u8; width * height],
@@ -417,7 +539,7 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
         };
         let index = u8::from(noise.bits().is_multiple_of(9));
         let track = match &item {
-            Item::Picture(_) | Item::Deep(..) => Some(Track::video(index)),
+            Item::Picture(_) | Item::Coloured(_) | Item::Deep(..) => Some(Track::video(index)),
             Item::Sound(..) => Some(Track::audio(index)),
             Item::Fact(Fact::Input(_)) | Item::Tick => None,
             Item::Fact(_) => [None, Some(Track::video(index)), Some(Track::audio(index))]
@@ -438,6 +560,19 @@ pub fn hostile(seed: u64, count: usize) -> Vec<Step> {
         });
     }
     steps
+}
+
+/// Any subsampling, extreme codes, and sometimes chroma of another size.
+fn hostile_colour(noise: &mut Noise, width: usize, height: usize) -> Colour {
+    let halvings = ((noise.bits() % 4) as u8, (noise.bits() % 4) as u8);
+    let flat = [(); 3].map(|()| [0, 16, 128, 255][noise.bits() as usize % 4]);
+    let mut colour = Colour::halved(width, height, halvings, |_, _| flat);
+    match noise.bits() % 4 {
+        0 => colour = colour.grain(noise, 90.0),
+        1 => colour.halvings = (1, 1),
+        _ => {}
+    }
+    colour
 }
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {

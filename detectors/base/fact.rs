@@ -87,6 +87,20 @@ causes! {
     FrozenOverlay = "frozen_overlay",
     /// The picture is black.
     Black = "black",
+    /// The picture is one flat colour.
+    BlankColour = "blank_colour",
+    /// The picture, or a part of it, is the mid grey of a decoder that has nothing to refer to.
+    BlankGrey = "blank_grey",
+    /// The picture, or a part of it, has chroma of zero: green.
+    BlankGreen = "blank_green",
+    /// The picture, or a part of it, has chroma of all ones: pink.
+    BlankPink = "blank_pink",
+    /// Colour bars in eight columns of full height (EBU, full field).
+    Bars = "bars",
+    /// Colour bars in seven columns across the picture (SMPTE ECR 1).
+    BarsSmpte = "bars_smpte",
+    /// Colour bars between grey sides (SMPTE RP 219, ARIB STD-B28).
+    BarsHd = "bars_hd",
     /// The sound is silent on all channels.
     Silence = "silence",
     /// One channel is silent while others are not.

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use crate::kernel::{grid::Grid, half::HalfLuma, tiles::Tiles};
-use crate::plane::Plane;
+use crate::kernel::{chroma::ChromaGrid, grid::Grid, half::HalfLuma, tiles::Tiles};
+use crate::plane::{Chroma, Plane};
 
 /// Signalled luma range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,11 +28,13 @@ pub struct Carry {
 #[derive(Debug)]
 pub struct Picture<'a> {
     luma: Plane<'a>,
+    chroma: Option<Chroma<'a>>,
     range: Range,
     before: Option<&'a Carry>,
     half: OnceLock<HalfLuma>,
     tiles: OnceLock<Tiles>,
     grid: OnceLock<Grid>,
+    chroma_grid: OnceLock<ChromaGrid>,
 }
 
 impl<'a> Picture<'a> {
@@ -42,12 +44,20 @@ impl<'a> Picture<'a> {
         let before = before.filter(|c| c.half.matches(luma.width(), luma.height()));
         Self {
             luma,
+            chroma: None,
             range,
             before,
             half: OnceLock::new(),
             tiles: OnceLock::new(),
             grid: OnceLock::new(),
+            chroma_grid: OnceLock::new(),
         }
+    }
+
+    /// Adds the chroma samples; those that do not fit the size of the picture are left out.
+    pub fn with_chroma(mut self, chroma: Option<Chroma<'a>>) -> Self {
+        self.chroma = chroma.filter(|c| c.fits(&self.luma));
+        self
     }
 
     /// Full-resolution luma.
@@ -80,6 +90,12 @@ impl<'a> Picture<'a> {
     /// Steps across the 16-pixel coding grid against steps beside it.
     pub fn grid(&self) -> &Grid {
         self.grid.get_or_init(|| Grid::of(self.half()))
+    }
+
+    /// Mean chroma of cells of 8x8 pixels, four to a tile; `None` for a picture without colour.
+    pub fn chroma(&self) -> Option<&ChromaGrid> {
+        let chroma = self.chroma.as_ref()?;
+        Some((self.chroma_grid).get_or_init(|| ChromaGrid::of(chroma)))
     }
 
     /// What the next picture of the track needs; consumes the picture.

@@ -10,7 +10,9 @@ use super::REGISTRY;
 use crate::base::{
     Descriptor, Fact, MediaTime, OptionError, Options, Reset, Track, Value, VideoFormat,
 };
-use crate::testkit::{Bench, Emitted, Frame, Item, Noise, Step, hostile, pictures};
+use crate::testkit::{
+    Bench, Colour, Emitted, Frame, Item, Noise, Step, coloured, hostile, pictures,
+};
 
 fn snake(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_lowercase())
@@ -24,7 +26,7 @@ fn sentence(text: &str) -> bool {
     text.starts_with(|c: char| c.is_uppercase()) && text.ends_with('.') && !text.contains("  ")
 }
 
-/// Ten seconds of moving pictures, a freeze, black, and sound that falls silent, with ticks.
+/// Moving pictures, a freeze, black, a scene in colour that turns blue, and sound that falls silent, with ticks.
 fn scenario() -> Vec<Step> {
     let mut noise = Noise::new(5);
     let mut steps = pictures(0, 75, |i| {
@@ -32,6 +34,10 @@ fn scenario() -> Vec<Step> {
     });
     steps.extend(pictures(3_000, 75, |_| Frame::scene(160, 96, 222.0, 74.0)));
     steps.extend(pictures(6_000, 75, |_| Frame::flat(160, 96, 16)));
+    steps.extend(coloured(9_000, 50, |i| match i {
+        0..25 => Colour::scene(160, 96, 3.0 * i as f64),
+        _ => Colour::flat(160, 96, [41, 240, 110]),
+    }));
     for i in 0..450 {
         let loud = if i < 200 { 0.3 } else { 0.0 };
         let samples = (0..960).map(|_| (noise.normal(loud) as f32).clamp(-1.0, 1.0));
@@ -330,21 +336,21 @@ fn rechunking_sound_changes_nothing() {
 #[test]
 fn alone_equals_together() {
     use crate::base::{Gap, Media, Picture, Range, Sink, Stamp, Unit};
-    use crate::plane::{Plane, Samples};
     for row in REGISTRY.iter().filter(|r| r.needs.media) {
-        let frames: Vec<Frame> = (0..40)
-            .map(|i| Frame::scene(96, 64, i as f64, 0.0))
+        let frames: Vec<Colour> = (0..40)
+            .map(|i| Colour::scene(96, 64, f64::from(i)))
             .collect();
         let mut carry = None;
         let mut bench = Bench::new(row);
         let mut together = Vec::new();
         let mut detector = (row.build)(&Options::defaults(row.options));
         for (i, frame) in frames.iter().enumerate() {
-            let step = Step::picture(40 * i as i64, frame.clone());
+            let step = Step::coloured(40 * i as i64, frame.clone());
             bench.step(&step);
-            let plane = Plane::new(Samples::U8(&frame.samples), 96, 64, 96).unwrap();
+            let plane = frame.luma.plane().unwrap();
             let picture = Picture::new(plane, Range::Limited, carry.as_ref());
-            let _ = (picture.grid(), picture.tiles());
+            let picture = picture.with_chroma(frame.chroma());
+            let _ = (picture.grid(), picture.tiles(), picture.chroma());
             let unit = Unit {
                 at: Stamp {
                     gap: Gap::None,

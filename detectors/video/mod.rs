@@ -1,5 +1,7 @@
 //! Detectors of video defects.
 
+pub mod bars;
 pub mod black;
+pub mod blank;
 pub mod block_damage;
 pub mod freeze;

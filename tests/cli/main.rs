@@ -5,5 +5,6 @@
 mod analyze;
 mod commands;
 mod daemon;
+mod patterns;
 mod rig;
 mod ts;
