@@ -11,6 +11,8 @@ pub static REGISTRY: &[&Descriptor] = &[
     &transport::manifest::DETECTOR,
     &video::black::DETECTOR,
     &video::freeze::DETECTOR,
+    &video::stutter::DETECTOR,
+    &video::slate::DETECTOR,
     &video::block_damage::DETECTOR,
     &audio::silence::DETECTOR,
     &av::av_timing::DETECTOR,

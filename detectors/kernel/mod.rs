@@ -7,6 +7,7 @@
 
 pub mod grid;
 pub mod half;
+pub mod hash;
 pub mod spread;
 pub mod tiles;
 

@@ -96,6 +96,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         says: "The picture stands still.",
     }],
     options: &OPTIONS,
+    list: None,
     build: |options| Box::new(Freeze::new(options)),
 };
 

@@ -3,3 +3,5 @@
 pub mod black;
 pub mod block_damage;
 pub mod freeze;
+pub mod slate;
+pub mod stutter;

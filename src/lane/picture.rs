@@ -1,6 +1,8 @@
 //! Decoder buffers seen as planes.
 
+use detectors::base::Transfer;
 use detectors::plane::{Plane, Samples};
+use gstreamer_video::VideoTransferFunction;
 use gstreamer_video::prelude::*;
 
 use crate::ingest::PictureBuffer;
@@ -33,5 +35,48 @@ pub fn luma(picture: &PictureBuffer) -> Option<Plane<'_>> {
             )
         }
         _ => None,
+    }
+}
+
+/// The signalled transfer characteristic.
+pub fn transfer(picture: &PictureBuffer) -> Transfer {
+    match picture.frame.info().colorimetry().transfer() {
+        VideoTransferFunction::Smpte2084 => Transfer::Pq,
+        VideoTransferFunction::AribStdB67 => Transfer::Hlg,
+        _ => Transfer::Sdr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use detectors::base::Range;
+    use gstreamer_video::{VideoColorimetry, VideoFormat, VideoFrame, VideoInfo};
+
+    use super::*;
+
+    #[test]
+    fn the_transfer_is_read_from_what_the_decoder_tells() {
+        gstreamer::init().unwrap();
+        for (word, told) in [
+            ("bt709", Transfer::Sdr),
+            ("bt2100-pq", Transfer::Pq),
+            ("bt2100-hlg", Transfer::Hlg),
+        ] {
+            let colorimetry: VideoColorimetry = word.parse().unwrap();
+            let info = VideoInfo::builder(VideoFormat::I420, 16, 16)
+                .colorimetry(&colorimetry)
+                .build()
+                .unwrap();
+            let buffer = gstreamer::Buffer::with_size(info.size()).unwrap();
+            let frame = VideoFrame::from_buffer_readable(buffer, &info).unwrap();
+            let picture = PictureBuffer {
+                frame,
+                bits: 8,
+                range: Range::Limited,
+            };
+            assert_eq!(transfer(&picture), told, "{word}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use detectors::base::{
 use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
 use super::mailbox::{Item, Mailbox, Taken};
 use super::outbox::Outbox;
-use super::picture::luma;
+use super::picture::{luma, transfer};
 use super::shed::{Ladder, Level, Load};
 use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, TrackStatus};
 use crate::alert::judge::{Epoch, Judge, Testimony};
@@ -223,7 +223,8 @@ impl Worker {
                 self.arrived(track, 1, &at);
                 let before = self.carries.remove(&track);
                 if let Some(plane) = luma(&picture) {
-                    let view = Picture::new(plane, picture.range, before.as_ref());
+                    let view = Picture::new(plane, picture.range, before.as_ref())
+                        .with_transfer(transfer(&picture));
                     self.observe(&Unit {
                         at,
                         track: Some(track),
