@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, ListSpec, Media,
-    MediaTime, Needs, OptionSpec, Options, Picture, Reading, Reset, RuleSpec, Scope, Severity,
-    Signal, Sink, Stamp, Unit, Why,
+    MediaTime, Needs, OptionSpec, Picture, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink,
+    Stamp, Unit, Why,
 };
 use crate::kernel::hash::{distance, hash, is_plausible};
 
@@ -165,6 +165,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+    use crate::base::Options;
     use crate::kernel::half::HalfLuma;
     use crate::plane::{Plane, Samples};
     use crate::testkit::{Bench, Frame, Noise, pictures};

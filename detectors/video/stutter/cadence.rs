@@ -83,8 +83,9 @@ impl Cadence {
         }
         let mut sorted: Vec<f64> = self.stood.iter().map(|s| s.1).collect();
         sorted.sort_by(f64::total_cmp);
-        let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
-        Some(at(USUAL_RATIO).min(at(0.5) + 1.1 * distance))
+        let usual = sorted[(sorted.len() as f64 * USUAL_RATIO) as usize];
+        let median = sorted[(sorted.len() - 1) / 2];
+        Some(usual.min(median + 1.1 * distance))
     }
 
     /// Whether it is that of animation: held drawings are its style.
