@@ -24,7 +24,8 @@
 //! Cost: one pass over the tile statistics and one halving of half-resolution luma, about 0.1 ms for 1080p; following
 //! blocks costs a few milliseconds, on one picture in many seconds.
 //! Limits: stutter under a ticker that takes more than 15 % of what moves; skips of motion slower than two pixels a
-//! picture (1080p), or of less than four blocks; a keyframe that redraws slow motion within a stop cuts the stop in two.
+//! picture (1080p), of less than four blocks, or so long that what moved cannot be found again (a third of a second
+//! before a camera that drives or turns); a keyframe that redraws slow motion within a stop cuts the stop in two.
 
 mod activity;
 mod cadence;
@@ -145,8 +146,10 @@ const CONFIRMED_SECS: f64 = 0.25;
 /// Share of the picture that must have moved in animation.
 const ANIMATION_AREA: f64 = 0.25;
 /// A change is suspected to be a skip when it exceeds both neighbours by this factor, and so many codes.
-const SKIP_RATIO: f32 = 1.25;
+const SKIP_RATIO: f32 = 1.4;
 const SKIP_CODES: f32 = 0.8;
+/// A shorter leap, in ordinary steps, may be motion that jolts.
+const SKIP_STEPS: f32 = 2.7;
 /// Blocks are followed no more often than this.
 const FOLLOW_SECS: f64 = 0.2;
 /// Media that must have been measurable for a count to mean something.
@@ -433,9 +436,10 @@ impl Stutter {
             return None;
         }
         self.followed = Some(now);
-        let gap = f64::from(leap::leap([&a.small, &b.small, &c.small, &d.small])? - 1.0) * spans[1];
+        let leapt = leap::leap([&a.small, &b.small, &c.small, &d.small])?;
+        let gap = f64::from(leapt - 1.0) * spans[1];
         let distance = self.cadence.distance().unwrap_or(spans[1]);
-        self.is_long(gap, distance).then_some((b.at, gap))
+        (leapt >= SKIP_STEPS && self.is_long(gap, distance)).then_some((b.at, gap))
     }
 }
 

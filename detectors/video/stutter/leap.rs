@@ -7,7 +7,7 @@ const WIDEST: usize = 512;
 /// Edge of a block in samples.
 const BLOCK: usize = 16;
 /// Blocks looked at: columns and rows of a lattice.
-const LATTICE: (usize, usize) = (7, 5);
+const LATTICE: (usize, usize) = (10, 7);
 /// Longest ordinary step, and longest leap, in samples.
 const STEP: i32 = 10;
 const LEAP: f32 = 40.0;
@@ -16,10 +16,10 @@ const TEXTURE: f32 = 1.5;
 /// A block that is found again differs by no more (mean, codes).
 const FOUND: f32 = 7.0;
 /// Shorter steps are too short to be measured (samples).
-const SHORTEST: f32 = 0.4;
+const SHORTEST: f32 = 0.3;
 /// Blocks that must tell the same, at least and of those that move.
 const LEAST: usize = 4;
-const AGREE: f64 = 0.6;
+const AGREE: f64 = 0.35;
 
 /// What is kept of a picture.
 pub(super) fn small(half: &HalfLuma) -> HalfLuma {
@@ -74,7 +74,7 @@ pub(super) fn leap(four: [&HalfLuma; 4]) -> Option<f32> {
     let usual = *leaps.get(leaps.len() / 2)?;
     let agree = leaps
         .iter()
-        .filter(|l| (*l - usual).abs() <= 1.0 + 0.3 * usual)
+        .filter(|l| (*l - usual).abs() <= 1.0 + 0.4 * usual)
         .count();
     (agree >= LEAST && agree as f64 >= AGREE * f64::from(moving)).then_some(usual)
 }
@@ -156,10 +156,13 @@ fn step(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize) -> Option<(f32, f32)
 fn along(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize, unit: (f32, f32)) -> Option<f32> {
     let size = unit.0.hypot(unit.1);
     let mut best: Option<(f32, f32)> = None;
-    // A sample further each time, and one beside.
+    // A sample further each time, and more and more beside: what comes nearer or turns leaves the line.
     for length in 0..=LEAP as i32 {
         let (dx, dy) = (unit.0 / size * length as f32, unit.1 / size * length as f32);
-        for (sx, sy) in [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] {
+        let beside = 1 + length / 8;
+        let edge = 2 * beside + 1;
+        for place in 0..edge * edge {
+            let (sx, sy) = (place % edge - beside, place / edge - beside);
             let by = (dx.round() as i32 + sx, dy.round() as i32 + sy);
             let Some(codes) = apart(from, to, x, y, by) else {
                 continue;
@@ -177,7 +180,7 @@ fn along(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize, unit: (f32, f32)) -
         y,
         (unit.0.round() as i32, unit.1.round() as i32),
     )?;
-    best.filter(|b| b.1 <= FOUND && (b.1 <= 0.7 * ordinary || b.0 < 2.0))
+    best.filter(|b| b.1 <= FOUND.max(texture(from, x, y)) && (b.1 <= 0.75 * ordinary || b.0 < 2.0))
         .map(|b| b.0)
 }
 
