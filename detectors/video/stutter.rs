@@ -24,7 +24,7 @@
 //! Cost: one pass over the tile statistics and one halving of half-resolution luma, about 0.1 ms for 1080p; following
 //! blocks costs a few milliseconds, on one picture in many seconds.
 //! Limits: stutter under a ticker that takes more than 15 % of what moves; skips of motion slower than two pixels a
-//! picture (1080p), of less than four blocks, or so long that what moved cannot be found again (a third of a second
+//! picture (1080p), of less than eight blocks, or so long that what moved cannot be found again (a third of a second
 //! before a camera that drives or turns); a keyframe that redraws slow motion within a stop cuts the stop in two.
 
 mod activity;
@@ -143,6 +143,8 @@ pub static DETECTOR: Descriptor = Descriptor {
 const LONGEST_SECS: f64 = 1.0;
 /// After a stop motion must go on for a second picture within this.
 const CONFIRMED_SECS: f64 = 0.25;
+/// And the picture as a whole must change by this share of what it did before.
+const STILL_MOVES_RATIO: f32 = 0.5;
 /// Share of the picture that must have moved in animation.
 const ANIMATION_AREA: f64 = 0.25;
 /// A change is suspected to be a skip when it exceeds both neighbours by this factor, and so many codes.
@@ -177,6 +179,8 @@ struct Shown {
     at: MediaTime,
     /// Motion was in full swing.
     full: bool,
+    /// Mean change to the picture before, codes.
+    level: f32,
     /// How often it was repeated.
     repeats: u32,
     /// Since when a picture has been shown that differs a little: a redrawn repeat, or the next motion.
@@ -189,6 +193,8 @@ struct Suspect {
     since: MediaTime,
     until: MediaTime,
     gap_secs: f64,
+    /// Mean change before the stop, codes.
+    level: f32,
 }
 
 /// A picture of regular motion.
@@ -356,10 +362,16 @@ impl Stutter {
         hole: bool,
         picture: &Picture<'_>,
     ) -> Option<(MediaTime, f64)> {
+        // After a leap other tiles move: as much, all in all.
+        let level = self.activity.level();
         let confirmed = (self.suspect.take())
-            .filter(|s| full && now.secs_after(s.until) <= CONFIRMED_SECS)
+            .filter(|s| full || level >= STILL_MOVES_RATIO * s.level)
+            .filter(|s| now.secs_after(s.until) <= CONFIRMED_SECS)
             .map(|s| (s.since, s.gap_secs));
-        let shown = self.shown.replace(Shown::at(now, full));
+        let shown = self.shown.replace(Shown {
+            level,
+            ..Shown::at(now, full)
+        });
         let stood = shown.map(|s| now.secs_after(s.at));
         let usual = self.cadence.usual_secs();
         let distance = self.cadence.distance().unwrap_or(0.0);
@@ -375,6 +387,7 @@ impl Stutter {
                     since: shown.at,
                     until: now,
                     gap_secs: stood - usual,
+                    level: shown.level,
                 });
             }
             self.cadence.note_stood(now, stood);
@@ -448,6 +461,7 @@ impl Shown {
         Self {
             at,
             full,
+            level: 0.0,
             repeats: 0,
             slow: None,
         }

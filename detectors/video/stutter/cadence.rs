@@ -12,7 +12,7 @@ use crate::base::MediaTime;
 const MEMORY_SECS: f64 = 2.0;
 const MEMORY_PICTURES: usize = 128;
 /// Share of the pictures that stand no longer than the cadence says.
-const USUAL_RATIO: f64 = 0.75;
+const USUAL_RATIO: f64 = 0.8;
 /// Fewer pictures tell no cadence.
 const LEAST: usize = 6;
 /// A programme of fewer pictures a second is animation.

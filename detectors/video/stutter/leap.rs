@@ -18,7 +18,7 @@ const FOUND: f32 = 7.0;
 /// Shorter steps are too short to be measured (samples).
 const SHORTEST: f32 = 0.3;
 /// Blocks that must tell the same, at least and of those that move.
-const LEAST: usize = 4;
+const LEAST: usize = 8;
 const AGREE: f64 = 0.35;
 
 /// What is kept of a picture.
