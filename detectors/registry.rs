@@ -13,6 +13,8 @@ pub static REGISTRY: &[&Descriptor] = &[
     &video::blank::DETECTOR,
     &video::bars::DETECTOR,
     &video::freeze::DETECTOR,
+    &video::stutter::DETECTOR,
+    &video::slate::DETECTOR,
     &video::block_damage::DETECTOR,
     &audio::silence::DETECTOR,
     &av::av_timing::DETECTOR,

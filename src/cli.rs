@@ -67,6 +67,8 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// List the detectors, or describe one
     Detectors(DetectorsArgs),
+    /// Tell the hash of a slate, for `detectors.slate.hashes`
+    Hash(HashArgs),
     /// Look at this machine: versions, missing GStreamer elements, limits, clock
     Doctor(DoctorArgs),
     /// Watch a built-in faulty stream, and compare what was injected with what was found
@@ -133,6 +135,26 @@ pub struct ProbeArgs {
     #[arg(long)]
     pub public_only: bool,
     /// Set one key of the stream, such as `rendition=all`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub sets: Vec<(String, String)>,
+}
+
+/// `hash`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glasswatch hash slate.png
+  glasswatch hash slate-recording.ts
+
+Of a PNG or JPEG picture its hash is printed, of anything else that of the first second. It goes into the configuration as
+`detectors: {slate: {hashes: [\"0123456789abcdef\"]}}`.")]
+pub struct HashArgs {
+    /// Picture, or anything that can be watched: file or URL
+    #[arg(value_name = "FILE")]
+    pub input: String,
+    /// Give up after this long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    pub timeout: Duration,
+    /// Set one key of the stream, such as `rendition=lowest`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
     pub sets: Vec<(String, String)>,
 }

@@ -72,6 +72,10 @@ pub fn one(d: &Descriptor) -> String {
         let _ = writeln!(out, "  {}: {}  ({range})", o.name, number_word(o.default));
         let _ = writeln!(out, "{}", wrapped(o.help, "      "));
     });
+    section(&mut out, "List", d.list.as_slice(), |out, l| {
+        let _ = writeln!(out, "  {}: []  (at most {})", l.name, l.most);
+        let _ = writeln!(out, "{}", wrapped(l.help, "      "));
+    });
     section(&mut out, "Rules", d.rules, |out, r| {
         let _ = writeln!(out, "  {}  ({})", r.name, r.severity.as_str());
         let _ = writeln!(out, "      {}", r.says);
@@ -130,6 +134,9 @@ pub fn json(only: Option<&Descriptor>) -> serde_json::Value {
                 "name": o.name, "default": o.default, "min": o.range.0, "max": o.range.1,
                 "help": o.help,
             })).collect::<Vec<_>>(),
+            "list": d.list.map(|l| serde_json::json!({
+                "name": l.name, "most": l.most, "help": l.help,
+            })),
             "rules": d.rules.iter().map(|r| serde_json::json!({
                 "name": r.name,
                 "signal": r.signal,

@@ -10,9 +10,9 @@ use clap::Parser;
 use glasswatch::app::analyze::{Extras, analyze};
 use glasswatch::app::doctor::{self, Health};
 use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
-use glasswatch::app::{App, Settings, StartError, probe};
+use glasswatch::app::{App, Settings, StartError, hash, probe};
 use glasswatch::cli::{
-    AnalyzeArgs, Cli, Command, DemoArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs,
+    AnalyzeArgs, Cli, Command, DemoArgs, HashArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs,
 };
 use glasswatch::config::{self, LoadError};
 use glasswatch::demo::run::{self as demo, DemoSettings};
@@ -91,6 +91,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Detectors(args) => detectors(args.name.as_deref(), args.json),
         Command::Doctor(args) => doctor(args.json),
         Command::Run(args) => runtime()?.block_on(run(args)),
+        Command::Hash(args) => runtime()?.block_on(hash_one(args)),
         Command::Probe(args) => runtime()?.block_on(probe_one(args)),
         Command::Analyze(args) => runtime()?.block_on(analyze_one(args)),
         Command::Demo(args) => runtime()?.block_on(run_demo(args)),
@@ -178,6 +179,27 @@ async fn probe_one(args: ProbeArgs) -> anyhow::Result<u8> {
         println!("{}", found.text());
     }
     Ok(if found.is_decodable() { 0 } else { INPUT })
+}
+
+async fn hash_one(args: HashArgs) -> anyhow::Result<u8> {
+    let told = match hash::of_still(args.input.as_ref()) {
+        Ok(Some(hash)) => Ok(hash),
+        Err(problem) => Err(problem),
+        Ok(None) => {
+            let stream = config::one_stream(&args.input, &args.sets, None)?;
+            hash::of_input(stream, args.timeout).await
+        }
+    };
+    match told {
+        Ok(hash) => {
+            println!("{hash:016x}");
+            Ok(0)
+        }
+        Err(problem) => {
+            eprintln!("glasswatch: {}: {problem}", args.input);
+            Ok(INPUT)
+        }
+    }
 }
 
 async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {

@@ -66,6 +66,7 @@ static TIMING: Descriptor = Descriptor {
     signals: &[],
     rules: &[],
     options: &[],
+    list: None,
     build: |_| Box::new(Idle),
 };
 

@@ -98,6 +98,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         range: (-115.0, -20.0),
         help: "RMS level below which a channel counts as silent.",
     }],
+    list: None,
     build: |options| {
         Box::new(Silence {
             limit: 10f64.powf(options.get("silence_below_dbfs") / 20.0),

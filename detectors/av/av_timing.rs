@@ -211,6 +211,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         ),
     ],
     options: &[],
+    list: None,
     build: |_| Box::new(AvTiming::default()),
 };
 

@@ -86,11 +86,25 @@ pub struct OptionSpec {
     pub help: &'static str,
 }
 
+/// The list of 64-bit picture hashes that a detector may be given besides its numbers. Empty by default.
+#[derive(Debug)]
+pub struct ListSpec {
+    /// Snake case (`hashes`).
+    pub name: &'static str,
+    /// Most entries.
+    pub most: usize,
+    /// One sentence.
+    pub help: &'static str,
+    /// Why an entry cannot be meant; `None` when it may.
+    pub wrong: fn(u64) -> Option<&'static str>,
+}
+
 /// Option values of one detector, checked against its [`OptionSpec`]s.
 #[derive(Debug, Clone)]
 pub struct Options {
     specs: &'static [OptionSpec],
     values: Vec<f64>,
+    list: Vec<u64>,
 }
 
 impl Options {
@@ -99,6 +113,7 @@ impl Options {
         Self {
             specs,
             values: specs.iter().map(|s| s.default).collect(),
+            list: Vec::new(),
         }
     }
 
@@ -119,6 +134,16 @@ impl Options {
         }
         self.values[at] = value;
         Ok(())
+    }
+
+    /// Sets the list; the host checks it against the [`ListSpec`].
+    pub fn set_list(&mut self, list: Vec<u64>) {
+        self.list = list;
+    }
+
+    /// The list as given; empty unless the detector declares one and it was given.
+    pub fn list(&self) -> &[u64] {
+        &self.list
     }
 
     /// Value of a declared option; 0 for a name that the detector never declared (contract tests catch that).
@@ -180,6 +205,8 @@ pub struct Descriptor {
     pub rules: &'static [RuleSpec],
     /// Options.
     pub options: &'static [OptionSpec],
+    /// The list that may be given besides.
+    pub list: Option<&'static ListSpec>,
     /// Builds a fresh instance.
     pub build: fn(&Options) -> Box<dyn Detector>,
 }

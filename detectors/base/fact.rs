@@ -101,6 +101,12 @@ causes! {
     BarsSmpte = "bars_smpte",
     /// Colour bars between grey sides (SMPTE RP 219, ARIB STD-B28).
     BarsHd = "bars_hd",
+    /// The picture is black but for a small logo near a corner, so that what draws the logo still works.
+    BlackWithLogo = "black_with_logo",
+    /// Motion stops and starts, or leaps.
+    Stutter = "stutter",
+    /// A slate that the operator named is on screen.
+    Slate = "slate",
     /// The sound is silent on all channels.
     Silence = "silence",
     /// One channel is silent while others are not.

@@ -11,14 +11,15 @@ pub mod ts;
 pub mod unit;
 
 pub use detector::{
-    Cost, Descriptor, Detector, Needs, OptionError, OptionSpec, Options, Reset, Scope, Snapshot,
+    Cost, Descriptor, Detector, ListSpec, Needs, OptionError, OptionSpec, Options, Reset, Scope,
+    Snapshot,
 };
 pub use fact::{
     AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,
     InputEvent, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis, TrackInfo,
     VideoFormat,
 };
-pub use picture::{Carry, Picture, Range};
+pub use picture::{Carry, Picture, Range, Transfer};
 pub use rule::{Limit, RuleSpec, Severity};
 pub use signal::{Basis, Exhibit, Reading, Signal, Sink, Value, Why};
 pub use sound::Sound;

@@ -15,6 +15,18 @@ pub enum Range {
     Full,
 }
 
+/// Signalled transfer characteristic, as far as it matters how much light a code near black stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transfer {
+    /// BT.1886 and its kin, or not told.
+    #[default]
+    Sdr,
+    /// Perceptual quantiser (BT.2100, SMPTE ST 2084).
+    Pq,
+    /// Hybrid log-gamma (BT.2100).
+    Hlg,
+}
+
 /// What the host keeps from one picture of a track for the next: small products, never the picture.
 #[derive(Debug, Clone)]
 pub struct Carry {
@@ -30,6 +42,7 @@ pub struct Picture<'a> {
     luma: Plane<'a>,
     chroma: Option<Chroma<'a>>,
     range: Range,
+    transfer: Transfer,
     before: Option<&'a Carry>,
     half: OnceLock<HalfLuma>,
     tiles: OnceLock<Tiles>,
@@ -46,6 +59,7 @@ impl<'a> Picture<'a> {
             luma,
             chroma: None,
             range,
+            transfer: Transfer::default(),
             before,
             half: OnceLock::new(),
             tiles: OnceLock::new(),
@@ -60,6 +74,12 @@ impl<'a> Picture<'a> {
         self
     }
 
+    /// The same picture with another transfer characteristic than SDR.
+    pub fn with_transfer(mut self, transfer: Transfer) -> Self {
+        self.transfer = transfer;
+        self
+    }
+
     /// Full-resolution luma.
     pub fn luma(&self) -> &Plane<'a> {
         &self.luma
@@ -68,6 +88,11 @@ impl<'a> Picture<'a> {
     /// Signalled range.
     pub fn range(&self) -> Range {
         self.range
+    }
+
+    /// Signalled transfer characteristic.
+    pub fn transfer(&self) -> Transfer {
+        self.transfer
     }
 
     /// What the previous picture left, when it had the same size.

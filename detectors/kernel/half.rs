@@ -52,6 +52,22 @@ impl HalfLuma {
         }
     }
 
+    /// Half the resolution again.
+    pub fn halved(&self) -> Self {
+        let (width, height) = ((self.width / 2).max(1), (self.height / 2).max(1));
+        let mut samples = vec![0; width * height];
+        for (y, out) in samples.chunks_exact_mut(width).enumerate() {
+            let below = (2 * y + 1).min(self.height.saturating_sub(1));
+            halve_u8(self.row(2 * y), self.row(below), out);
+        }
+        Self {
+            samples,
+            width,
+            height,
+            full: self.full,
+        }
+    }
+
     /// Whether it came from a picture of this size.
     pub fn matches(&self, width: usize, height: usize) -> bool {
         self.full == (width, height)
@@ -151,6 +167,10 @@ mod tests {
             let expected = plain(|x, y| u32::from(bytes[y * stride + x]), width, height, 8);
             prop_assert_eq!(half.samples(), &expected[..]);
             prop_assert!(half.matches(width, height));
+            let (w, h) = (half.width(), half.height());
+            let halved = half.halved();
+            let again = plain(|x, y| u32::from(half.samples()[y * w + x]), w, h, 8);
+            prop_assert_eq!(halved.samples(), &again[..]);
         }
 
         #[test]

@@ -8,6 +8,7 @@
 pub mod chroma;
 pub mod grid;
 pub mod half;
+pub mod hash;
 pub mod spread;
 pub mod tiles;
 

@@ -96,6 +96,7 @@ pub static DETECTOR: Descriptor = Descriptor {
             help: "Sound tracks that must deliver (a count); -1 = all that are announced.",
         },
     ],
+    list: None,
     build: |options| {
         let expect = Expect {
             video: count(options, "expect_video"),

@@ -225,6 +225,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         range: (5.0, 3600.0),
         help: "How long an error counts.",
     }],
+    list: None,
     build: |options: &Options| {
         Box::new(Manifest {
             window: Duration::from_secs_f64(options.get("window_secs").clamp(5.0, 3600.0)),

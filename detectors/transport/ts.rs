@@ -143,6 +143,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         },
     ],
     options: &[],
+    list: None,
     build: |_| {
         Box::new(Ts {
             patience: PATIENCE,

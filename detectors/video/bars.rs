@@ -68,6 +68,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         says: "The picture is a test pattern.",
     }],
     options: &[],
+    list: None,
     build: |_| {
         Box::new(Bars {
             run: None,

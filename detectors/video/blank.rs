@@ -95,6 +95,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         },
     ],
     options: &OPTIONS,
+    list: None,
     build: |options| Box::new(Blank::new(options)),
 };
 

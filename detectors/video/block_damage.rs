@@ -117,6 +117,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         },
     ],
     options: &OPTIONS,
+    list: None,
     build: |options| Box::new(BlockDamage::new(options)),
 };
 

@@ -112,6 +112,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         },
     ],
     options: &OPTIONS,
+    list: None,
     build: |options| Box::new(Freeze::new(options)),
 };
 

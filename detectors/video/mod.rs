@@ -5,3 +5,5 @@ pub mod black;
 pub mod blank;
 pub mod block_damage;
 pub mod freeze;
+pub mod slate;
+pub mod stutter;

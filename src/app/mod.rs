@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod doctor;
+pub mod hash;
 pub mod probe;
 pub mod report;
 

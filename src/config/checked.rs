@@ -255,6 +255,7 @@ impl PartialEq for DetectorConfig {
                 .options
                 .iter()
                 .all(|o| self.options.get(o.name) == other.options.get(o.name))
+            && self.options.list() == other.options.list()
             && self.rules.len() == other.rules.len()
             && self.rules.iter().zip(&other.rules).all(|(a, b)| same(a, b))
     }

@@ -8,7 +8,7 @@ use super::checked::{
     Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode, Stream,
 };
 use super::content_keys::Licence;
-use super::schema::{number_word, span_word};
+use super::schema::{hash_word, number_word, span_word};
 
 /// Prints. Parsing the result gives an equal configuration, as far as nothing was masked.
 pub fn print_effective(config: &Config) -> String {
@@ -229,13 +229,20 @@ fn stream(out: &mut Out, s: &Stream) {
 }
 
 fn detector(out: &mut Out, d: &DetectorConfig) {
-    if d.descriptor.options.is_empty() && d.descriptor.rules.is_empty() {
+    if d.descriptor.options.is_empty()
+        && d.descriptor.list.is_none()
+        && d.descriptor.rules.is_empty()
+    {
         out.pair(3, d.descriptor.name, "true");
         return;
     }
     out.line(3, &format!("{}:", d.descriptor.name));
     for option in d.descriptor.options {
         out.pair(4, option.name, &number_word(d.options.get(option.name)));
+    }
+    if let Some(list) = d.descriptor.list {
+        let hashes: Vec<String> = d.options.list().iter().map(|h| hash_word(*h)).collect();
+        out.pair(4, list.name, &format!("[{}]", hashes.join(", ")));
     }
     if !d.descriptor.rules.is_empty() {
         out.line(4, "rules:");

@@ -8,8 +8,11 @@ use std::fmt::Write;
 use detectors::base::{Descriptor, Limit};
 use detectors::registry::REGISTRY;
 
-use super::schema::{self, Key, Shape, number_word, range_words, span_word};
+use super::schema::{self, Key, Shape, hash_word, number_word, range_words, span_word};
 use crate::listing::wrapped;
+
+/// Shown where hashes may stand.
+const SAMPLE_HASH: u64 = 0xf0e1_d2c3_b4a5_9687;
 
 /// Generates the reference.
 pub fn reference() -> String {
@@ -159,7 +162,7 @@ impl Page {
     fn detector(&mut self, depth: usize, d: &Descriptor) {
         self.text.push('\n');
         self.prose(depth, d.doc);
-        if d.options.is_empty() && d.rules.is_empty() {
+        if d.options.is_empty() && d.list.is_none() && d.rules.is_empty() {
             self.line(depth, &format!("{}: true", d.name));
             return;
         }
@@ -171,6 +174,11 @@ impl Page {
                 depth + 1,
                 &format!("{}: {}", option.name, number_word(option.default)),
             );
+        }
+        if let Some(list) = d.list {
+            self.prose(depth + 1, &format!("{} (at most {})", list.help, list.most));
+            let sample = hash_word(SAMPLE_HASH);
+            self.line(depth + 1, &format!("#{}: [{sample}]", list.name));
         }
         if !d.rules.is_empty() {
             self.line(depth + 1, "rules:");

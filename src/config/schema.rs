@@ -611,6 +611,11 @@ pub fn number_word(value: f64) -> String {
     }
 }
 
+/// Writes a hash as it may stand in the file.
+pub fn hash_word(hash: u64) -> String {
+    format!("\"{hash:016x}\"")
+}
+
 /// An inclusive range in words; bounds beyond any real use are left out.
 pub fn range_words(low: f64, high: f64) -> String {
     let open = |v: f64| v.abs() >= 1e15;

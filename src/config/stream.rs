@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use detectors::base::{Descriptor, Limit, Options, RuleSpec, Severity};
+use detectors::base::{Descriptor, Limit, ListSpec, Options, RuleSpec, Severity};
 use detectors::registry::REGISTRY;
 
 use super::address;
@@ -423,6 +423,7 @@ impl Checker<'_> {
             }
         };
         let mut known: Vec<&str> = descriptor.options.iter().map(|o| o.name).collect();
+        known.extend(descriptor.list.map(|l| l.name));
         known.push("rules");
         self.known_keys(node, "option", &known);
         for option in descriptor.options {
@@ -436,6 +437,11 @@ impl Checker<'_> {
                 let message = format!("must be {range}, not {}", self.word(at));
                 self.wrong(at, message, None);
             }
+        }
+        if let Some(spec) = descriptor.list
+            && let Some(at) = node.get(spec.name)
+        {
+            options.set_list(self.hashes(spec, at));
         }
         // A detector that wants to know what is expected declares options of these names; unless they are set
         // themselves, they follow `expect:`.
@@ -467,6 +473,38 @@ impl Checker<'_> {
             options,
             rules,
         })
+    }
+
+    /// A list of 64-bit hashes.
+    fn hashes(&mut self, spec: &ListSpec, node: &Node) -> Vec<u64> {
+        let Data::List(items) = &node.data else {
+            self.kind(node, "a list of hashes");
+            return Vec::new();
+        };
+        if items.len() > spec.most {
+            let message = format!("has {} entries, allowed are {}", items.len(), spec.most);
+            self.wrong(node, message, None);
+        }
+        let mut hashes = Vec::new();
+        for item in items {
+            let Data::Text(text) = &item.data else {
+                self.wrong(item, HASH, HASH_HINT.to_owned());
+                continue;
+            };
+            let digits = text.value.trim();
+            let hex = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            match u64::from_str_radix(digits, 16).ok().filter(|_| hex) {
+                None => self.wrong(item, HASH, HASH_HINT.to_owned()),
+                Some(hash) => match (spec.wrong)(hash) {
+                    Some(why) => {
+                        let shown = self.word(item);
+                        self.wrong(item, format!("`{shown}` {why}"), HASH_HINT.to_owned());
+                    }
+                    None => hashes.push(hash),
+                },
+            }
+        }
+        hashes
     }
 
     /// A rule with its overrides; `None` when it is switched off.
@@ -576,6 +614,8 @@ struct Settings {
     detectors: Vec<DetectorConfig>,
 }
 
+const HASH: &str = "must be 16 hexadecimal digits in quotes";
+const HASH_HINT: &str = "`glasswatch hash FILE` tells the hash of a picture or recording";
 const PASSPHRASE: &str = "an SRT passphrase has 10 to 79 bytes";
 /// Longest SRT stream id, bytes.
 const STREAM_ID_BYTES: usize = 512;

@@ -52,7 +52,9 @@ impl Fault {
     /// lost packets do leave holes in the timeline, a lost input does too.
     pub fn consequences(self) -> &'static [&'static str] {
         match self {
-            Fault::TsLoss | Fault::BitFlips => &["block_damage", "av_timing", "freeze", "ts"],
+            Fault::TsLoss | Fault::BitFlips => {
+                &["block_damage", "av_timing", "freeze", "stutter", "ts"]
+            }
             Fault::AudioEarly | Fault::AudioLate => &["av_timing"],
             Fault::PlaylistStall | Fault::Segments404 => &["loss", "av_timing", "manifest"],
             Fault::Freeze | Fault::Black | Fault::Silence | Fault::SizeChange => &[],

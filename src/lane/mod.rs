@@ -18,7 +18,7 @@ pub mod shed;
 mod drain;
 mod instance;
 mod outbox;
-mod picture;
+pub mod picture;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 pub(crate) mod testing;

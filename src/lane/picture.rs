@@ -1,8 +1,9 @@
 //! Decoder buffers seen as planes.
 
+use detectors::base::Transfer;
 use detectors::plane::{Chroma, Layout, Order, Plane, Samples};
-use gstreamer_video::VideoFormatInfo;
 use gstreamer_video::prelude::*;
+use gstreamer_video::{VideoFormatInfo, VideoTransferFunction};
 
 use crate::ingest::PictureBuffer;
 
@@ -82,12 +83,21 @@ fn samples<'a>(
     }
 }
 
+/// The signalled transfer characteristic.
+pub fn transfer(picture: &PictureBuffer) -> Transfer {
+    match picture.frame.info().colorimetry().transfer() {
+        VideoTransferFunction::Smpte2084 => Transfer::Pq,
+        VideoTransferFunction::AribStdB67 => Transfer::Hlg,
+        _ => Transfer::Sdr,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use detectors::base::{Picture, Range};
-    use gstreamer_video::VideoFormat as F;
+    use gstreamer_video::{VideoColorimetry, VideoFormat, VideoFormat as F, VideoFrame, VideoInfo};
 
     use super::*;
     use crate::lane::testing::picture_of;
@@ -139,5 +149,29 @@ mod tests {
         }
         let packed = picture_of(F::Yuy2, 32, 32, [90; 3], Range::Limited);
         assert!(luma(&packed).is_none());
+    }
+
+    #[test]
+    fn the_transfer_is_read_from_what_the_decoder_tells() {
+        gstreamer::init().unwrap();
+        for (word, told) in [
+            ("bt709", Transfer::Sdr),
+            ("bt2100-pq", Transfer::Pq),
+            ("bt2100-hlg", Transfer::Hlg),
+        ] {
+            let colorimetry: VideoColorimetry = word.parse().unwrap();
+            let info = VideoInfo::builder(VideoFormat::I420, 16, 16)
+                .colorimetry(&colorimetry)
+                .build()
+                .unwrap();
+            let buffer = gstreamer::Buffer::with_size(info.size()).unwrap();
+            let frame = VideoFrame::from_buffer_readable(buffer, &info).unwrap();
+            let picture = PictureBuffer {
+                frame,
+                bits: 8,
+                range: Range::Limited,
+            };
+            assert_eq!(transfer(&picture), told, "{word}");
+        }
     }
 }

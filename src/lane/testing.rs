@@ -45,6 +45,7 @@ pub static LUMA: Descriptor = Descriptor {
     signals: &[signal("luma_codes", Basis::Media)],
     rules: &[],
     options: &[],
+    list: None,
     build: |_| Box::new(Luma(&LUMA)),
 };
 
@@ -60,6 +61,7 @@ pub static COSTLY: Descriptor = Descriptor {
     signals: &[signal("costly_codes", Basis::Media)],
     rules: &[],
     options: &[],
+    list: None,
     build: |_| Box::new(Luma(&COSTLY)),
 };
 
@@ -82,6 +84,7 @@ pub static WITNESS: Descriptor = Descriptor {
     ],
     rules: &[],
     options: &[],
+    list: None,
     build: |_| Box::new(Witness { resets: 0 }),
 };
 
@@ -97,6 +100,7 @@ pub static LOSS: Descriptor = Descriptor {
     signals: &[signal("input_overdue_ratio", Basis::Arrival)],
     rules: &[],
     options: &[],
+    list: None,
     build: |_| Box::new(Loss(0.0)),
 };
 

@@ -13,7 +13,7 @@ use detectors::base::{
 use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
 use super::mailbox::{Item, Mailbox, Taken};
 use super::outbox::Outbox;
-use super::picture::{chroma, luma};
+use super::picture::{chroma, luma, transfer};
 use super::shed::{Ladder, Level, Load};
 use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, TrackStatus};
 use crate::alert::judge::{Epoch, Judge, Testimony};
@@ -224,7 +224,8 @@ impl Worker {
                 let before = self.carries.remove(&track);
                 if let Some(plane) = luma(&picture) {
                     let view = Picture::new(plane, picture.range, before.as_ref())
-                        .with_chroma(chroma(&picture));
+                        .with_chroma(chroma(&picture))
+                        .with_transfer(transfer(&picture));
                     self.observe(&Unit {
                         at,
                         track: Some(track),

@@ -112,6 +112,7 @@ fn a_detector_that_panics_while_it_is_built_is_off() {
         signals: LUMA.signals,
         rules: &[],
         options: &[],
+        list: None,
         build: |_| panic!("on purpose"),
     };
     let mut bench = bench(Mode::Live, stream(&[(&BROKEN, &[]), (&COSTLY, &[])]));

@@ -1,4 +1,4 @@
-//! `check`, `probe` and `detectors`.
+//! `check`, `probe`, `hash` and `detectors`.
 
 use serde_json::Value as Json;
 
@@ -138,4 +138,40 @@ fn detectors_are_listed_and_described() {
             assert!(done.err.contains(meant), "{done:?}");
         }
     }
+}
+
+#[test]
+fn hash_tells_one_hash_for_a_slate_at_any_size_and_none_for_black() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = |name: &str, width: u32, height: u32, slate: &dyn Fn(f64, f64) -> u8| {
+        let path = dir.path().join(name);
+        let picture = image::GrayImage::from_fn(width, height, |x, y| {
+            let (x, y) = (f64::from(x), f64::from(y));
+            image::Luma([slate(x / f64::from(width), y / f64::from(height))])
+        });
+        picture.save(&path).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let slate = |x: f64, y: f64| match (x, y) {
+        (0.1..0.7, 0.2..0.4) => 220,
+        (0.3..0.9, 0.6..0.7) => 170,
+        (0.0..0.2, 0.7..1.0) => 90,
+        _ => 40,
+    };
+    let told = |path: &str| {
+        let done = run(["hash", path]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        u64::from_str_radix(done.out.trim(), 16).unwrap()
+    };
+    let large = told(&picture("slate.png", 1280, 720, &slate));
+    let small = told(&picture("slate.jpg", 480, 272, &slate));
+    assert!((large ^ small).count_ones() <= 6, "{large:x} {small:x}");
+    // Anything else is opened as `analyze` would open it.
+    let recording = clean(2).write(dir.path(), "recording.ts");
+    told(recording.to_str().unwrap());
+    let black = run(["hash", &picture("black.png", 320, 180, &|_, _| 0)]);
+    assert_eq!((black.code, black.out.as_str()), (Some(3), ""), "{black:?}");
+    assert!(black.err.contains("flat"), "{black:?}");
+    let none = run(["hash", dir.path().join("none.png").to_str().unwrap()]);
+    assert_eq!(none.code, Some(3), "{none:?}");
 }
