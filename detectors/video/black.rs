@@ -93,6 +93,8 @@ pub static DETECTOR: Descriptor = Descriptor {
     build: |options| Box::new(Black::new(options)),
 };
 
+/// How far the mean colour of a black picture may lie from neutral, codes.
+const NEUTRAL_CODES: f64 = 12.0;
 /// Standard deviation of the dark tiles' means beyond which there is a scene in the dark.
 const SHAPE_CODES: f64 = 1.5;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
@@ -209,7 +211,8 @@ impl Black {
             self.since = None;
         }
         self.before = Some(now);
-        let look = match share >= self.ratio && shape(tiles, limit) <= SHAPE_CODES {
+        let dark = share >= self.ratio && shape(tiles, limit) <= SHAPE_CODES;
+        let look = match dark && is_neutral(picture) {
             true => look(tiles, limit),
             false => Look::Seen,
         };
@@ -276,6 +279,16 @@ fn noise(tiles: &Tiles) -> f64 {
     (NOISE_DEVIATIONS * (f64::from(deviation) - NOISE_FREE_CODES)).clamp(0.0, NOISE_CODES)
 }
 
+/// Whether the picture as a whole has no colour: dark green and blue are the business of `blank`.
+fn is_neutral(picture: &Picture<'_>) -> bool {
+    picture.chroma().is_none_or(|grid| {
+        [grid.cb(), grid.cr()].into_iter().all(|codes| {
+            let sum: f64 = codes.iter().map(|&code| f64::from(code)).sum();
+            (sum / codes.len().max(1) as f64 - 128.0).abs() <= NEUTRAL_CODES
+        })
+    })
+}
+
 /// Standard deviation of the means of the tiles that are dark, in codes.
 fn shape(tiles: &Tiles, limit: u8) -> f64 {
     let dark = || {
@@ -307,7 +320,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::testkit::{Bench, Frame, Noise, pictures};
+    use crate::testkit::{Bench, Colour, Frame, Noise, coloured, pictures};
+
+    #[test]
+    fn dark_colours_are_not_black() {
+        let longest = |cb: u8, cr: u8| {
+            let steps = coloured(0, 75, |_| Colour::of(128, 96, |_, _| [16, cb, cr]));
+            Bench::new(&DETECTOR).run(&steps).peak("black_secs")
+        };
+        assert!(longest(128, 128) > 2.5);
+        assert!(longest(133, 124) > 2.5);
+        assert_eq!((longest(0, 0), longest(212, 114)), (0.0, 0.0));
+    }
 
     fn longest(make: impl Fn(usize) -> Frame) -> f64 {
         let mut bench = Bench::new(&DETECTOR);
