@@ -23,9 +23,10 @@
 //!
 //! Cost: one pass over the tile statistics and one halving of half-resolution luma, about 0.1 ms for 1080p; following
 //! blocks costs a few milliseconds, on one picture in many seconds.
-//! Limits: stutter under a ticker that takes more than 15 % of what moves; skips of motion slower than two pixels a
-//! picture (1080p), of less than eight blocks, or so long that what moved cannot be found again (a third of a second
-//! before a camera that drives or turns); a keyframe that redraws slow motion within a stop cuts the stop in two.
+//! Limits: a camera of fewer than 17 pictures a second is taken for animation; stutter under a ticker that takes more
+//! than 15 % of what moves; skips of motion slower than two pixels a picture (1080p), of less than eight blocks, or so
+//! long that what moved cannot be found again (a third of a second before a camera that drives or turns); a keyframe
+//! that redraws slow motion within a stop cuts the stop in two.
 
 mod activity;
 mod cadence;
