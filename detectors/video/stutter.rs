@@ -10,7 +10,7 @@
 //!   sets off again is motion, not stutter.
 //! - **Holes**: pictures are missing on the timeline. In a stream of regular rate any hole counts that is long
 //!   enough, in others the rule of WebRTC's statistics: max(3 x mean, mean + 150 ms).
-//! - **Skips**: one change stands out from both neighbours (pictures were dropped and the rest renumbered). Then, and
+//! - **Skips** (option `skips`): one change stands out from both neighbours (pictures were dropped and the rest renumbered). Then, and
 //!   only then, blocks are followed through four pictures: it is a skip when most of what moves made several of its own
 //!   steps at once, in the direction in which it moved before and goes on.
 //!
@@ -74,7 +74,7 @@ static STUTTERS_PER_MIN: &Signal = &SIGNALS[0];
 static WORST_GAP_SECS: &Signal = &SIGNALS[1];
 static GAP_SECS: &Signal = &SIGNALS[2];
 
-static OPTIONS: [OptionSpec; 2] = [
+static OPTIONS: [OptionSpec; 3] = [
     OptionSpec {
         name: "shortest_secs",
         default: 0.08,
@@ -86,6 +86,13 @@ static OPTIONS: [OptionSpec; 2] = [
         default: 0.05,
         range: (0.005, 1.0),
         help: "Share of the picture that must move for stutter to be measured.",
+    },
+    OptionSpec {
+        name: "skips",
+        default: 0.0,
+        range: (0.0, 1.0),
+        help: "1: motion that leaps counts as well. It is often missed, and programmes of another rate than the \
+               stream's are taken for it: off (0) unless asked for.",
     },
 ];
 
@@ -108,7 +115,7 @@ pub static DETECTOR: Descriptor = Descriptor {
             clear: Limit::AtMost(6.0),
             hold: Duration::ZERO,
             release: Duration::from_secs(2),
-            severity: Severity::Critical,
+            severity: Severity::Warning,
             cause: Cause::Stutter,
             says: "Motion jerks all the time.",
         },
@@ -119,7 +126,7 @@ pub static DETECTOR: Descriptor = Descriptor {
             clear: Limit::AtMost(1.0),
             hold: Duration::ZERO,
             release: Duration::from_secs(2),
-            severity: Severity::Warning,
+            severity: Severity::Info,
             cause: Cause::Stutter,
             says: "Motion jerks again and again.",
         },
@@ -162,6 +169,8 @@ const MEASURED_SECS: f64 = 1.0;
 struct Stutter {
     shortest_secs: f64,
     moving_area: f64,
+    /// Leaps are looked for.
+    skips: bool,
     activity: Activity,
     cadence: Cadence,
     window: Window,
@@ -212,6 +221,7 @@ impl Stutter {
         Self {
             shortest_secs: options.get("shortest_secs"),
             moving_area: options.get("moving_area_ratio"),
+            skips: options.get("skips") > 0.5,
             activity: Activity::default(),
             cadence: Cadence::default(),
             window: Window::default(),
@@ -402,8 +412,8 @@ impl Stutter {
         } else {
             self.trail.clear();
         }
-        let leapt = self.follow(now, picture);
-        confirmed.or(leapt)
+        let leapt = self.skips.then(|| self.follow(now, picture));
+        confirmed.or(leapt.flatten())
     }
 
     /// Whether a stop, or leap, of this length beyond the ordinary is a stutter. Pictures come in whole numbers, so

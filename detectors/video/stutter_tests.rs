@@ -118,7 +118,10 @@ fn many_are_counted_and_the_worst_is_kept() {
 #[test]
 fn skips_are_known_by_the_motion_that_goes_on() {
     let skip = |i: usize| if i < 60 { i } else { i + 4 };
-    let found = of(&shown(25.0, 120, skip));
+    let mut options = Options::defaults(DETECTOR.options);
+    options.set("skips", 1.0).unwrap();
+    let steps = shown(25.0, 120, skip);
+    let found = stutters(&Bench::with(&DETECTOR, &options).run(&steps).emitted);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!((2360..=2400).contains(&found[0].0), "{found:?}");
     assert!((120..=200).contains(&found[0].1), "{found:?}");
