@@ -2,6 +2,7 @@
 //! product as a black box and by peers, and counted in the same way.
 
 pub mod chance;
+pub mod damage;
 pub mod encode;
 pub mod grain;
 pub mod media;

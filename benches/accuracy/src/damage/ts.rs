@@ -108,8 +108,10 @@ pub fn unit_bytes(packets: &[Packet], unit: &Unit) -> (Vec<u8>, usize) {
 /// needed any more go. Clock references stay where they are.
 pub fn refill(packets: &mut [Option<Packet>], unit: &Unit, bytes: &[u8]) {
     let mut rest = bytes;
-    for slot in unit.at.iter().map(|&at| packets.get_mut(at)) {
-        let Some(slot) = slot else { continue };
+    for &at in &unit.at {
+        let Some(slot) = packets.get_mut(at) else {
+            continue;
+        };
         *slot = match *slot {
             Some(packet) if !rest.is_empty() => {
                 let (filled, left) = fill(&packet, rest);
