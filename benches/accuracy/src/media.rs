@@ -158,6 +158,11 @@ pub fn pictures(clip: &Clip, width: usize, height: usize) -> Box<dyn Iterator<It
     }))
 }
 
+/// Decodes a clip at a size, and runs once through it.
+pub fn once(clip: &Clip, width: usize, height: usize) -> impl Iterator<Item = Raw> + Send {
+    decode(clip, width, height).unwrap_or_default().into_iter()
+}
+
 /// Most bytes that a decoded clip may take in memory; a longer one is cut.
 const MOST_BYTES: usize = 300 << 20;
 

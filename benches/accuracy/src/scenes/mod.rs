@@ -6,6 +6,8 @@ mod people;
 mod screens;
 mod shots;
 
+pub(crate) use screens::words;
+
 use crate::chance::Chance;
 use crate::grain::Grain;
 use crate::motion::{Wobble, bounce, ease};
