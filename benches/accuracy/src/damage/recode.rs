@@ -112,12 +112,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_shape_keeps_the_grid() {
-        for shape in Shape::ALL {
-            let (width, height) = shape.size((1280, 720));
-            assert!(width < 1280 && height < 720 && width % 2 == 0 && height % 2 == 0);
-            // Neither size nor place of a block of 16 is a whole number of such blocks.
-            assert_ne!((width % 16, height % 16), (0, 0), "{shape:?}");
+    fn no_shape_keeps_the_grid_and_all_sizes_are_even() {
+        for (size, shape) in [(1280, 720), (1920, 1080)].into_iter().zip(Shape::ALL) {
+            let (width, height) = shape.size(size);
+            assert!(width < size.0 && height < size.1);
+            assert_eq!((width % 2, height % 2), (0, 0));
         }
+        let base = Encoding::new(crate::encode::Codec::H264, 1280, 720, 25.0, 1500, 2.0);
+        let filters = |shape| Recode { shape, bitrate_kbps: 800 }.filters(&base, 1.48);
+        assert!(filters(Shape::Crop).contains("crop=1266:710:7:5:exact=1"));
+        assert!(filters(Shape::Down).starts_with("fps=25:start_time=1.48,scale=1024:576"));
     }
 }

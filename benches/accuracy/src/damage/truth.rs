@@ -299,7 +299,7 @@ mod tests {
     /// A picture of a gradient that moves, with some blocks off by ten codes.
     fn picture(n: i64, off: usize) -> Luma {
         let mut rows: Vec<u8> = (0..SIDE * SIDE)
-            .map(|i| ((i % SIDE + 3 * n as usize) % 200) as u8)
+            .map(|i| ((i % SIDE + 9 * n as usize) % 200) as u8)
             .collect();
         for block in 0..off {
             for y in 0..BLOCK {
