@@ -36,7 +36,12 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "tune")]
     set: Sources,
     /// Codecs.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "h264,hevc,mpeg2,av1")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "h264,hevc,mpeg2,av1"
+    )]
     codecs: Vec<Coded>,
     /// Clips of each codec.
     #[arg(long, default_value_t = 8)]
@@ -85,9 +90,15 @@ fn main() -> io::Result<()> {
     let outcome = run(&product, &options)?;
     let name = options.set.name();
     let text = outcome.to_markdown();
-    fs::write(options.work.join(format!("{name}.json")), outcome.to_json().to_string())?;
+    fs::write(
+        options.work.join(format!("{name}.json")),
+        outcome.to_json().to_string(),
+    )?;
     fs::write(options.work.join(format!("{name}.md")), &text)?;
-    fs::write(options.work.join(format!("{name}.failures")), outcome.failures_text())?;
+    fs::write(
+        options.work.join(format!("{name}.failures")),
+        outcome.failures_text(),
+    )?;
     print!("{text}");
     Ok(())
 }

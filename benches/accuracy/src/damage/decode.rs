@@ -122,7 +122,10 @@ fn shown(line: &str) -> Option<(i64, f64)> {
         let (_, rest) = rest.split_once(key)?;
         rest.split_whitespace().next()
     };
-    Some((number(" pts:")?.parse().ok()?, number(" pts_time:")?.parse().ok()?))
+    Some((
+        number(" pts:")?.parse().ok()?,
+        number(" pts_time:")?.parse().ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -131,9 +134,13 @@ mod tests {
 
     #[test]
     fn times_are_read_from_the_log() {
-        let line = "[Parsed_showinfo_1 @ 0x55] n:   3 pts: 133200 pts_time:1.48    pos:  9 fmt:gray";
+        let line =
+            "[Parsed_showinfo_1 @ 0x55] n:   3 pts: 133200 pts_time:1.48    pos:  9 fmt:gray";
         assert_eq!(shown(line), Some((133_200, 1.48)));
-        assert_eq!(shown("[h264 @ 0x1] concealing 3 DC, 3 AC, 3 MV errors"), None);
+        assert_eq!(
+            shown("[h264 @ 0x1] concealing 3 DC, 3 AC, 3 MV errors"),
+            None
+        );
         assert_eq!(shown("[x] n:   3 pts:NOPTS   pts_time:NOPTS "), None);
     }
 }

@@ -90,7 +90,8 @@ pub fn impair(packets: &[Packet], syntax: Syntax, plan: Plan) -> Option<Vec<Pack
         }
         Harm::Datagrams(p) => {
             // Counted over all packets, as a sender cuts them.
-            let groups: Vec<&[usize]> = open.chunk_by(|a, b| a / DATAGRAM == b / DATAGRAM).collect();
+            let groups: Vec<&[usize]> =
+                open.chunk_by(|a, b| a / DATAGRAM == b / DATAGRAM).collect();
             lose(&mut slots, &drawn(&mut chance, groups.len(), p), |i| {
                 groups.get(i).copied().unwrap_or_default()
             });
@@ -104,7 +105,8 @@ pub fn impair(packets: &[Packet], syntax: Syntax, plan: Plan) -> Option<Vec<Pack
                     length += 1;
                 }
                 lose(&mut slots, &[0], |_| {
-                    open.get(start..(start + length).min(open.len())).unwrap_or_default()
+                    open.get(start..(start + length).min(open.len()))
+                        .unwrap_or_default()
                 });
             }
         }
@@ -159,8 +161,7 @@ pub fn impair(packets: &[Packet], syntax: Syntax, plan: Plan) -> Option<Vec<Pack
         }
         Harm::Truncated(share) => {
             let segment = |u: &Unit| (u.pts - begin) / (2 * HZ);
-            let segments: Vec<&[&Unit]> =
-                units.chunk_by(|a, b| segment(a) == segment(b)).collect();
+            let segments: Vec<&[&Unit]> = units.chunk_by(|a, b| segment(a) == segment(b)).collect();
             // The last one may be short already.
             let (_, whole) = segments.split_last()?;
             let of = chance.pick(whole)?;
@@ -291,8 +292,12 @@ mod tests {
             Harm::Truncated(0.3),
         ] {
             let one = impair(&whole, Syntax::H264, plan(harm, false, 1)).unwrap();
-            assert_eq!(impair(&whole, Syntax::H264, plan(harm, false, 1)).unwrap(), one);
-            let other = |seed| impair(&whole, Syntax::H264, plan(harm, false, seed)).unwrap() != one;
+            assert_eq!(
+                impair(&whole, Syntax::H264, plan(harm, false, 1)).unwrap(),
+                one
+            );
+            let other =
+                |seed| impair(&whole, Syntax::H264, plan(harm, false, seed)).unwrap() != one;
             assert!((2..9).any(other), "{harm:?}");
             assert!(one != whole && one[..second] == whole[..second], "{harm:?}");
             let hidden = impair(&whole, Syntax::H264, plan(harm, true, 1)).unwrap();

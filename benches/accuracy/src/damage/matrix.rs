@@ -54,7 +54,9 @@ pub struct Case {
 impl Case {
     /// For file names.
     pub fn label(&self) -> String {
-        let recode = self.recode.map_or(String::new(), |r| format!("-{}", r.label()));
+        let recode = self
+            .recode
+            .map_or(String::new(), |r| format!("-{}", r.label()));
         format!("{}-{}{recode}", self.population.name(), self.harm.label())
     }
 }
@@ -159,7 +161,9 @@ pub fn bases(codec: Codec, sources: usize, rows: usize, seed: u64) -> Vec<Base> 
         for (ways, level) in ways.iter().zip([a, b, c]) {
             let (word, options) = ways.get(level)?;
             words.extend(Some(*word).filter(|w| !w.is_empty()));
-            encoding.options.extend(options.iter().map(|&o| o.to_owned()));
+            encoding
+                .options
+                .extend(options.iter().map(|&o| o.to_owned()));
         }
         if codec == Codec::Av1 {
             let fragments = ["-movflags", "frag_keyframe+empty_moov+default_base_moof"];
@@ -202,7 +206,9 @@ const HIDDEN: [Harm; 10] = [
 /// How a clip is damaged, `count` ways in each population; every harm comes in its turn.
 pub fn cases(base: &Base, count: usize) -> Vec<Case> {
     let Encoding {
-        codec, bitrate_kbps, ..
+        codec,
+        bitrate_kbps,
+        ..
     } = base.encoding;
     let row = usize::try_from(base.row).unwrap_or(0);
     let turn = |list: &[Harm], i: usize| list.get((row * count + i) % list.len()).copied();
@@ -210,7 +216,12 @@ pub fn cases(base: &Base, count: usize) -> Vec<Case> {
     for i in 0..count {
         if codec == Codec::Av1 {
             // Without packets there is no transport to tell: bytes are wrong, or pieces are empty.
-            let harms = [Harm::Flips(1e-3), Harm::Packets(1e-3), Harm::Flips(1e-4), Harm::Packets(1e-4)];
+            let harms = [
+                Harm::Flips(1e-3),
+                Harm::Packets(1e-3),
+                Harm::Flips(1e-4),
+                Harm::Packets(1e-4),
+            ];
             cases.extend(turn(&harms, i).map(|harm| Case {
                 population: Population::B,
                 harm,
@@ -227,7 +238,9 @@ pub fn cases(base: &Base, count: usize) -> Vec<Case> {
         cases.extend(turn(&HIDDEN, i).map(|harm| plain(Population::B, harm)));
         let shape = Shape::ALL.get((row + i) % 3).copied();
         // Three rates: poorer than before, as before, richer.
-        let kbps = [bitrate_kbps / 2, bitrate_kbps, bitrate_kbps * 2].get((row / 3 + i) % 3).copied();
+        let kbps = [bitrate_kbps / 2, bitrate_kbps, bitrate_kbps * 2]
+            .get((row / 3 + i) % 3)
+            .copied();
         if let (Some(shape), Some(kbps)) = (shape, kbps) {
             let recode = Recode {
                 shape,
@@ -253,7 +266,8 @@ mod tests {
         let rows = pairwise(&levels, 40, &mut Chance::new(1));
         for i in 0..levels.len() {
             for j in i + 1..levels.len() {
-                let seen: std::collections::HashSet<_> = rows.iter().map(|r| (r[i], r[j])).collect();
+                let seen: std::collections::HashSet<_> =
+                    rows.iter().map(|r| (r[i], r[j])).collect();
                 assert_eq!(seen.len(), levels[i] * levels[j], "{i} {j}");
             }
         }
@@ -263,16 +277,22 @@ mod tests {
     fn all_harms_and_all_sources_have_their_turn() {
         let bases = bases(Codec::H264, 7, 30, 1);
         assert_eq!(bases.len(), 30);
-        let sources: std::collections::HashSet<_> = bases.iter().take(7).map(|b| b.source).collect();
+        let sources: std::collections::HashSet<_> =
+            bases.iter().take(7).map(|b| b.source).collect();
         assert_eq!(sources.len(), 7);
         let labels = |p| {
             let cases = bases.iter().flat_map(|b| cases(b, 2));
             let of = cases.filter(move |c| c.population == p);
-            of.map(|c| c.harm.label()).collect::<std::collections::HashSet<_>>()
+            of.map(|c| c.harm.label())
+                .collect::<std::collections::HashSet<_>>()
         };
         assert_eq!(labels(Population::A).len(), LOSSES.len());
         assert_eq!(labels(Population::B).len(), HIDDEN.len());
         assert_eq!(labels(Population::C).len(), LOSSES.len());
-        assert!(cases(&bases[0], 2).iter().all(|c| c.recode.is_some() == (c.population == Population::C)));
+        assert!(
+            cases(&bases[0], 2)
+                .iter()
+                .all(|c| c.recode.is_some() == (c.population == Population::C))
+        );
     }
 }

@@ -84,8 +84,9 @@ pub struct Outcome {
 impl Outcome {
     /// All figures.
     pub fn to_json(&self) -> Value {
-        let cells: BTreeMap<&str, Value> =
-            (self.cells.iter()).map(|(k, t)| (k.as_str(), t.to_json())).collect();
+        let cells: BTreeMap<&str, Value> = (self.cells.iter())
+            .map(|(k, t)| (k.as_str(), t.to_json()))
+            .collect();
         json!({"cells": cells, "failures": self.failures.len(), "broken": self.broken})
     }
 
@@ -142,7 +143,12 @@ pub fn run(product: &Product, options: &Options) -> io::Result<Outcome> {
     let sources = Source::all(options.set);
     let mut bases: Vec<Base> = Vec::new();
     for &codec in &options.codecs {
-        bases.extend(matrix::bases(codec, sources.len(), options.bases, options.seed));
+        bases.extend(matrix::bases(
+            codec,
+            sources.len(),
+            options.bases,
+            options.seed,
+        ));
     }
     let seen: Vec<Vec<Result<Seen, String>>> = bases
         .par_iter()
@@ -186,11 +192,12 @@ impl Outcome {
                 None => tally.add_intact(&seen.watched),
             };
         }
-        self.failures.extend(failures.into_iter().map(|failure| Failed {
-            clip: seen.clip.clone(),
-            about: seen.about.clone(),
-            failure,
-        }));
+        self.failures
+            .extend(failures.into_iter().map(|failure| Failed {
+                clip: seen.clip.clone(),
+                about: seen.about.clone(),
+                failure,
+            }));
     }
 }
 
@@ -217,7 +224,13 @@ impl Bench<'_> {
             Ok(twin) => twin,
             Err(e) => return vec![Err(told(e))],
         };
-        seen.push(Ok(self.seen(None, twin.clip.clone(), None, twin.watched.clone(), &twin)));
+        seen.push(Ok(self.seen(
+            None,
+            twin.clip.clone(),
+            None,
+            twin.watched.clone(),
+            &twin,
+        )));
         for case in matrix::cases(self.base, self.options.cases) {
             match self.case(&folder, &twin, &case) {
                 Ok(all) => seen.extend(all.into_iter().map(Ok)),
@@ -237,7 +250,9 @@ impl Bench<'_> {
         );
         let key = Chance::named(0, &recipe).bits();
         let codec = self.base.encoding.codec.name();
-        self.options.work.join(format!("{codec}-{}-{key:016x}", self.source.name))
+        self.options
+            .work
+            .join(format!("{codec}-{}-{key:016x}", self.source.name))
     }
 
     /// Cells that a clip counts in.
@@ -259,9 +274,17 @@ impl Bench<'_> {
         if let Some(case) = case {
             cells.push(format!("{population} harm {}", case.harm.name()));
             cells.push(format!("{population} {height}p {bitrate_kbps}k"));
-            cells.extend(case.recode.map(|r| format!("{population} shape {}", r.shape.name())));
+            cells.extend(
+                case.recode
+                    .map(|r| format!("{population} shape {}", r.shape.name())),
+            );
         }
-        cells.extend(self.base.ways.iter().map(|way| format!("{population} {way}")));
+        cells.extend(
+            self.base
+                .ways
+                .iter()
+                .map(|way| format!("{population} {way}")),
+        );
         cells
     }
 
@@ -297,7 +320,9 @@ impl Bench<'_> {
         let clip = folder.join(format!("intact.{}", encoding.codec.extension()));
         if !clip.exists() {
             let count = (self.options.secs * encoding.rate_hz).round() as usize;
-            let frames = self.source.open(encoding.width, encoding.height, encoding.rate_hz);
+            let frames = self
+                .source
+                .open(encoding.width, encoding.height, encoding.rate_hz);
             encode(frames.take(count), encoding, &clip)?;
         }
         let watched = self.watch(&clip)?;
@@ -336,7 +361,13 @@ impl Bench<'_> {
         })?;
         let Some(recode) = case.recode else {
             let watched = self.watch(&damaged)?;
-            return Ok(vec![self.seen(Some(case), damaged, Some(first), watched, intact)]);
+            return Ok(vec![self.seen(
+                Some(case),
+                damaged,
+                Some(first),
+                watched,
+                intact,
+            )]);
         };
         let origin = origin.unwrap_or(0.0);
         let again = |clip: &Path| -> io::Result<PathBuf> {
@@ -456,7 +487,13 @@ fn blockdetect(clip: &Path) -> io::Result<Vec<(f64, f64)>> {
         let said = Command::new("ffmpeg")
             .args(["-nostdin", "-loglevel", "fatal", "-threads", "1", "-i"])
             .arg(clip)
-            .args(["-vf", "blockdetect,metadata=print:file=-", "-f", "null", "-"])
+            .args([
+                "-vf",
+                "blockdetect,metadata=print:file=-",
+                "-f",
+                "null",
+                "-",
+            ])
             .stdin(Stdio::null())
             .output()?;
         write_whole(&kept, &said.stdout)?;

@@ -92,7 +92,10 @@ impl Recode {
             .args(["-pix_fmt", "yuv420p", "-fps_mode", "passthrough"])
             .args(["-c:v", "libx264", "-preset", "veryfast", "-threads", "1"])
             .args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &rate])
-            .args(["-x264-params", &format!("keyint={gop}:min-keyint={gop}:scenecut=0")])
+            .args([
+                "-x264-params",
+                &format!("keyint={gop}:min-keyint={gop}:scenecut=0"),
+            ])
             .args(["-f", "mpegts"])
             .arg(&part)
             .stdin(Stdio::null())
@@ -101,7 +104,11 @@ impl Recode {
             // What is left of a failed run helps nobody.
             let _ = fs::remove_file(&part);
             let why = String::from_utf8_lossy(&said.stderr).into_owned();
-            return Err(io::Error::other(format!("{}: {}", clip.display(), why.trim())));
+            return Err(io::Error::other(format!(
+                "{}: {}",
+                clip.display(),
+                why.trim()
+            )));
         }
         fs::rename(&part, to)
     }
@@ -119,7 +126,13 @@ mod tests {
             assert_eq!((width % 2, height % 2), (0, 0));
         }
         let base = Encoding::new(crate::encode::Codec::H264, 1280, 720, 25.0, 1500, 2.0);
-        let filters = |shape| Recode { shape, bitrate_kbps: 800 }.filters(&base, 1.48);
+        let filters = |shape| {
+            Recode {
+                shape,
+                bitrate_kbps: 800,
+            }
+            .filters(&base, 1.48)
+        };
         assert!(filters(Shape::Crop).contains("crop=1266:710:7:5:exact=1"));
         assert!(filters(Shape::Down).starts_with("fps=25:start_time=1.48,scale=1024:576"));
     }

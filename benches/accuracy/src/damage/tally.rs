@@ -90,7 +90,10 @@ impl Series {
     /// The reading of the picture at this time.
     fn at(&self, secs: f64, step: f64) -> Option<f64> {
         let from = self.0.partition_point(|r| r.0 < secs - step / 2.0);
-        self.0.get(from).filter(|r| r.0 < secs + step / 2.0).map(|r| r.1)
+        self.0
+            .get(from)
+            .filter(|r| r.0 < secs + step / 2.0)
+            .map(|r| r.1)
     }
 
     fn within(&self, start: f64, end: f64) -> impl Iterator<Item = &(f64, f64)> {
@@ -150,14 +153,22 @@ impl Tally {
             }
             if shown.is_none() {
                 failures.push(Failure {
-                    kind: if any.is_some() { "only slight" } else { "missed" },
+                    kind: if any.is_some() {
+                        "only slight"
+                    } else {
+                        "missed"
+                    },
                     span: event.span,
                     peak: event.peak,
                     reading: highest,
                 });
             }
         }
-        for event in truth.events(C_AREA).iter().filter(|e| e.span.len() >= C_SECS) {
+        for event in truth
+            .events(C_AREA)
+            .iter()
+            .filter(|e| e.span.len() >= C_SECS)
+        {
             let hit = match_events(&[event.span], &shown, SLACK_SECS);
             self.large.add(hit.found_by.iter().any(Option::is_some));
         }
@@ -208,7 +219,9 @@ impl Tally {
                 self.readings.0.push(reading);
                 self.peer.0.extend(block);
                 if clip.against_twin {
-                    self.readings.1.push(twin.at(frame.secs, step).unwrap_or(0.0));
+                    self.readings
+                        .1
+                        .push(twin.at(frame.secs, step).unwrap_or(0.0));
                 }
             } else if frame.area < AREA {
                 self.peer.1.extend(block);
@@ -240,7 +253,11 @@ impl Tally {
     pub fn by_picture(&self) -> (f64, f64, f64) {
         let [hit, missed, wrong, _] = self.pictures;
         let ratio = |of: u64| Share { hits: hit, of }.ratio();
-        (ratio(hit + missed), ratio(hit + wrong), f1(hit, missed, wrong))
+        (
+            ratio(hit + missed),
+            ratio(hit + wrong),
+            f1(hit, missed, wrong),
+        )
     }
 
     /// Mean error of the damaged share, over damaged pictures.
@@ -379,7 +396,11 @@ mod tests {
         };
         let frame = |n: usize| Frame {
             secs: n as f64 * 0.04,
-            state: if n == 50 { State::Missing } else { State::Shown },
+            state: if n == 50 {
+                State::Missing
+            } else {
+                State::Shown
+            },
             area: area(n),
             mask: Vec::new(),
         };
@@ -391,7 +412,9 @@ mod tests {
     }
 
     fn watched(defects: Vec<Found>, reading: impl Fn(usize) -> f64) -> Watched {
-        let readings = (0..100).map(|n| (n as f64 * 0.04, Some(reading(n)))).collect();
+        let readings = (0..100)
+            .map(|n| (n as f64 * 0.04, Some(reading(n))))
+            .collect();
         Watched {
             defects,
             readings: [(SIGNAL.to_owned(), readings)].into(),

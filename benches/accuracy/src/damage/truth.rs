@@ -172,7 +172,9 @@ impl Truth {
     pub fn mark_repeats(&mut self, before: &Truth) {
         let half = self.step_secs() / 2.0;
         for frame in &mut self.frames {
-            let at = before.frames.partition_point(|b| b.secs < frame.secs - half);
+            let at = before
+                .frames
+                .partition_point(|b| b.secs < frame.secs - half);
             if let Some(b) = before.frames.get(at).filter(|b| b.secs < frame.secs + half) {
                 frame.state = b.state;
             }
@@ -185,12 +187,17 @@ pub fn differences(a: &Luma, b: &Luma) -> Vec<f32> {
     let width = a.width.max(1);
     let columns = width.div_ceil(BLOCK);
     let mut all = Vec::new();
-    let strips = a.rows.chunks(width * BLOCK).zip(b.rows.chunks(width * BLOCK));
+    let strips = a
+        .rows
+        .chunks(width * BLOCK)
+        .zip(b.rows.chunks(width * BLOCK));
     for (a, b) in strips {
         let mut sums = vec![0u32; columns];
         for (a, b) in a.chunks(width).zip(b.chunks(width)) {
             for ((a, b), sum) in a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(&mut sums) {
-                *sum += (a.iter().zip(b)).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+                *sum += (a.iter().zip(b))
+                    .map(|(a, b)| u32::from(a.abs_diff(*b)))
+                    .sum::<u32>();
             }
         }
         let tall = a.len() / width;
@@ -363,7 +370,10 @@ mod tests {
     #[test]
     fn encoding_noise_raises_the_limit() {
         let off = |n: i64| usize::from(n > 5) * 4;
-        let (mut a, mut b) = ((0..9).map(|n| picture(n, 0)), (0..9).map(|n| picture(n, off(n))));
+        let (mut a, mut b) = (
+            (0..9).map(|n| picture(n, 0)),
+            (0..9).map(|n| picture(n, off(n))),
+        );
         // What went in differed as much in two of the four blocks.
         let mut c = (0..9).map(|n| picture(n, 2));
         let truth = compare(

@@ -85,10 +85,7 @@ pub fn units(packets: &[Packet], of: u16) -> Vec<Unit> {
             let pts = pes_head(payload(packet)).and_then(|(_, pts, _)| pts);
             let before = units.last().map_or(0, |u| u.pts);
             let pts = pts.unwrap_or(before);
-            units.push(Unit {
-                at: vec![at],
-                pts,
-            });
+            units.push(Unit { at: vec![at], pts });
         } else if let Some(unit) = units.last_mut() {
             unit.at.push(at);
         }
@@ -195,7 +192,12 @@ pub fn pieces(stream: &[u8]) -> Vec<Range<usize>> {
         at = code + 3;
     }
     let ends = starts.iter().skip(1).copied().chain([stream.len()]);
-    starts.iter().copied().zip(ends).map(|(a, b)| a..b).collect()
+    starts
+        .iter()
+        .copied()
+        .zip(ends)
+        .map(|(a, b)| a..b)
+        .collect()
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -289,9 +291,7 @@ pub(super) mod tests {
 
     #[test]
     fn pieces_keep_all_bytes_and_their_kinds() {
-        let stream = [
-            0, 0, 0, 1, 0x67, 9, 0, 0, 1, 0x65, 8, 0, 0, 0, 1, 0x41, 7,
-        ];
+        let stream = [0, 0, 0, 1, 0x67, 9, 0, 0, 1, 0x65, 8, 0, 0, 0, 1, 0x41, 7];
         assert_eq!(pieces(&stream), [0..6, 6..11, 11..17]);
         let slice = |p: Range<usize>| is_slice(Syntax::H264, &stream[p]);
         assert_eq!(
