@@ -1,6 +1,11 @@
 //! A slice of the proving ground, drawn by the commit: other clips with every commit, the same with the same one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +17,10 @@ use accuracy::watch::Product;
 
 /// `GLASSWATCH_SLICE_SEED`, or the commit.
 fn seed() -> u64 {
-    if let Some(seed) = std::env::var("GLASSWATCH_SLICE_SEED").ok().and_then(|s| s.parse().ok()) {
+    if let Some(seed) = std::env::var("GLASSWATCH_SLICE_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+    {
         return seed;
     }
     let said = Command::new("git").args(["rev-parse", "HEAD"]).output();

@@ -83,7 +83,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the pipe breaks in the middle of a picture, or a picture has no time.
-    pub fn next(&mut self) -> io::Result<Option<Luma>> {
+    pub fn picture(&mut self) -> io::Result<Option<Luma>> {
         if self.out.fill_buf()?.is_empty() {
             return Ok(None);
         }

@@ -357,7 +357,7 @@ impl Bench<'_> {
         let first = kept_truth(&damaged, || {
             let mut a = Decoder::open(&intact.clip, encoding.codec, "", size)?;
             let mut b = Decoder::open(&damaged, encoding.codec, "", size)?;
-            truth::compare(&mut || a.next(), &mut || b.next(), None, origin)
+            truth::compare(&mut || a.picture(), &mut || b.picture(), None, origin)
         })?;
         let Some(recode) = case.recode else {
             let watched = self.watch(&damaged)?;
@@ -386,9 +386,9 @@ impl Bench<'_> {
             let mut b = Decoder::open(&damaged, Codec::H264, "", size)?;
             let mut clean = Decoder::open(&intact.clip, encoding.codec, &filters, size)?;
             let mut truth = truth::compare(
-                &mut || a.next(),
-                &mut || b.next(),
-                Some(&mut || clean.next()),
+                &mut || a.picture(),
+                &mut || b.picture(),
+                Some(&mut || clean.picture()),
                 origin_secs(&twin)?,
             )?;
             truth.mark_repeats(&first);

@@ -37,8 +37,8 @@ impl Shape {
     pub fn size(self, (width, height): (usize, usize)) -> (usize, usize) {
         match self {
             Shape::Crop => (width - 14, height - 10),
-            Shape::Down => (width * 4 / 5 & !1, height * 4 / 5 & !1),
-            Shape::Slight => (width * 71 / 72 & !1, height * 71 / 72 & !1),
+            Shape::Down => ((width * 4 / 5) & !1, (height * 4 / 5) & !1),
+            Shape::Slight => ((width * 71 / 72) & !1, (height * 71 / 72) & !1),
         }
     }
 

@@ -205,7 +205,7 @@ impl Frozen {
         hz: f64,
         interlaced: bool,
     ) -> Self {
-        let mut holds = holds.to_vec().into_iter();
+        let mut holds = holds.iter().copied();
         let next = holds.next();
         let count = |secs: f64| (secs * hz).round().max(1.0) as u64;
         Self {

@@ -15,7 +15,6 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::chance::Chance;
-use crate::keep::Bench;
 use crate::report::Table;
 use crate::score::{Share, Span};
 use crate::sources::Set;

@@ -191,7 +191,7 @@ pub(super) fn bars(stage: &mut Stage) -> Painter {
 pub(super) fn tiles(stage: &mut Stage) -> Painter {
     let (w, h) = (stage.width, stage.height);
     let side = stage.chance.below(3) + 2;
-    let (tw, th) = (w / side & !1, h / side & !1);
+    let (tw, th) = ((w / side) & !1, (h / side) & !1);
     let speed = stage.chance.between(0.1, 0.5);
     let cameras: Vec<_> = (0..side * side).map(|_| stage.wander(speed)).collect();
     let (world, mut noise) = (stage.world(), stage.noise(0.0, 1.0));
