@@ -232,7 +232,7 @@ pub(super) fn tennis(stage: &mut Stage) -> Painter {
     rect(&mut court, 0.0, h * 0.22, w, h * 0.78, ground);
     let line = (225, 128, 128);
     let pen = (0.9 * stage.unit).max(0.6);
-    let corner = |u: f64, v: f64| {
+    let corner = move |u: f64, v: f64| {
         (
             w * (0.5 + (u - 0.5) * (0.45 + 0.4 * v)),
             h * (0.3 + 0.62 * v),

@@ -191,7 +191,7 @@ pub(super) fn bars(stage: &mut Stage) -> Painter {
 pub(super) fn tiles(stage: &mut Stage) -> Painter {
     let (w, h) = (stage.width, stage.height);
     let side = stage.chance.below(3) + 2;
-    let (tw, th) = (w / side & !1, h / side & !1);
+    let (tw, th) = ((w / side) & !1, (h / side) & !1);
     let speed = stage.chance.between(0.1, 0.5);
     let cameras: Vec<_> = (0..side * side).map(|_| stage.wander(speed)).collect();
     let (world, mut noise) = (stage.world(), stage.noise(0.0, 1.0));
@@ -297,8 +297,8 @@ pub(super) fn pixel_art(stage: &mut Stage) -> Painter {
         for y in 0..h {
             for x in 0..w {
                 let (column, row) = (x / side + scroll, y / side);
-                // Patches of one colour, four by four, so that it looks drawn and not like noise.
-                let patch = if flat { 4 } else { 2 };
+                // Patches of one colour, so that it looks drawn and not like noise.
+                let patch = if flat { 5 } else { 3 };
                 let (pc, pr) = (column / patch * patch % cols, row / patch * patch % rows);
                 let ink = palette[usize::from(sheet[pr * cols + pc]) % palette.len()];
                 raw.put(x, y, ink);
