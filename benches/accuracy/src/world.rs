@@ -276,7 +276,7 @@ fn cell_world(chance: &mut Chance, w: usize, h: usize, unit: f64) -> World {
         for row in 0..rows * pane * 2 {
             for column in 0..columns * pane * 2 {
                 let window = row / pane % 2 == 1 && column / pane % 2 == 1;
-                let lit = (row / pane / 2 * 7 + column / pane / 2 * 13 + x0) % 3 == 0;
+                let lit = (row / pane / 2 * 7 + column / pane / 2 * 13 + x0).is_multiple_of(3);
                 let at = (y0 + row) % h * w + (x0 + column) % w;
                 y[at] = match (window, lit) {
                     (true, true) => 215,

@@ -157,7 +157,7 @@ impl Case {
         let (mut shown, mut truth) = (0u64, Truth::default());
         let mut frozen = Frozen::new(
             programme,
-            &self.holds,
+            self.holds.clone(),
             self.tail_secs,
             hz,
             self.encoding.interlaced,
@@ -200,12 +200,12 @@ struct Frozen {
 impl Frozen {
     fn new(
         programme: Box<dyn Iterator<Item = Raw> + Send>,
-        holds: &[Hold],
+        holds: Vec<Hold>,
         tail_secs: f64,
         hz: f64,
         interlaced: bool,
     ) -> Self {
-        let mut holds = holds.to_vec().into_iter();
+        let mut holds = holds.into_iter();
         let next = holds.next();
         let count = |secs: f64| (secs * hz).round().max(1.0) as u64;
         Self {
@@ -736,7 +736,7 @@ mod tests {
                 lost: true,
             },
         ];
-        let mut frozen = Frozen::new(counting(), &holds, 1.0, 10.0, false);
+        let mut frozen = Frozen::new(counting(), holds.to_vec(), 1.0, 10.0, false);
         let mut shown: Vec<u8> = Vec::new();
         for raw in frozen.by_ref() {
             shown.push(raw.u[0]);
