@@ -40,13 +40,15 @@ fn a_slice_of_the_proving_ground_finds_freezes_and_invents_none() {
     let extent = Extent {
         set: Set::Tune,
         seed,
-        slice: Some(4),
+        slice: Some(2),
+        small: true,
+        peers: false,
     };
     let outcome = freeze::run(&bench, &extent).unwrap();
     let figure = |name: &str| outcome.figures.get(name).copied().unwrap_or(f64::NAN);
     let told = format!("seed {seed}: {:#?}", outcome.failures);
     println!("{told}");
-    assert!(figure("freeze_1s_events") >= 12.0, "too few events: {told}");
+    assert!(figure("freeze_1s_events") >= 6.0, "too few events: {told}");
     assert!(figure("freeze_1s_recall") >= 0.75, "{told}");
     assert!(figure("freeze_3s_recall") >= 0.75, "{told}");
     assert!(figure("freeze_live_false_default") <= 1.0, "{told}");

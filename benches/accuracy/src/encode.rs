@@ -141,7 +141,7 @@ impl Encoding {
                 "-c:v",
                 "libx265",
                 "-preset",
-                "superfast",
+                "ultrafast",
                 "-x265-params",
                 &format!(
                     "keyint={gop}:min-keyint={gop}:scenecut=0:pools=none:frame-threads=1:\

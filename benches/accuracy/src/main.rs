@@ -32,6 +32,12 @@ struct Args {
     /// At most this many clips a part, drawn by the seed
     #[arg(long, value_name = "N")]
     slice: Option<usize>,
+    /// Only pictures of at most 360 rows: a quick look
+    #[arg(long)]
+    small: bool,
+    /// Leave FFmpeg's own detectors out
+    #[arg(long)]
+    no_peers: bool,
     /// Decides which sources meet which factors, and what is in a slice
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -123,6 +129,8 @@ fn work(args: Args) -> io::Result<()> {
         set,
         seed: args.seed,
         slice: args.slice,
+        small: args.small,
+        peers: !args.no_peers,
     };
     let parts = if args.parts.is_empty() {
         vec![Part::Freeze, Part::Clean, Part::Black, Part::Stutter]

@@ -1,7 +1,8 @@
 //! FFmpeg's own detectors on the same clips, in one decoding.
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::score::Span;
@@ -48,59 +49,68 @@ pub fn ask(clip: &Path, peers: &[Peer], clip_secs: f64) -> io::Result<Vec<Vec<Sp
     if peers.is_empty() {
         return Ok(Vec::new());
     }
-    let chain: Vec<String> = peers.iter().map(Peer::filter).collect();
+    // Filters of one kind log under one name, so each has its findings written from the pictures behind it, and
+    // nothing of it is left on them for the next.
+    let notes: Vec<PathBuf> = (0..peers.len())
+        .map(|n| clip.with_extension(format!("peer{n}-{}", std::process::id())))
+        .collect();
+    let chain: Vec<String> = peers
+        .iter()
+        .zip(&notes)
+        .map(|(peer, note)| {
+            format!(
+                "{},metadata=mode=print:file={},metadata=mode=delete",
+                peer.filter(),
+                note.display()
+            )
+        })
+        .collect();
     let said = Command::new("ffmpeg")
-        .args([
-            "-nostdin",
-            "-hide_banner",
-            "-nostats",
-            "-threads",
-            "1",
-            "-i",
-        ])
+        .args(["-nostdin", "-loglevel", "error", "-threads", "1", "-i"])
         .arg(clip)
         .args(["-an", "-vf", &chain.join(","), "-f", "null", "-"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .output()?;
+    let all = notes
+        .iter()
+        .map(|note| {
+            let text = fs::read_to_string(note).unwrap_or_default();
+            // Where there was nothing to write there is no file.
+            let _ = fs::remove_file(note);
+            events(&text, clip_secs)
+        })
+        .collect();
     if !said.status.success() {
         return Err(io::Error::other(format!(
-            "ffmpeg ended with {} on {}",
+            "ffmpeg ended with {} on {}: {}",
             said.status,
-            clip.display()
+            clip.display(),
+            String::from_utf8_lossy(&said.stderr).trim()
         )));
     }
-    let log = String::from_utf8_lossy(&said.stderr);
-    Ok((0..peers.len())
-        .map(|n| events(&log, n, clip_secs))
-        .collect())
+    Ok(all)
 }
 
-/// Events of the `n`th filter in a log; one without an end lasts to the end of the clip.
-fn events(log: &str, n: usize, clip_secs: f64) -> Vec<Span> {
-    let freeze = format!("[Parsed_freezedetect_{n} ");
-    // `blackdetect` logs under its short name and without a number in some versions.
-    let black = format!("[Parsed_blackdetect_{n} ");
-    let number = |line: &str, key: &str| -> Option<f64> {
-        let rest = line.split(key).nth(1)?;
-        rest.split_whitespace().next()?.parse().ok()
-    };
+/// Events in the notes of one filter; one without an end lasts to the end of the clip.
+fn events(notes: &str, clip_secs: f64) -> Vec<Span> {
     let mut all: Vec<Span> = Vec::new();
-    for line in log.lines() {
-        if line.contains(&freeze) {
-            if let Some(start) = number(line, "freeze_start: ") {
-                all.push(Span {
-                    start,
-                    end: clip_secs.max(start),
-                });
-            } else if let (Some(end), Some(last)) = (number(line, "freeze_end: "), all.last_mut()) {
-                last.end = end;
-            }
-        } else if (line.contains(&black) || line.starts_with("[blackdetect "))
-            && let (Some(start), Some(end)) =
-                (number(line, "black_start:"), number(line, "black_end:"))
+    for line in notes.lines() {
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        let Ok(at) = value.trim().parse::<f64>() else {
+            continue;
+        };
+        if key.ends_with("_start") {
+            all.push(Span {
+                start: at,
+                end: clip_secs.max(at),
+            });
+        } else if key.ends_with("_end")
+            && let Some(last) = all.last_mut()
         {
-            all.push(Span { start, end });
+            last.end = at;
         }
     }
     all
@@ -111,18 +121,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_are_read_by_filter() {
-        let log = "\
-[freezedetect @ 0x1] nothing of ours
-[Parsed_freezedetect_0 @ 0x55] lavfi.freezedetect.freeze_start: 5.2
-[Parsed_freezedetect_1 @ 0x56] lavfi.freezedetect.freeze_start: 6
-[Parsed_freezedetect_0 @ 0x55] lavfi.freezedetect.freeze_duration: 2
-[Parsed_freezedetect_0 @ 0x55] lavfi.freezedetect.freeze_end: 7.2
-[blackdetect @ 0x57] black_start:1.5 black_end:4 black_duration:2.5
+    fn notes_are_read_and_an_open_event_lasts_to_the_end() {
+        let notes = "\
+frame:150  pts:75000   pts_time:6
+lavfi.freezedetect.freeze_start=5.2
+frame:180  pts:90000   pts_time:7.2
+lavfi.freezedetect.freeze_duration=2
+lavfi.freezedetect.freeze_end=7.2
+frame:220  pts:110000  pts_time:9
+lavfi.black_start=8.5
 ";
         let span = |start, end| Span { start, end };
-        assert_eq!(events(log, 0, 10.0)[..1], [span(5.2, 7.2)]);
-        assert!(events(log, 1, 10.0).contains(&span(6.0, 10.0)));
-        assert!(events(log, 2, 10.0).contains(&span(1.5, 4.0)));
+        assert_eq!(events(notes, 10.0), [span(5.2, 7.2), span(8.5, 10.0)]);
     }
 }

@@ -102,6 +102,11 @@ impl Run {
         self.extent
             .slice
             .map_or("whole".to_owned(), |n| format!("{n} clips a part"))
+            + if self.extent.small {
+                ", small pictures only"
+            } else {
+                ""
+            }
     }
 }
 
@@ -214,6 +219,8 @@ mod tests {
                 set: Set::Sealed,
                 seed: 7,
                 slice: None,
+                small: false,
+                peers: true,
             },
             date: date.to_owned(),
             commit: "abc".to_owned(),

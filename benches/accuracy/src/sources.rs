@@ -304,7 +304,7 @@ mod tests {
         for class in Class::GENERATED.into_iter().filter(|c| !c.is_still()) {
             for set in [Set::Tune, Set::Sealed] {
                 let source = Source::generated(set, class, 1);
-                let pictures: Vec<Raw> = source.open(320, 180, 25.0).take(75).collect();
+                let pictures: Vec<Raw> = source.open(192, 108, 25.0).take(60).collect();
                 // No picture stays for a second.
                 let longest = pictures
                     .chunk_by(|a, b| a == b)

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::score::Span;
 
+/// By `detector.signal`: seconds and value; `None` where it was unmeasurable.
+pub type Readings = BTreeMap<String, Vec<(f64, Option<f64>)>>;
+
 /// One `glasswatch` binary.
 #[derive(Debug, Clone)]
 pub struct Product {
@@ -91,7 +94,7 @@ pub struct Watched {
     /// In order of their start.
     pub defects: Vec<Found>,
     /// By `detector.signal`: seconds and value; `None` where it was unmeasurable.
-    pub readings: BTreeMap<String, Vec<(f64, Option<f64>)>>,
+    pub readings: Readings,
     /// Seconds of media.
     pub media_secs: f64,
     /// Pictures decoded.
@@ -327,11 +330,8 @@ fn parse(lines: &str) -> Option<Watched> {
 }
 
 /// The wanted columns of a file of readings.
-fn readings(
-    path: &Path,
-    wanted: &[String],
-) -> io::Result<BTreeMap<String, Vec<(f64, Option<f64>)>>> {
-    let mut all: BTreeMap<String, Vec<(f64, Option<f64>)>> = BTreeMap::new();
+fn readings(path: &Path, wanted: &[String]) -> io::Result<Readings> {
+    let mut all: Readings = BTreeMap::new();
     for line in BufReader::new(fs::File::open(path)?).lines().skip(1) {
         let line = line?;
         let mut cells = line.split(',');

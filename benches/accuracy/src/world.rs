@@ -59,12 +59,17 @@ impl World {
         self
     }
 
-    /// Contrast and brightness of the luma.
+    /// Contrast and brightness: luma between two codes, colour accordingly.
     #[must_use]
     pub fn graded(mut self, low: f64, high: f64) -> Self {
         for v in &mut self.y {
             let at = (f64::from(*v) - 16.0) / 219.0;
             *v = (low + (high - low) * at).clamp(16.0, 235.0) as u8;
+        }
+        // Little light has little colour.
+        let fade = ((high - low) / 219.0).clamp(0.0, 1.0).sqrt();
+        for v in self.u.iter_mut().chain(&mut self.v) {
+            *v = (128.0 + (f64::from(*v) - 128.0) * fade).round() as u8;
         }
         self
     }
@@ -166,7 +171,7 @@ fn noise_world(chance: &mut Chance, w: usize, h: usize, unit: f64) -> World {
         .iter()
         .map(|v| (middle + v).clamp(16.0, 235.0) as u8)
         .collect();
-    let (mut u, mut v) = chroma(chance, w, h, unit, 26.0);
+    let (mut u, mut v) = chroma(chance, w, h, unit, 11.0);
     // Bodies with edges and a shading of their own; some textured, some plain.
     for _ in 0..chance.below(60) + 50 {
         let (cx, cy) = (chance.unit() * w as f64, chance.unit() * h as f64);
@@ -174,7 +179,7 @@ fn noise_world(chance: &mut Chance, w: usize, h: usize, unit: f64) -> World {
         let ry = unit * chance.between(4.0, 60.0);
         let (square, plain) = (chance.hit(0.5), chance.hit(0.4));
         let luma = chance.between(25.0, 225.0);
-        let tint = (chance.normal(22.0), chance.normal(22.0));
+        let tint = (chance.normal(13.0), chance.normal(13.0));
         let tilt = chance.between(-0.4, 0.4);
         for row in 0..(2.0 * ry) as usize {
             for column in 0..(2.0 * rx) as usize {
@@ -271,7 +276,7 @@ fn cell_world(chance: &mut Chance, w: usize, h: usize, unit: f64) -> World {
         for row in 0..rows * pane * 2 {
             for column in 0..columns * pane * 2 {
                 let window = row / pane % 2 == 1 && column / pane % 2 == 1;
-                let lit = (row / pane / 2 * 7 + column / pane / 2 * 13 + x0) % 3 == 0;
+                let lit = (row / pane / 2 * 7 + column / pane / 2 * 13 + x0).is_multiple_of(3);
                 let at = (y0 + row) % h * w + (x0 + column) % w;
                 y[at] = match (window, lit) {
                     (true, true) => 215,
@@ -281,7 +286,7 @@ fn cell_world(chance: &mut Chance, w: usize, h: usize, unit: f64) -> World {
             }
         }
     }
-    let (u, v) = chroma(chance, w, h, unit, 34.0);
+    let (u, v) = chroma(chance, w, h, unit, 15.0);
     World {
         width: w,
         height: h,

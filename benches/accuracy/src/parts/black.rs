@@ -236,14 +236,14 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         return Ok(super::without("black"));
     }
     let ask = Ask::only(&bench.product, &["black", "blank", "freeze"]);
-    let cases = extent.take(plan(extent.set, extent.seed), "black");
+    let cases = extent.take(plan(extent.set, extent.seed), "black", |c| &c.encoding);
     let (answers, lost) = each("black", &cases, |case| {
         let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
             case.make(path)
         })?;
         let answer = Answer {
             watched: bench.watched(&made, &ask)?,
-            peers: bench.peers(&made, &PEERS)?,
+            peers: bench.peers(&made, if extent.peers { &PEERS } else { &[] })?,
             made,
         };
         bench.done(&answer.made);

@@ -163,14 +163,14 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         .filter(|name| bench.product.has(name))
         .collect();
     let ask = Ask::only(&bench.product, &known);
-    let cases = extent.take(plan(extent.set, extent.seed), "clean");
+    let cases = extent.take(plan(extent.set, extent.seed), "clean", |c| &c.encoding);
     let (answers, lost) = each("clean", &cases, |case| {
         let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
             case.make(path)
         })?;
         let answer = Answer {
             watched: bench.watched(&made, &ask)?,
-            peers: bench.peers(&made, &PEERS)?,
+            peers: bench.peers(&made, if extent.peers { &PEERS } else { &[] })?,
             made,
         };
         bench.done(&answer.made);

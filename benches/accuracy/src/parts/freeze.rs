@@ -25,7 +25,7 @@ const SECONDS: [f64; 6] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// Clips of live programme for every kind.
 const NEGATIVES: u64 = 10;
 /// Seconds of each.
-const NEGATIVE_SECS: f64 = 60.0;
+const NEGATIVE_SECS: f64 = 40.0;
 /// A found event this near to a true one belongs to it.
 const SLACK_SECS: f64 = 0.5;
 
@@ -157,7 +157,7 @@ impl Case {
         let (mut shown, mut truth) = (0u64, Truth::default());
         let mut frozen = Frozen::new(
             programme,
-            &self.holds,
+            self.holds.clone(),
             self.tail_secs,
             hz,
             self.encoding.interlaced,
@@ -200,12 +200,12 @@ struct Frozen {
 impl Frozen {
     fn new(
         programme: Box<dyn Iterator<Item = Raw> + Send>,
-        holds: &[Hold],
+        holds: Vec<Hold>,
         tail_secs: f64,
         hz: f64,
         interlaced: bool,
     ) -> Self {
-        let mut holds = holds.iter().copied();
+        let mut holds = holds.into_iter();
         let next = holds.next();
         let count = |secs: f64| (secs * hz).round().max(1.0) as u64;
         Self {
@@ -440,13 +440,13 @@ struct Answer {
     peers: Vec<Vec<Span>>,
 }
 
-fn answer(bench: &Bench, settings: &Settings, case: &Case) -> io::Result<Answer> {
+fn answer(bench: &Bench, extent: &Extent, settings: &Settings, case: &Case) -> io::Result<Answer> {
     let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
         case.make(path)
     })?;
     let short = bench.watched(&made, &settings.short)?;
     let default = bench.watched(&made, &settings.default)?;
-    let peers = bench.peers(&made, &PEERS)?;
+    let peers = bench.peers(&made, if extent.peers { &PEERS } else { &[] })?;
     bench.done(&made);
     Ok(Answer {
         made,
@@ -530,10 +530,16 @@ impl Column {
 /// None at present: what cannot be run is told and counted.
 pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     let settings = Settings::of(&bench.product);
-    let cases = extent.take(plan(extent.set, extent.seed), "freeze");
-    let live = extent.take(live_plan(extent.set, extent.seed), "freeze live");
-    let (answers, lost) = each("freeze", &cases, |case| answer(bench, &settings, case));
-    let (quiet, lost_live) = each("freeze, live", &live, |case| answer(bench, &settings, case));
+    let cases = extent.take(plan(extent.set, extent.seed), "freeze", |c| &c.encoding);
+    let live = extent.take(live_plan(extent.set, extent.seed), "freeze live", |c| {
+        &c.encoding
+    });
+    let (answers, lost) = each("freeze", &cases, |case| {
+        answer(bench, extent, &settings, case)
+    });
+    let (quiet, lost_live) = each("freeze, live", &live, |case| {
+        answer(bench, extent, &settings, case)
+    });
     let names = [
         "here, hold 0.9 s",
         "freezedetect d=0.9",
@@ -730,7 +736,7 @@ mod tests {
                 lost: true,
             },
         ];
-        let mut frozen = Frozen::new(counting(), &holds, 1.0, 10.0, false);
+        let mut frozen = Frozen::new(counting(), holds.to_vec(), 1.0, 10.0, false);
         let mut shown: Vec<u8> = Vec::new();
         for raw in frozen.by_ref() {
             shown.push(raw.u[0]);

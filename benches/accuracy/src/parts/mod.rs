@@ -15,6 +15,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::chance::Chance;
+use crate::encode::Encoding;
 use crate::report::Table;
 use crate::score::{Share, Span};
 use crate::sources::Set;
@@ -28,11 +29,18 @@ pub struct Extent {
     pub seed: u64,
     /// At most so many clips a part, drawn by the seed; all of them without.
     pub slice: Option<usize>,
+    /// Only pictures of at most 360 rows: much quicker.
+    pub small: bool,
+    /// Whether FFmpeg's own detectors are asked as well.
+    pub peers: bool,
 }
 
 impl Extent {
     /// The part of a plan that is to be run, in an order that the seed draws.
-    pub fn take<T>(&self, mut plan: Vec<T>, part: &str) -> Vec<T> {
+    fn take<T>(&self, mut plan: Vec<T>, part: &str, of: impl Fn(&T) -> &Encoding) -> Vec<T> {
+        if self.small {
+            plan.retain(|case| of(case).height <= 360);
+        }
         let mut chance = Chance::named(self.seed, part);
         for n in (1..plan.len()).rev() {
             plan.swap(n, chance.below(n + 1));
@@ -133,6 +141,7 @@ fn share_text(share: &Share) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::Codec;
 
     #[test]
     fn spans_that_touch_are_one() {
@@ -147,11 +156,20 @@ mod tests {
             set: Set::Tune,
             seed,
             slice,
+            small: true,
+            peers: false,
         };
-        let plan: Vec<usize> = (0..100).collect();
-        let a = extent(1, Some(10)).take(plan.clone(), "x");
-        assert_eq!(a, extent(1, Some(10)).take(plan.clone(), "x"));
-        assert_ne!(a, extent(2, Some(10)).take(plan.clone(), "x"));
-        assert_eq!(a[..], extent(1, None).take(plan, "x")[..10]);
+        let plan: Vec<Encoding> = (0..100)
+            .map(|n| Encoding::new(Codec::H264, 64, 348 + 12 * (n % 3), 25.0, n as u32, 2.0))
+            .collect();
+        let take = |seed, slice| -> Vec<u32> {
+            let taken = extent(seed, slice).take(plan.clone(), "x", |e| e);
+            assert!(taken.iter().all(|e| e.height <= 360));
+            taken.iter().map(|e| e.bitrate_kbps).collect()
+        };
+        let a = take(1, Some(10));
+        assert_eq!(a, take(1, Some(10)));
+        assert_ne!(a, take(2, Some(10)));
+        assert_eq!(a[..], take(1, None)[..10]);
     }
 }

@@ -5,6 +5,9 @@ use crate::grain::Grain;
 use crate::paint::{WHITE, ball, rect, text};
 use crate::raw::Raw;
 
+/// Puts something onto the picture of a moment, in seconds.
+pub type Put = Box<dyn FnMut(&mut Raw, f64) + Send>;
+
 /// Kinds of overlays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Overlay {
@@ -62,12 +65,7 @@ impl Overlay {
     }
 
     /// Something that puts it onto the picture of a moment.
-    pub fn painter(
-        self,
-        seed: u64,
-        width: usize,
-        height: usize,
-    ) -> Box<dyn FnMut(&mut Raw, f64) + Send> {
+    pub fn painter(self, seed: u64, width: usize, height: usize) -> Put {
         let mut chance = Chance::named(seed, "overlay");
         let (w, h) = (width as f64, height as f64);
         let unit = h / 360.0;
@@ -75,8 +73,7 @@ impl Overlay {
             let mut grain = Grain::sensor(seed, sigma);
             // Added electronically: the same everywhere.
             grain.photon = 0.0;
-            Box::new(move |raw: &mut Raw, _: f64| grain.add(raw))
-                as Box<dyn FnMut(&mut Raw, f64) + Send>
+            Box::new(move |raw: &mut Raw, _: f64| grain.add(raw)) as Put
         };
         match self {
             Overlay::Plain => Box::new(|_, _| {}),

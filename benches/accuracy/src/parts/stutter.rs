@@ -208,7 +208,7 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         return Ok(super::without("stutter"));
     }
     let ask = Ask::only(&bench.product, &["stutter", "freeze"]);
-    let cases = extent.take(plan(extent.set, extent.seed), "stutter");
+    let cases = extent.take(plan(extent.set, extent.seed), "stutter", |c| &c.encoding);
     let (answers, lost) = each("stutter", &cases, |case| {
         let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
             case.make(path)

@@ -157,7 +157,7 @@ pub(super) fn fades(stage: &mut Stage) -> Painter {
         let mut raw = look(shot);
         noise.add(&mut raw);
         let black = Raw::flat(w, h, BLACK);
-        if shot % 2 == 0 {
+        if shot.is_multiple_of(2) {
             // Out to black, a rest, and in again.
             if left < fade + rest {
                 raw = blend(&raw, &black, ease(((fade + rest - left) / fade).min(1.0)));

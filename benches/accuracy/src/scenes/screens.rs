@@ -297,8 +297,8 @@ pub(super) fn pixel_art(stage: &mut Stage) -> Painter {
         for y in 0..h {
             for x in 0..w {
                 let (column, row) = (x / side + scroll, y / side);
-                // Patches of one colour, four by four, so that it looks drawn and not like noise.
-                let patch = if flat { 4 } else { 2 };
+                // Patches of one colour, so that it looks drawn and not like noise.
+                let patch = if flat { 5 } else { 3 };
                 let (pc, pr) = (column / patch * patch % cols, row / patch * patch % rows);
                 let ink = palette[usize::from(sheet[pr * cols + pc]) % palette.len()];
                 raw.put(x, y, ink);
