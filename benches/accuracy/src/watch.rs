@@ -1,0 +1,403 @@
+//! The product as a black box: `glasswatch analyze` over a clip, its events and readings.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::score::Span;
+
+/// By `detector.signal`: seconds and value; `None` where it was unmeasurable.
+pub type Readings = BTreeMap<String, Vec<(f64, Option<f64>)>>;
+
+/// One `glasswatch` binary.
+#[derive(Debug, Clone)]
+pub struct Product {
+    binary: PathBuf,
+    /// First half of the binary's SHA-256, hexadecimal.
+    pub hash: String,
+    detectors: Value,
+}
+
+/// What one clip is watched with.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Settings of the stream, as `--set` takes them.
+    pub sets: Vec<(String, String)>,
+    /// Readings to keep, as `detector.signal`; without any the readings are not written at all.
+    pub signals: Vec<String>,
+}
+
+impl Ask {
+    /// Only these detectors run, all of which exist in the product.
+    pub fn only(product: &Product, wanted: &[&str]) -> Self {
+        let sets = product
+            .detector_names()
+            .iter()
+            .filter(|name| !wanted.contains(&name.as_str()))
+            .map(|name| (format!("detectors.{name}"), "false".to_owned()))
+            .collect();
+        Self {
+            sets,
+            signals: Vec::new(),
+        }
+    }
+
+    /// With one more setting.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.sets.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Everything that decides the answer, as text.
+    pub fn recipe(&self) -> String {
+        format!("{:?} {:?}", self.sets, self.signals)
+    }
+}
+
+/// A defect that the product told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Detector.
+    pub detector: String,
+    /// Rule.
+    pub rule: String,
+    /// Severity.
+    pub severity: String,
+    /// Seconds from the first picture.
+    pub start_secs: f64,
+    /// Seconds from the first picture; the end of the clip when it was still open.
+    pub end_secs: f64,
+    /// The signal's worst value.
+    pub value: f64,
+}
+
+impl Found {
+    /// When.
+    pub fn span(&self) -> Span {
+        Span {
+            start: self.start_secs,
+            end: self.end_secs,
+        }
+    }
+}
+
+/// What the product said about a clip.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Watched {
+    /// In order of their start.
+    pub defects: Vec<Found>,
+    /// By `detector.signal`: seconds and value; `None` where it was unmeasurable.
+    pub readings: Readings,
+    /// Seconds of media.
+    pub media_secs: f64,
+    /// Pictures decoded.
+    pub pictures: u64,
+    /// Seconds that the run took.
+    pub wall_secs: f64,
+    /// Seconds of CPU that the run took, decoding included.
+    pub cpu_secs: f64,
+}
+
+impl Watched {
+    /// The events of one detector; of one rule only, when it is named.
+    pub fn of<'a>(
+        &'a self,
+        detector: &'a str,
+        rule: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Found> + 'a {
+        self.defects
+            .iter()
+            .filter(move |d| d.detector == detector && rule.is_none_or(|r| d.rule == r))
+    }
+
+    /// Without the readings, for keeping.
+    pub fn to_json(&self) -> Value {
+        let defects: Vec<Value> = self
+            .defects
+            .iter()
+            .map(|d| {
+                json!({
+                    "detector": d.detector, "rule": d.rule, "severity": d.severity,
+                    "start_secs": d.start_secs, "end_secs": d.end_secs, "value": d.value,
+                })
+            })
+            .collect();
+        json!({
+            "defects": defects, "media_secs": self.media_secs, "pictures": self.pictures,
+            "wall_secs": self.wall_secs, "cpu_secs": self.cpu_secs, "readings": self.readings,
+        })
+    }
+
+    /// What [`Watched::to_json`] wrote; `None` when something is missing.
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let number = |v: &Value, key: &str| v.get(key).and_then(Value::as_f64);
+        let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).map(str::to_owned);
+        let defects = value
+            .get("defects")?
+            .as_array()?
+            .iter()
+            .map(|d| {
+                Some(Found {
+                    detector: text(d, "detector")?,
+                    rule: text(d, "rule")?,
+                    severity: text(d, "severity")?,
+                    start_secs: number(d, "start_secs")?,
+                    end_secs: number(d, "end_secs")?,
+                    value: number(d, "value")?,
+                })
+            })
+            .collect::<Option<_>>()?;
+        let readings = value
+            .get("readings")?
+            .as_object()?
+            .iter()
+            .map(|(name, series)| {
+                let series = series
+                    .as_array()?
+                    .iter()
+                    .map(|pair| Some((pair.get(0)?.as_f64()?, pair.get(1)?.as_f64())))
+                    .collect::<Option<Vec<_>>>()?;
+                Some((name.clone(), series))
+            })
+            .collect::<Option<_>>()?;
+        Some(Self {
+            defects,
+            readings,
+            media_secs: number(value, "media_secs")?,
+            pictures: value.get("pictures")?.as_u64()?,
+            wall_secs: number(value, "wall_secs")?,
+            cpu_secs: number(value, "cpu_secs")?,
+        })
+    }
+}
+
+impl Product {
+    /// Looks at a binary: its bytes and its detectors.
+    ///
+    /// # Errors
+    /// When it cannot be read or does not list its detectors.
+    pub fn new(binary: &Path) -> io::Result<Self> {
+        let mut hash = Sha256::new();
+        let mut file = BufReader::with_capacity(1 << 20, fs::File::open(binary)?);
+        loop {
+            let bytes = file.fill_buf()?;
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(bytes);
+            let n = bytes.len();
+            file.consume(n);
+        }
+        let hash = hex(&hash.finalize()).chars().take(32).collect();
+        let said = Command::new(binary)
+            .args(["detectors", "--json"])
+            .stderr(Stdio::null())
+            .output()?;
+        let detectors = serde_json::from_slice(&said.stdout)
+            .map_err(|e| io::Error::other(format!("{}: {e}", binary.display())))?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            hash,
+            detectors,
+        })
+    }
+
+    /// Names of all detectors.
+    pub fn detector_names(&self) -> Vec<String> {
+        let rows = match &self.detectors {
+            Value::Array(rows) => rows.as_slice(),
+            Value::Object(all) => match all.get("detectors") {
+                Some(Value::Array(rows)) => rows.as_slice(),
+                _ => &[],
+            },
+            _ => &[],
+        };
+        rows.iter()
+            .filter_map(|row| row.get("name").and_then(Value::as_str))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Whether a detector exists.
+    pub fn has(&self, detector: &str) -> bool {
+        self.detector_names().iter().any(|name| name == detector)
+    }
+
+    /// Whether a detector has an option of this name.
+    pub fn has_option(&self, detector: &str, option: &str) -> bool {
+        let row = Command::new(&self.binary)
+            .args(["detectors", detector, "--json"])
+            .stderr(Stdio::null())
+            .output()
+            .ok()
+            .and_then(|said| serde_json::from_slice::<Value>(&said.stdout).ok());
+        row.is_some_and(|row| names_option(&row, option))
+    }
+
+    /// Runs over a clip.
+    ///
+    /// # Errors
+    /// When the product cannot be started, ends with a fault or prints what is no report.
+    pub fn watch(&self, clip: &Path, ask: &Ask) -> io::Result<Watched> {
+        let readings_at = clip.with_extension(format!("readings{}", std::process::id()));
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("analyze")
+            .arg(clip)
+            .args(["--format", "jsonl", "--jobs", "1", "--log-level", "error"])
+            .env("RUST_BACKTRACE", "0");
+        for (key, value) in &ask.sets {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        if !ask.signals.is_empty() {
+            command.arg("--signals").arg(&readings_at);
+        }
+        let began = Instant::now();
+        let said = command.stdin(Stdio::null()).output()?;
+        let wall_secs = began.elapsed().as_secs_f64();
+        let mut watched = parse(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| {
+            io::Error::other(format!(
+                "{} ended with {} on {}: {}",
+                self.binary.display(),
+                said.status,
+                clip.display(),
+                String::from_utf8_lossy(&said.stderr).trim()
+            ))
+        })?;
+        watched.wall_secs = wall_secs;
+        if !ask.signals.is_empty() {
+            watched.readings = readings(&readings_at, &ask.signals)?;
+            fs::remove_file(&readings_at)?;
+        }
+        Ok(watched)
+    }
+}
+
+fn names_option(value: &Value, option: &str) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.get("name").and_then(Value::as_str) == Some(option)
+                || map.values().any(|v| names_option(v, option))
+        }
+        Value::Array(all) => all.iter().any(|v| names_option(v, option)),
+        _ => false,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The JSON lines of a report; `None` without a last line.
+fn parse(lines: &str) -> Option<Watched> {
+    let mut watched = Watched::default();
+    let mut whole = false;
+    for line in lines.lines() {
+        let value: Value = serde_json::from_str(line).ok()?;
+        let number = |key: &str| value.get(key).and_then(Value::as_f64);
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        match value.get("type").and_then(Value::as_str) {
+            Some("defect") => watched.defects.push(Found {
+                detector: text("detector")?,
+                rule: text("rule")?,
+                severity: text("severity")?,
+                start_secs: number("start_secs")?,
+                end_secs: number("end_secs").unwrap_or(f64::INFINITY),
+                value: number("value")?,
+            }),
+            Some("summary") => {
+                whole = true;
+                watched.media_secs = number("duration_secs")?;
+                watched.pictures = value.get("video_frames")?.as_u64()?;
+                watched.cpu_secs = number("cpu_secs")?;
+            }
+            _ => {}
+        }
+    }
+    for defect in &mut watched.defects {
+        defect.end_secs = defect
+            .end_secs
+            .min(watched.media_secs.max(defect.start_secs));
+    }
+    whole.then_some(watched)
+}
+
+/// The wanted columns of a file of readings.
+fn readings(path: &Path, wanted: &[String]) -> io::Result<Readings> {
+    let mut all: Readings = BTreeMap::new();
+    for line in BufReader::new(fs::File::open(path)?).lines().skip(1) {
+        let line = line?;
+        let mut cells = line.split(',');
+        let (Some(at), Some(_track), Some(detector), Some(signal), Some(value)) = (
+            cells.next(),
+            cells.next(),
+            cells.next(),
+            cells.next(),
+            cells.next(),
+        ) else {
+            continue;
+        };
+        let name = format!("{detector}.{signal}");
+        if let (true, Ok(at)) = (wanted.contains(&name), at.parse()) {
+            all.entry(name).or_default().push((at, value.parse().ok()));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const REPORT: &str = r#"{"type":"defect","detector":"freeze","rule":"frozen","track":"video:0","severity":"critical","cause":"frozen","start_secs":6.0,"end_secs":null,"value":4.0,"limit":2.0,"unit":"seconds","sentence":"","id":"x"}
+{"type":"summary","duration_secs":10.0,"video_frames":250,"audio_secs":0.0,"coverage":{},"cpu_secs":0.5,"defects":1}
+"#;
+
+    #[test]
+    fn an_open_defect_ends_with_the_clip_and_a_cut_report_is_refused() {
+        let watched = parse(REPORT).unwrap();
+        assert_eq!(watched.pictures, 250);
+        assert_eq!(
+            watched.defects[0].span(),
+            Span {
+                start: 6.0,
+                end: 10.0
+            }
+        );
+        assert_eq!(watched.of("freeze", Some("frozen")).count(), 1);
+        assert_eq!(watched.of("black", None).count(), 0);
+        assert!(parse(REPORT.lines().next().unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let mut watched = parse(REPORT).unwrap();
+        watched
+            .readings
+            .insert("a.b".to_owned(), vec![(0.04, Some(1.5)), (0.08, None)]);
+        assert_eq!(Watched::from_json(&watched.to_json()), Some(watched));
+    }
+
+    #[test]
+    fn readings_are_read_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.csv");
+        fs::write(
+            &path,
+            "media_secs,track,detector,signal,value,unmeasurable\n0.040,video:0,a,b,1.5,\n0.080,video:0,a,b,,shed\n0.080,video:0,a,c,2,\n",
+        )
+        .unwrap();
+        let all = readings(&path, &["a.b".to_owned()]).unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all["a.b"], [(0.04, Some(1.5)), (0.08, None)]);
+    }
+}
