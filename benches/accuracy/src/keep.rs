@@ -106,7 +106,7 @@ impl Bench {
     /// # Errors
     /// When they cannot be run.
     pub fn peers(&self, clip: &Made, asked: &[Peer]) -> io::Result<Vec<Vec<Span>>> {
-        let place = self.answer(clip, &format!("peers {asked:?}"))?;
+        let place = self.answer(clip, &format!("peers, notes {asked:?}"))?;
         let known = read(&place).and_then(|value| {
             value
                 .as_array()?
