@@ -77,7 +77,7 @@ fn the_example_is_valid_and_does_what_it_says() {
     assert_eq!((raise(1, "silence"), raise(1, "freeze")), (60.0, 20.0));
     assert!(detector(2, "silence").is_none());
     let pictures = config.select_groups(&["pictures".to_owned()]).unwrap();
-    assert_eq!(pictures.streams[0].detectors.len(), 5);
+    assert_eq!(pictures.streams[0].detectors.len(), 7);
     assert!(diff(&config, &parse(&print_effective(&config))).is_empty());
 }
 

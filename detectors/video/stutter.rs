@@ -91,8 +91,7 @@ static OPTIONS: [OptionSpec; 3] = [
         name: "skips",
         default: 0.0,
         range: (0.0, 1.0),
-        help: "1: motion that leaps counts as well. It is often missed, and programmes of another rate than the \
-               stream's are taken for it: off (0) unless asked for.",
+        help: "With 1, motion that leaps counts as well; it is often missed, and pulldown is sometimes taken for it.",
     },
 ];
 

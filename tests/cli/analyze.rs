@@ -98,7 +98,7 @@ fn a_freeze_that_was_encoded_again_is_found_where_it_began() {
     assert_eq!(line["type"], "defect");
     assert_eq!(line["rule"], "frozen");
     assert_eq!(line["track"], "video:0");
-    assert_eq!(line["severity"], "critical");
+    assert_eq!(line["severity"], "warning");
     assert_eq!(line["limit"], 2.0);
     assert!((secs(&line, "value") - 6.0).abs() <= 0.5, "{line}");
     assert_eq!(done.summary()["defects"], 1);
