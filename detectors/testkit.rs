@@ -648,6 +648,7 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
                 EvidenceKind::PictureNumberGap,
             ][noise.bits() as usize % 3],
             from: (!noise.bits().is_multiple_of(4)).then_some(at),
+            until: noise.bits().is_multiple_of(2).then_some(at),
             count: noise.bits(),
         }),
     }

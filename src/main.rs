@@ -232,7 +232,8 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
     for defect in &analysis.defects {
         match args.format {
             ReportFormat::Jsonl => {
-                writeln!(out, "{}", serde_json::to_string(&DefectLine::of(defect))?)?;
+                let line = DefectLine::of(defect, analysis.raised.get(&defect.id).copied());
+                writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
             ReportFormat::Text => writeln!(out, "{}", defect_text(defect))?,
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{RuleSpec, Signal, Sink, Unit};
+use super::{Fact, InputEvent, Media, Picture, RuleSpec, Signal, Sink, Stamp, Unit};
 
 /// Why a detector starts over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Reset {
     /// The track's format changed.
     Format,
     /// The input was re-opened; detectors of one track only. Those of the whole stream follow
-    /// [`InputEvent::Reopened`](super::InputEvent::Reopened) themselves.
+    /// [`InputEvent::Reopened`] themselves.
     Reconnect,
     /// The host skipped this detector for a while.
     Shed,
@@ -209,4 +209,27 @@ pub struct Descriptor {
     pub list: Option<&'static ListSpec>,
     /// Builds a fresh instance.
     pub build: fn(&Options) -> Box<dyn Detector>,
+}
+
+/// A detector of pictures alone: only a reopened input concerns it beside them.
+pub trait PictureDetector: Send {
+    /// Takes the next picture of the track.
+    fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>);
+
+    /// Forgets all that it saw.
+    fn restart(&mut self);
+}
+
+impl<T: PictureDetector> Detector for T {
+    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
+        match unit.media {
+            Media::Video(picture) => self.picture(&unit.at, picture, out),
+            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
+            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
+        }
+    }
+
+    fn reset(&mut self, _cause: Reset) {
+        self.restart();
+    }
 }

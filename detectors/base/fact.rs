@@ -308,8 +308,22 @@ pub struct Evidence {
     pub kind: EvidenceKind,
     /// Media time from which pictures or sound are affected; `None` when no PTS is known yet.
     pub from: Option<MediaTime>,
+    /// Media time of the first picture that is not affected, where known: nothing refers to the damaged one.
+    pub until: Option<MediaTime>,
     /// How many packets, pictures or blocks (as the kind says); at least 1.
     pub count: u32,
+}
+
+impl Evidence {
+    /// Evidence of which it is not known how far it reaches.
+    pub fn new(kind: EvidenceKind, from: Option<MediaTime>, count: u32) -> Self {
+        Self {
+            kind,
+            from,
+            until: None,
+            count,
+        }
+    }
 }
 
 /// How an A/V skew was read.

@@ -11,8 +11,8 @@ pub mod ts;
 pub mod unit;
 
 pub use detector::{
-    Cost, Descriptor, Detector, ListSpec, Needs, OptionError, OptionSpec, Options, Reset, Scope,
-    Snapshot,
+    Cost, Descriptor, Detector, ListSpec, Needs, OptionError, OptionSpec, Options, PictureDetector,
+    Reset, Scope, Snapshot,
 };
 pub use fact::{
     AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,

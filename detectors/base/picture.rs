@@ -1,6 +1,6 @@
 //! A decoded picture with products that are computed once, on first use, and shared by all detectors.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use crate::kernel::{chroma::ChromaGrid, grid::Grid, half::HalfLuma, tiles::Tiles};
 use crate::plane::{Chroma, Plane};
@@ -34,6 +34,8 @@ pub struct Carry {
     pub half: HalfLuma,
     /// Grid seams of the previous picture, when a detector asked for them.
     pub grid: Option<Grid>,
+    /// What the picture before the previous one left, for its memory alone.
+    pub spare: Option<HalfLuma>,
 }
 
 /// A decoded picture, borrowed.
@@ -44,6 +46,7 @@ pub struct Picture<'a> {
     range: Range,
     transfer: Transfer,
     before: Option<&'a Carry>,
+    spare: Mutex<Option<HalfLuma>>,
     half: OnceLock<HalfLuma>,
     tiles: OnceLock<Tiles>,
     grid: OnceLock<Grid>,
@@ -61,6 +64,7 @@ impl<'a> Picture<'a> {
             range,
             transfer: Transfer::default(),
             before,
+            spare: Mutex::default(),
             half: OnceLock::new(),
             tiles: OnceLock::new(),
             grid: OnceLock::new(),
@@ -77,6 +81,12 @@ impl<'a> Picture<'a> {
     /// The same picture with another transfer characteristic than SDR.
     pub fn with_transfer(mut self, transfer: Transfer) -> Self {
         self.transfer = transfer;
+        self
+    }
+
+    /// Uses memory again that nobody else needs.
+    pub fn with_spare(mut self, spare: Option<HalfLuma>) -> Self {
+        self.spare = Mutex::new(spare);
         self
     }
 
@@ -102,7 +112,10 @@ impl<'a> Picture<'a> {
 
     /// Half-resolution luma (mean of 2x2), 8 bit.
     pub fn half(&self) -> &HalfLuma {
-        self.half.get_or_init(|| HalfLuma::of(&self.luma))
+        self.half.get_or_init(|| {
+            let spare = self.spare.lock().ok().and_then(|mut spare| spare.take());
+            HalfLuma::again(&self.luma, spare)
+        })
     }
 
     /// Statistics of 8x8 tiles of the half-resolution luma (16x16 pixels of the picture), with the mean
@@ -125,13 +138,12 @@ impl<'a> Picture<'a> {
 
     /// What the next picture of the track needs; consumes the picture.
     pub fn into_carry(self) -> Carry {
-        let half = match self.half.into_inner() {
-            Some(half) => half,
-            None => HalfLuma::of(&self.luma),
-        };
+        self.half();
+        let half = self.half.into_inner();
         Carry {
-            half,
+            half: half.unwrap_or_else(|| HalfLuma::of(&self.luma)),
             grid: self.grid.into_inner(),
+            spare: None,
         }
     }
 }

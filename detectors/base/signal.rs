@@ -114,6 +114,8 @@ pub struct Reading {
     pub value: Value,
     /// Where the present run began, when the detector knows better than "now" (back-dated starts).
     pub since: Option<MediaTime>,
+    /// Where the run before it ended, when the detector saw only later that it had.
+    pub until: Option<MediaTime>,
     /// Overrides the rule's cause: what exactly is wrong.
     pub cause: Option<Cause>,
     /// To draw on evidence.
@@ -126,6 +128,7 @@ impl Reading {
         Self {
             value: Value::Measured(value),
             since: None,
+            until: None,
             cause: None,
             exhibit: None,
         }
@@ -136,6 +139,7 @@ impl Reading {
         Self {
             value: Value::Unmeasurable(why),
             since: None,
+            until: None,
             cause: None,
             exhibit: None,
         }
@@ -144,6 +148,12 @@ impl Reading {
     /// Sets where the run began.
     pub fn since(mut self, since: Option<MediaTime>) -> Self {
         self.since = since;
+        self
+    }
+
+    /// Sets where the run before ended.
+    pub fn until(mut self, until: Option<MediaTime>) -> Self {
+        self.until = until;
         self
     }
 

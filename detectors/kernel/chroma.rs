@@ -5,6 +5,7 @@
 //! pattern, a blank part, a red flash), and the narrowest pattern of interest, eight bars in a picture of 320 pixels,
 //! has five cells a bar; with a tile a cell it would have two, both cut by a border.
 
+use super::add_lanes;
 use crate::plane::{Chroma, Layout, Order, Plane};
 
 /// Edge of a cell in pixels of the picture.
@@ -35,7 +36,11 @@ impl ChromaGrid {
         match chroma.layout() {
             Layout::Planar { cb: blue, cr: red } => {
                 for (plane, out) in [(blue, &mut cb), (red, &mut cr)] {
-                    for_bands(&plane, tall, columns * wide, |sums, per| {
+                    let done = match (wide, tall) {
+                        (4, 4) => fours(&plane, 0, four_means, out),
+                        _ => 0,
+                    };
+                    for_bands(&plane, done, tall, columns * wide, |sums, per| {
                         cut.means::<1>(sums, 0, per, out);
                     });
                 }
@@ -45,7 +50,13 @@ impl ChromaGrid {
                     Order::CbCr => (0, 1),
                     Order::CrCb => (1, 0),
                 };
-                for_bands(&pairs, tall, 2 * columns * wide, |sums, per| {
+                let mut done = 0;
+                if (wide, tall) == (4, 4) {
+                    for (lane, out) in [(blue, &mut cb), (red, &mut cr)] {
+                        done = fours(&pairs, lane, four_pair_means, out);
+                    }
+                }
+                for_bands(&pairs, done, tall, 2 * columns * wide, |sums, per| {
                     cut.means::<2>(sums, blue, per, &mut cb);
                     cut.means::<2>(sums, red, per, &mut cr);
                 });
@@ -85,20 +96,20 @@ impl ChromaGrid {
     }
 }
 
-/// Sums the samples of every column over bands of `tall` rows, into sums of that length (beyond the width of the plane
-/// they stay 0), and hands each band over, with the divisor that makes 8-bit codes of the sum of one column.
-fn for_bands(plane: &Plane<'_>, tall: usize, len: usize, mut done: impl FnMut(&[u32], u32)) {
+/// Sums the samples of every column over bands of `tall` rows, beginning with row `from`, into sums of that length
+/// (beyond the width of the plane they stay 0), and hands each band over, with the divisor that makes 8-bit codes of the
+/// sum of one column.
+fn for_bands(
+    plane: &Plane<'_>,
+    from: usize,
+    tall: usize,
+    len: usize,
+    mut done: impl FnMut(&[u32], u32),
+) {
     let scale = 1u32 << plane.bits().saturating_sub(8);
     let mut sums = vec![0u32; len];
-    for top in (0..plane.height()).step_by(tall) {
+    for top in (from..plane.height()).step_by(tall) {
         let rows = top..(top + tall).min(plane.height());
-        let four: [_; 4] = std::array::from_fn(|n| plane.row_u8(top + n));
-        if let ([Some(a), Some(b), Some(c), Some(d)], 4) = (four, rows.len()) {
-            // The height of a cell of 4:2:0, by far the most common.
-            sum_four([a, b, c, d], &mut sums);
-            done(&sums, scale * 4);
-            continue;
-        }
         sums.fill(0);
         for y in rows.clone() {
             if let Some(row) = plane.row_u8(y) {
@@ -161,13 +172,56 @@ fn scale(sums: &[u32], per: u32, out: &mut Vec<u8>) {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2"))]
-fn sum_four(rows: [&[u8]; 4], sums: &mut [u32]) {
-    let [a, b, c, d] = rows;
-    for ((((sum, &a), &b), &c), &d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-        let two = |a: u8, b: u8| u16::from(a).wrapping_add(u16::from(b));
-        *sum = u32::from(two(a, b).wrapping_add(two(c, d)));
+/// Four rows, of what a cell takes of each.
+type Rows<'a, const WIDE: usize> = [&'a [[u8; WIDE]]; 4];
+
+/// Means of the cells of 4x4 bytes that 8-bit 4:2:0 has, by far the most common: those of one lane, in all whole rows of
+/// cells. A cell takes `WIDE` bytes of a row. Returns how many rows of samples that were.
+fn fours<const WIDE: usize>(
+    plane: &Plane<'_>,
+    lane: usize,
+    means: fn(Rows<'_, WIDE>, usize, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> usize {
+    for top in (0..plane.height()).step_by(4) {
+        let rows: [_; 4] = std::array::from_fn(|n| plane.row_u8(top + n));
+        let [Some(a), Some(b), Some(c), Some(d)] = rows else {
+            return top;
+        };
+        let split = [a, b, c, d].map(|row| row.as_chunks());
+        means(split.map(|(whole, _)| whole), lane, out);
+        let lanes = WIDE / 4;
+        let rest = || (split.iter()).flat_map(|(_, rest)| rest.iter().skip(lane).step_by(lanes));
+        let sum: u32 = rest().map(|v| u32::from(*v)).sum();
+        let per = rest().count() as u32;
+        out.extend((sum + per / 2).checked_div(per).map(|mean| mean as u8));
     }
+    plane.height()
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn four_means(rows: Rows<'_, 4>, _lane: usize, out: &mut Vec<u8>) {
+    let [a, b, c, d] = rows;
+    out.extend(a.iter().zip(b).zip(c).zip(d).map(|(((a, b), c), d)| {
+        // Four samples as two lanes of one word.
+        let two = |v: &[u8; 4]| {
+            let v = u32::from_le_bytes(*v);
+            (v & 0x00ff_00ff).wrapping_add(v >> 8 & 0x00ff_00ff)
+        };
+        let lanes = (two(a).wrapping_add(two(b))).wrapping_add(two(c).wrapping_add(two(d)));
+        ((lanes & 0xffff).wrapping_add(lanes >> 16).wrapping_add(8) >> 4) as u8
+    }));
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn four_pair_means(rows: Rows<'_, 8>, lane: usize, out: &mut Vec<u8>) {
+    let [a, b, c, d] = rows;
+    let shift = 8 * (lane as u32 & 1);
+    out.extend(a.iter().zip(b).zip(c).zip(d).map(|(((a, b), c), d)| {
+        let four = |v: &[u8; 8]| u64::from_le_bytes(*v) >> shift & 0x00ff_00ff_00ff_00ff;
+        let lanes = (four(a).wrapping_add(four(b))).wrapping_add(four(c).wrapping_add(four(d)));
+        (add_lanes(lanes).wrapping_add(8) >> 4) as u8
+    }));
 }
 
 /// Eight rows of any samples fit 32 bits.

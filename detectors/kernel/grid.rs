@@ -1,8 +1,8 @@
 //! Steps across the coding grid.
 
-use super::add_abs_diff;
 use super::half::HalfLuma;
 use super::tiles::TILE;
+use super::{abs_diffs, add_lanes, band};
 
 /// Edge of a coding block in pixels: one tile.
 pub const BLOCK: usize = 2 * TILE;
@@ -36,24 +36,22 @@ impl Grid {
         };
         // Steps to the left neighbour, summed down the tile; entry 0 has none.
         let mut across = vec![0u16; width];
-        let mut down = Down::new(columns);
+        let mut down = Down::new(width);
+        let (mut on, mut off) = (Edges::new(columns), Edges::new(columns));
+        let blank = vec![0; width];
         for top in (0..height).step_by(TILE) {
-            let tall = (height - top).min(TILE);
-            across.fill(0);
-            for y in top..top + tall {
-                let row = half.row(y);
-                add_abs_diff(&row[1..], row, &mut across[1..]);
+            let rows = band(half, top, &blank);
+            abs_diffs(&rows.map(|row| &row[1..]), &rows, &mut across[1..]);
+            let tall = (height - top).min(TILE) as f32;
+            for (edges, offset) in [(&mut on, 0), (&mut off, OFF)] {
+                for (tile, left) in edges.left.iter_mut().enumerate() {
+                    *left = beyond(&across, tile * TILE + offset) / tall;
+                }
+                down.measure(half, top + offset, &mut edges.upper);
             }
-            down.measure(half, top);
-            for (tile, left) in (0..width).step_by(TILE).enumerate() {
-                let wide = (width - left).min(TILE) as f32;
-                let seam = |x: usize| beyond(&across, x) / tall as f32;
-                let (on, off) = down.of_tile(tile);
-                let (vertical, horizontal) = (seam(left), on / wide);
-                grid.seams.push(vertical.max(horizontal).max(0.0));
-                grid.corners.push(vertical.min(horizontal).max(0.0));
-                grid.twins.push(seam(left + OFF).max(off / wide).max(0.0));
-            }
+            grid.seams.extend(on.stronger());
+            grid.corners.extend(on.weaker());
+            grid.twins.extend(off.stronger());
         }
         grid
     }
@@ -87,61 +85,85 @@ fn beyond(steps: &[u16], at: usize) -> f32 {
     }
 }
 
-/// Sums of the steps downwards around the upper edges of a row of tiles, and around their twins: into the rows
-/// before, at and after the edge, a sum a tile. Zero at the picture's border.
-struct Down {
-    on: [Vec<u16>; 3],
-    off: [Vec<u16>; 3],
+/// What stands out at the left and upper edges of a row of tiles, a sample, in codes.
+struct Edges {
+    left: Vec<f32>,
+    upper: Vec<f32>,
 }
 
-impl Down {
+impl Edges {
     fn new(columns: usize) -> Self {
-        let zeros = || std::array::from_fn(|_| vec![0; columns]);
         Self {
-            on: zeros(),
-            off: zeros(),
+            left: vec![0.0; columns],
+            upper: vec![0.0; columns],
         }
     }
 
-    fn measure(&mut self, half: &HalfLuma, top: usize) {
-        steps_around(half, top, &mut self.on);
-        steps_around(half, top + OFF, &mut self.off);
+    fn stronger(&self) -> impl Iterator<Item = f32> {
+        (self.left.iter().zip(&self.upper)).map(|(left, upper)| left.max(*upper).max(0.0))
     }
 
-    /// Sums of a tile, on and off the grid, beyond those beside.
-    fn of_tile(&self, tile: usize) -> (f32, f32) {
-        let beyond = |[before, here, after]: &[Vec<u16>; 3]| {
-            f32::from(here[tile]) - f32::from(before[tile].max(after[tile]))
-        };
-        (beyond(&self.on), beyond(&self.off))
+    fn weaker(&self) -> impl Iterator<Item = f32> {
+        (self.left.iter().zip(&self.upper)).map(|(left, upper)| left.min(*upper).max(0.0))
     }
 }
 
-fn steps_around(half: &HalfLuma, y: usize, out: &mut [Vec<u16>; 3]) {
-    let inside = y >= 2 && y + 1 < half.height();
-    for (i, out) in out.iter_mut().enumerate() {
-        match inside {
-            true => tile_steps(half.row(y + i - 2), half.row(y + i - 1), out),
-            false => out.fill(0),
+/// Measures steps downwards.
+struct Down {
+    /// Samples across each tile.
+    wide: Vec<f32>,
+    /// Steps of one row, sample by sample; none beyond the picture.
+    steps: Vec<u8>,
+    /// Sums a tile: into the rows before, at and after the edge.
+    sums: [Vec<u16>; 3],
+}
+
+impl Down {
+    fn new(width: usize) -> Self {
+        let lefts = (0..width).step_by(TILE);
+        let wide: Vec<f32> = lefts.map(|l| (width - l).min(TILE) as f32).collect();
+        Self {
+            steps: vec![0; wide.len() * TILE],
+            sums: std::array::from_fn(|_| vec![0; wide.len()]),
+            wide,
+        }
+    }
+
+    /// The step into row `y` beyond the larger one beside it, of every tile; 0 at the border.
+    fn measure(&mut self, half: &HalfLuma, y: usize, out: &mut [f32]) {
+        if y < 2 || y + 1 >= half.height() {
+            return out.fill(0.0);
+        }
+        for (i, sums) in self.sums.iter_mut().enumerate() {
+            tile_steps(
+                half.row(y + i - 2),
+                half.row(y + i - 1),
+                &mut self.steps,
+                sums,
+            );
+        }
+        let [before, here, after] = &self.sums;
+        let steps = before.iter().zip(here).zip(after).zip(&self.wide);
+        for (out, (((before, here), after), wide)) in out.iter_mut().zip(steps) {
+            *out = (f32::from(*here) - f32::from(*before.max(after))) / wide;
         }
     }
 }
 
 /// Absolute differences of two rows, summed tile by tile.
-#[multiversion::multiversion(targets("x86_64+avx2"))]
-fn tile_steps(a: &[u8], b: &[u8], sums: &mut [u16]) {
-    let sum = |a: &[u8], b: &[u8]| {
-        (a.iter().zip(b)).fold(0u16, |sum, (a, b)| {
-            sum.wrapping_add(u16::from(a.abs_diff(*b)))
-        })
-    };
-    let (whole_a, rest_a) = a.as_chunks::<TILE>();
-    let (whole_b, rest_b) = b.as_chunks::<TILE>();
-    for ((out, a), b) in sums.iter_mut().zip(whole_a).zip(whole_b) {
-        *out = sum(a, b);
+fn tile_steps(a: &[u8], b: &[u8], steps: &mut [u8], sums: &mut [u16]) {
+    row_steps(a, b, steps);
+    for (sum, tile) in sums.iter_mut().zip(steps.as_chunks().0) {
+        let word = u64::from_le_bytes(*tile);
+        let even = 0x00ff_00ff_00ff_00ff;
+        *sum = add_lanes((word & even).wrapping_add(word >> 8 & even));
     }
-    if let Some(out) = sums.get_mut(whole_a.len()) {
-        *out = sum(rest_a, rest_b);
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn row_steps(a: &[u8], b: &[u8], steps: &mut [u8]) {
+    for ((step, a), b) in steps.iter_mut().zip(a).zip(b) {
+        *step = a.abs_diff(*b);
     }
 }
 
@@ -159,7 +181,7 @@ mod tests {
     }
 
     /// The definition, with signed per-pixel look-ups.
-    fn plain(half: &HalfLuma, left: usize, top: usize, off: usize) -> f32 {
+    fn plain(half: &HalfLuma, left: usize, top: usize, off: usize) -> (f32, f32) {
         let (w, h) = (half.width(), half.height());
         let at = |x: usize, y: usize| f32::from(half.row(y)[x]);
         let (bottom, right) = ((top + TILE).min(h), (left + TILE).min(w));
@@ -184,20 +206,23 @@ mod tests {
         } else {
             0.0
         };
-        vertical.max(horizontal).max(0.0)
+        let (strong, weak) = (vertical.max(horizontal), vertical.min(horizontal));
+        (strong.max(0.0), weak.max(0.0))
     }
 
     proptest! {
         #[test]
         fn seams_equal_definition(
-            width in 1usize..90, height in 1usize..60, bytes in prop::collection::vec(any::<u8>(), 90 * 60)
+            width in 1usize..160, height in 1usize..60, bytes in prop::collection::vec(any::<u8>(), 160 * 60)
         ) {
             let half = half(&bytes, width, height);
             let grid = Grid::of(&half);
-            for (i, (&seam, &twin)) in grid.seams().iter().zip(grid.twins()).enumerate() {
+            let blocks = grid.columns() * half.height().div_ceil(TILE);
+            prop_assert_eq!([grid.seams().len(), grid.corners().len(), grid.twins().len()], [blocks; 3]);
+            for i in 0..blocks {
                 let (left, top) = (i % grid.columns() * TILE, i / grid.columns() * TILE);
-                prop_assert_eq!(seam, plain(&half, left, top, 0));
-                prop_assert_eq!(twin, plain(&half, left, top, OFF));
+                prop_assert_eq!((grid.seams()[i], grid.corners()[i]), plain(&half, left, top, 0));
+                prop_assert_eq!(grid.twins()[i], plain(&half, left, top, OFF).0);
             }
         }
     }

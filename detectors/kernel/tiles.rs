@@ -1,7 +1,7 @@
 //! Statistics of 8x8 tiles of half-resolution luma.
 
-use super::add_abs_diff;
 use super::half::HalfLuma;
+use super::{Band, abs_diffs, band, level, total};
 
 /// Edge of a tile in half-resolution samples.
 pub const TILE: usize = 8;
@@ -35,19 +35,35 @@ impl Tiles {
         let width = half.width();
         let columns = width.div_ceil(TILE);
         let mut tiles = Vec::with_capacity(columns * half.height().div_ceil(TILE));
-        let mut sums = Columns::new(width);
+        let (mut of, mut folded) = (Columns::new(columns), Folded::new(columns));
+        let blank = vec![0; width];
         for top in (0..half.height()).step_by(TILE) {
-            let rows = top..(top + TILE).min(half.height());
-            sums.clear();
-            for y in rows.clone() {
-                let row = half.row(y);
-                add_row(row, &mut sums.sum, &mut sums.squares);
-                add_extremes(row, &mut sums.min, &mut sums.max);
-                if let Some(before) = before {
-                    add_abs_diff(row, before.row(y), &mut sums.change);
-                }
+            let rows = (half.height() - top).min(TILE);
+            let now = band(half, top, &blank);
+            moments(&now, &mut of.sum, &mut of.squares);
+            // Rows that are not there must not be darker than those that are.
+            let real = band(half, top, half.row(top));
+            extremes(&real, &mut of.min, &mut of.max);
+            if let Some(before) = before {
+                abs_diffs(&now, &band(before, top, &blank), &mut of.change);
             }
-            sums.fold_into(&mut tiles, rows.len(), before.is_some());
+            fold_squares(&of.squares, &mut folded.squares);
+            fold_extremes(&of, &mut folded);
+            let samples = Samples::of(width, rows);
+            let sums = (of.sum.as_chunks().0.iter()).zip(of.change.as_chunks().0);
+            let extremes = folded.min[2].iter().zip(&folded.max[2]);
+            let all = sums.zip(&folded.squares[2]).zip(extremes).enumerate();
+            tiles.extend(all.map(|(x, (((sum, change), squares), (min, max)))| {
+                let n = samples.at(x);
+                let mean = f32::from(total(sum)) / n;
+                Tile {
+                    mean,
+                    min: *min,
+                    max: *max,
+                    variance: (*squares as f32 / n - mean * mean).max(0.0),
+                    change: before.map(|_| f32::from(total(change)) / n),
+                }
+            }));
         }
         Self { tiles, columns }
     }
@@ -76,15 +92,40 @@ pub fn differences(a: &HalfLuma, b: &HalfLuma, out: &mut Vec<f32>) {
     if !same_size(a, b) {
         return;
     }
-    let mut sums = vec![0u16; a.width()];
+    let (width, columns) = (a.width(), a.width().div_ceil(TILE));
+    let mut sums = vec![0u16; columns * TILE];
+    let blank = vec![0; width];
     for top in (0..a.height()).step_by(TILE) {
-        let rows = top..(top + TILE).min(a.height());
-        sums.fill(0);
-        for y in rows.clone() {
-            add_abs_diff(a.row(y), b.row(y), &mut sums);
+        let rows = (a.height() - top).min(TILE);
+        abs_diffs(&band(a, top, &blank), &band(b, top, &blank), &mut sums);
+        let samples = Samples::of(width, rows);
+        let tiles = sums.as_chunks().0.iter().enumerate();
+        out.extend(tiles.map(|(x, tile)| f32::from(total(tile)) / samples.at(x)));
+    }
+}
+
+/// How many samples the tiles of one row hold: the last may be cut short.
+struct Samples {
+    most: f32,
+    last: f32,
+    last_at: usize,
+}
+
+impl Samples {
+    fn of(width: usize, rows: usize) -> Self {
+        let last_at = width.div_ceil(TILE).saturating_sub(1);
+        Self {
+            most: (TILE * rows) as f32,
+            last: ((width - last_at * TILE) * rows) as f32,
+            last_at,
         }
-        let scaled = |c: &[u16]| total(c) / (c.len() * rows.len()) as f32;
-        out.extend(sums.chunks(TILE).map(scaled));
+    }
+
+    fn at(&self, x: usize) -> f32 {
+        match x == self.last_at {
+            true => self.last,
+            false => self.most,
+        }
     }
 }
 
@@ -92,7 +133,8 @@ fn same_size(a: &HalfLuma, b: &HalfLuma) -> bool {
     a.width() == b.width() && a.height() == b.height()
 }
 
-/// Per-column accumulators of one tile row. Eight rows of 8-bit samples fit 16 bits (2,040).
+/// What the columns of one row of tiles hold. Eight rows of 8-bit samples fit 16 bits (2,040). Columns beyond the
+/// picture are there, so that all tiles are whole, and count for nothing.
 struct Columns {
     sum: Vec<u16>,
     squares: Vec<u32>,
@@ -102,71 +144,86 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(width: usize) -> Self {
+    fn new(tiles: usize) -> Self {
+        let count = tiles * TILE;
         Self {
-            sum: vec![0; width],
-            squares: vec![0; width],
-            change: vec![0; width],
-            min: vec![0; width],
-            max: vec![0; width],
+            sum: vec![0; count],
+            squares: vec![0; count],
+            change: vec![0; count],
+            min: vec![u8::MAX; count],
+            max: vec![u8::MIN; count],
         }
     }
-
-    fn clear(&mut self) {
-        self.sum.fill(0);
-        self.squares.fill(0);
-        self.change.fill(0);
-        self.min.fill(u8::MAX);
-        self.max.fill(u8::MIN);
-    }
-
-    /// Folds the columns into tiles of `rows` rows.
-    fn fold_into(&self, tiles: &mut Vec<Tile>, rows: usize, compared: bool) {
-        let columns = (self.sum.chunks(TILE).zip(self.squares.chunks(TILE)))
-            .zip(self.change.chunks(TILE))
-            .zip(self.min.chunks(TILE).zip(self.max.chunks(TILE)));
-        tiles.extend(columns.map(|(((sum, squares), change), (min, max))| {
-            let n = (sum.len() * rows) as f32;
-            let mean = total(sum) / n;
-            let squares = fold(squares, 0u32, u32::wrapping_add) as f32 / n;
-            Tile {
-                mean,
-                min: fold(min, u8::MAX, u8::min),
-                max: fold(max, u8::MIN, u8::max),
-                variance: (squares - mean * mean).max(0.0),
-                change: compared.then(|| total(change) / n),
-            }
-        }));
-    }
 }
 
-/// Sum of a tile's columns.
-fn total(columns: &[u16]) -> f32 {
-    f32::from(fold(columns, 0, u16::wrapping_add))
+/// The columns, folded into tiles: each step halves their number.
+struct Folded {
+    squares: [Vec<u32>; 3],
+    min: [Vec<u8>; 3],
+    max: [Vec<u8>; 3],
 }
 
-/// Folds a tile's columns, whose number is fixed but at the right edge: that is what makes it quick.
-fn fold<T: Copy>(columns: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
-    match <&[T; TILE]>::try_from(columns) {
-        Ok(whole) => whole.iter().fold(start, |a, &b| f(a, b)),
-        Err(_) => columns.iter().fold(start, |a, &b| f(a, b)),
+impl Folded {
+    fn new(tiles: usize) -> Self {
+        Self {
+            squares: [4, 2, 1].map(|n| vec![0; n * tiles]),
+            min: [4, 2, 1].map(|n| vec![0; n * tiles]),
+            max: [4, 2, 1].map(|n| vec![0; n * tiles]),
+        }
     }
 }
 
 #[multiversion::multiversion(targets("x86_64+avx2"))]
-fn add_row(row: &[u8], sums: &mut [u16], squares: &mut [u32]) {
-    for ((&v, sum), square) in row.iter().zip(sums).zip(squares) {
-        *sum = sum.wrapping_add(u16::from(v));
-        let v = u16::from(v);
-        *square = square.wrapping_add(u32::from(v.wrapping_mul(v)));
-    }
+fn fold_squares(columns: &[u32], steps: &mut [Vec<u32>; 3]) {
+    fold(columns, steps, u32::wrapping_add);
 }
 
 #[multiversion::multiversion(targets("x86_64+avx2"))]
-fn add_extremes(row: &[u8], low: &mut [u8], high: &mut [u8]) {
-    for ((&v, low), high) in row.iter().zip(low).zip(high) {
-        *low = v.min(*low);
-        *high = v.max(*high);
+fn fold_extremes(columns: &Columns, folded: &mut Folded) {
+    fold(&columns.min, &mut folded.min, u8::min);
+    fold(&columns.max, &mut folded.max, u8::max);
+}
+
+/// Folds every eight columns into one, by pairs.
+#[inline(always)]
+fn fold<T: Copy>(columns: &[T], [four, two, one]: &mut [Vec<T>; 3], f: impl Fn(T, T) -> T) {
+    let pairs = |from: &[T], to: &mut [T]| {
+        for (to, [a, b]) in to.iter_mut().zip(from.as_chunks::<2>().0) {
+            *to = f(*a, *b);
+        }
+    };
+    pairs(columns, four);
+    pairs(four, two);
+    pairs(two, one);
+}
+
+/// Sums and sums of squares down the columns.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn moments(rows: &Band<'_>, sums: &mut [u16], squares: &mut [u32]) {
+    let (rows, width) = level(rows, sums.len().min(squares.len()));
+    let (sums, squares) = (&mut sums[..width], &mut squares[..width]);
+    for x in 0..width {
+        let (mut sum, mut square) = (0u16, 0u32);
+        for row in rows {
+            let v = u16::from(row[x]);
+            sum = sum.wrapping_add(v);
+            square = square.wrapping_add(u32::from(v.wrapping_mul(v)));
+        }
+        (sums[x], squares[x]) = (sum, square);
+    }
+}
+
+/// Smallest and largest samples down the columns.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn extremes(rows: &Band<'_>, low: &mut [u8], high: &mut [u8]) {
+    let (rows, width) = level(rows, low.len().min(high.len()));
+    let (low, high) = (&mut low[..width], &mut high[..width]);
+    for x in 0..width {
+        let (mut least, mut most) = (u8::MAX, u8::MIN);
+        for row in rows {
+            (least, most) = (least.min(row[x]), most.max(row[x]));
+        }
+        (low[x], high[x]) = (least, most);
     }
 }
 
@@ -177,7 +234,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plane::{Plane, Samples};
+    use crate::plane::{Plane, Samples as Luma};
 
     /// The definition: every sample of the tile, one by one.
     fn plain(half: &HalfLuma, before: Option<&HalfLuma>, tile_x: usize, tile_y: usize) -> Tile {
@@ -209,10 +266,10 @@ mod tests {
     proptest! {
         #[test]
         fn statistics_equal_definition(
-            width in 1usize..90, height in 1usize..40, compared in any::<bool>(),
-            bytes in prop::collection::vec(any::<u8>(), 90 * 40 + 1)
+            width in 1usize..160, height in 1usize..40, compared in any::<bool>(),
+            bytes in prop::collection::vec(any::<u8>(), 160 * 40 + 1)
         ) {
-            let half = |at: usize| HalfLuma::of(&Plane::new(Samples::U8(&bytes[at..]), width, height, width).unwrap());
+            let half = |at: usize| HalfLuma::of(&Plane::new(Luma::U8(&bytes[at..]), width, height, width).unwrap());
             let (now, then) = (half(0), half(1));
             let before = compared.then_some(&then);
             let tiles = Tiles::of(&now, before);
@@ -235,7 +292,7 @@ mod tests {
     #[test]
     fn other_sizes_do_not_compare() {
         let bytes = [7; 64];
-        let half = |w, h| HalfLuma::of(&Plane::new(Samples::U8(&bytes), w, h, w).unwrap());
+        let half = |w, h| HalfLuma::of(&Plane::new(Luma::U8(&bytes), w, h, w).unwrap());
         let (a, b) = (half(8, 8), half(8, 6));
         assert!(
             Tiles::of(&a, Some(&b))

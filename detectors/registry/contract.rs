@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::REGISTRY;
 use crate::base::{
-    Descriptor, Fact, MediaTime, OptionError, Options, Reset, Track, Value, VideoFormat,
+    Descriptor, Fact, MediaTime, OptionError, Options, Reset, Scope, Track, Value, VideoFormat, Why,
 };
 use crate::testkit::{
     Bench, Colour, Emitted, Frame, Item, Noise, Step, coloured, hostile, pictures,
@@ -175,6 +175,30 @@ fn readings_keep_to_the_declaration() {
         check(row, &emitted);
         if row.needs.media {
             assert!(!emitted.is_empty(), "{} says nothing", row.name);
+        }
+    }
+}
+
+/// What is left out under load is blind until it is said again, also a signal that options turn off.
+#[test]
+fn detectors_of_pictures_say_all_that_they_declare() {
+    let steps = pictures(0, 150, |i| Frame::scene(160, 96, 3.0 * i as f64, 0.0));
+    for row in REGISTRY {
+        if row.needs.scope != Scope::VideoTrack {
+            continue;
+        }
+        let mut bench = Bench::new(row);
+        bench.run(&steps).detector().reset(Reset::Shed);
+        bench.forget();
+        bench.run(&steps);
+        for signal in row.signals {
+            let ends_blindness = |e: &Emitted| {
+                let value = e.reading.value;
+                let off = value == Value::Unmeasurable(Why::NotApplicable);
+                e.signal == signal.name && (off || matches!(value, Value::Measured(_)))
+            };
+            let said = bench.emitted.iter().any(ends_blindness);
+            assert!(said, "{}.{} stays blind", row.name, signal.name);
         }
     }
 }

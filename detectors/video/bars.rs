@@ -30,8 +30,8 @@
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
-    Needs, Picture, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Gap, Limit, MediaTime, Needs, Picture, PictureDetector,
+    Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Why,
 };
 use crate::kernel::chroma::{CELL, ChromaGrid};
 use crate::kernel::half::HalfLuma;
@@ -354,11 +354,7 @@ struct Bars {
     before: Option<MediaTime>,
 }
 
-impl Bars {
-    fn restart(&mut self) {
-        (self.run, self.before) = (None, None);
-    }
-
+impl PictureDetector for Bars {
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
         let Some(now) = at.media else {
             self.restart();
@@ -398,19 +394,9 @@ impl Bars {
             },
         );
     }
-}
 
-impl Detector for Bars {
-    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        match unit.media {
-            Media::Video(picture) => self.picture(&unit.at, picture, out),
-            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
-            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
-        }
-    }
-
-    fn reset(&mut self, _cause: Reset) {
-        self.restart();
+    fn restart(&mut self) {
+        (self.run, self.before) = (None, None);
     }
 }
 

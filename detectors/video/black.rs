@@ -24,9 +24,8 @@
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
-    Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
-    Sink, Stamp, Transfer, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Gap, Limit, MediaTime, Needs, OptionSpec, Options, Picture,
+    PictureDetector, Range, Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Transfer, Why,
 };
 use crate::kernel::spread::Spread;
 use crate::kernel::tiles::Tiles;
@@ -175,10 +174,6 @@ impl Black {
         }
     }
 
-    fn restart(&mut self) {
-        (self.since, self.logo, self.before) = (None, None, None);
-    }
-
     fn limit(&self, picture: &Picture<'_>) -> f64 {
         let above = match picture.transfer() {
             Transfer::Sdr | Transfer::Pq => self.above_black,
@@ -190,6 +185,59 @@ impl Black {
         }
     }
 
+    fn follow(&mut self, now: MediaTime, logo: Option<Region>) {
+        self.since.get_or_insert(now);
+        self.logo = logo;
+    }
+}
+
+fn codes(limit: f64) -> u8 {
+    limit.clamp(0.0, 255.0) as u8
+}
+
+/// What a picture of which nearly everything is dark is.
+fn look(tiles: &Tiles, limit: u8) -> Look {
+    let columns = tiles.columns().max(1);
+    let bright = (tiles.all().iter().enumerate())
+        .filter(|(_, t)| f64::from(t.max) > f64::from(limit) + FAINT_CODES)
+        .map(|(i, _)| Region([i % columns, i / columns, i % columns, i / columns]));
+    let rows = tiles.all().len().div_ceil(columns);
+    match bright.reduce(Region::with) {
+        None => Look::Black,
+        Some(region) if region.is_logo(columns, rows) => Look::BlackBut(region),
+        Some(_) => Look::Seen,
+    }
+}
+
+/// By how much noise that lies over most of the picture alike lifts the brightest sample of a tile, in codes.
+fn noise(tiles: &Tiles) -> f64 {
+    let deviation = Spread::of(tiles.all().iter().map(|t| t.variance.sqrt())).quantile(0.25);
+    (NOISE_DEVIATIONS * (f64::from(deviation) - NOISE_FREE_CODES)).clamp(0.0, NOISE_CODES)
+}
+
+/// Whether the picture as a whole has no colour: dark green and blue are the business of `blank`.
+fn is_neutral(picture: &Picture<'_>) -> bool {
+    picture.chroma().is_none_or(|grid| {
+        [grid.cb(), grid.cr()].into_iter().all(|codes| {
+            let sum: f64 = codes.iter().map(|&code| f64::from(code)).sum();
+            (sum / codes.len().max(1) as f64 - 128.0).abs() <= NEUTRAL_CODES
+        })
+    })
+}
+
+/// Standard deviation of the means of the tiles that are dark, in codes.
+fn shape(tiles: &Tiles, limit: u8) -> f64 {
+    let dark = || {
+        (tiles.all().iter())
+            .filter(|t| t.max <= limit)
+            .map(|t| f64::from(t.mean))
+    };
+    let count = dark().count().max(1) as f64;
+    let mean = dark().sum::<f64>() / count;
+    (dark().map(|m| (m - mean) * (m - mean)).sum::<f64>() / count).sqrt()
+}
+
+impl PictureDetector for Black {
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
         let tiles = picture.tiles();
         let mut limit = codes(self.limit(picture));
@@ -249,69 +297,8 @@ impl Black {
         );
     }
 
-    fn follow(&mut self, now: MediaTime, logo: Option<Region>) {
-        self.since.get_or_insert(now);
-        self.logo = logo;
-    }
-}
-
-fn codes(limit: f64) -> u8 {
-    limit.clamp(0.0, 255.0) as u8
-}
-
-/// What a picture of which nearly everything is dark is.
-fn look(tiles: &Tiles, limit: u8) -> Look {
-    let columns = tiles.columns().max(1);
-    let bright = (tiles.all().iter().enumerate())
-        .filter(|(_, t)| f64::from(t.max) > f64::from(limit) + FAINT_CODES)
-        .map(|(i, _)| Region([i % columns, i / columns, i % columns, i / columns]));
-    let rows = tiles.all().len().div_ceil(columns);
-    match bright.reduce(Region::with) {
-        None => Look::Black,
-        Some(region) if region.is_logo(columns, rows) => Look::BlackBut(region),
-        Some(_) => Look::Seen,
-    }
-}
-
-/// By how much noise that lies over most of the picture alike lifts the brightest sample of a tile, in codes.
-fn noise(tiles: &Tiles) -> f64 {
-    let deviation = Spread::of(tiles.all().iter().map(|t| t.variance.sqrt())).quantile(0.25);
-    (NOISE_DEVIATIONS * (f64::from(deviation) - NOISE_FREE_CODES)).clamp(0.0, NOISE_CODES)
-}
-
-/// Whether the picture as a whole has no colour: dark green and blue are the business of `blank`.
-fn is_neutral(picture: &Picture<'_>) -> bool {
-    picture.chroma().is_none_or(|grid| {
-        [grid.cb(), grid.cr()].into_iter().all(|codes| {
-            let sum: f64 = codes.iter().map(|&code| f64::from(code)).sum();
-            (sum / codes.len().max(1) as f64 - 128.0).abs() <= NEUTRAL_CODES
-        })
-    })
-}
-
-/// Standard deviation of the means of the tiles that are dark, in codes.
-fn shape(tiles: &Tiles, limit: u8) -> f64 {
-    let dark = || {
-        (tiles.all().iter())
-            .filter(|t| t.max <= limit)
-            .map(|t| f64::from(t.mean))
-    };
-    let count = dark().count().max(1) as f64;
-    let mean = dark().sum::<f64>() / count;
-    (dark().map(|m| (m - mean) * (m - mean)).sum::<f64>() / count).sqrt()
-}
-
-impl Detector for Black {
-    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        match unit.media {
-            Media::Video(picture) => self.picture(&unit.at, picture, out),
-            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
-            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
-        }
-    }
-
-    fn reset(&mut self, _cause: Reset) {
-        self.restart();
+    fn restart(&mut self) {
+        (self.since, self.logo, self.before) = (None, None, None);
     }
 }
 

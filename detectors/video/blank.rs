@@ -26,9 +26,8 @@ use std::ops::Range as Span;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Exhibit, Fact, Gap, InputEvent, Limit, Media,
-    MediaTime, Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope,
-    Severity, Signal, Sink, Stamp, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Exhibit, Gap, Limit, MediaTime, Needs, OptionSpec, Options,
+    Picture, PictureDetector, Range, Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Why,
 };
 use crate::kernel::chroma::ChromaGrid;
 use crate::kernel::tiles::Tile;
@@ -314,8 +313,9 @@ impl<'a> View<'a> {
     /// out.
     fn programme(&self) -> (Span<usize>, Span<usize>) {
         let black = |x: usize, y: usize| {
-            let patch = self.patch(y * self.columns + x);
-            patch.is_none_or(|p| self.is_black(p.colour))
+            let i = y * self.columns + x;
+            let is_dark = self.tiles.get(i).is_none_or(|t| t.mean <= self.black);
+            is_dark && self.patch(i).is_none_or(|p| self.is_black(p.colour))
         };
         let dark_row = |y: &usize| (0..self.columns).all(|x| black(x, *y));
         let dark_column = |x: &usize| (0..self.rows).all(|y| black(*x, y));
@@ -347,6 +347,16 @@ impl<'a> View<'a> {
             return None;
         }
         let (across, down) = self.programme();
+        // Too much texture is seen before any colour is asked for.
+        let rough = down.clone().map(|y| y * self.columns).map(|row| {
+            let tiles = (self.tiles).get(row + across.start..row + across.end);
+            let rough = |t: &&Tile| t.variance.sqrt() > flat_codes;
+            tiles.map_or(0, |tiles| tiles.iter().filter(rough).count())
+        });
+        let most = (LOGO_RATIO + STRAY_RATIO) * (across.len() * down.len()) as f64;
+        if rough.sum::<usize>() as f64 > most + 1.0 {
+            return None;
+        }
         let inside: Vec<(usize, usize, Patch)> = (down.clone())
             .flat_map(|y| across.clone().map(move |x| (x, y)))
             .filter_map(|(x, y)| Some((x, y, self.patch(y * self.columns + x)?)))
@@ -478,38 +488,6 @@ impl Blank {
         }
     }
 
-    fn restart(&mut self) {
-        (self.before, self.run, self.part) = (None, None, None);
-        self.grey = Grey::default();
-    }
-
-    fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
-        let Some(now) = at.media else {
-            self.restart();
-            out.put(BLANK_SECS, Reading::unmeasurable(Why::NoTimestamps));
-            out.put(BLANK_PART_RATIO, Reading::unmeasurable(Why::NoTimestamps));
-            return;
-        };
-        let follows =
-            (self.before).is_some_and(|before| (0.0..=HOLE_SECS).contains(&now.secs_after(before)));
-        if !follows || at.gap == Gap::Discontinuity {
-            self.restart();
-        }
-        self.before = Some(now);
-        let view = View::of(picture);
-        // What came since a picture that we dropped did not come at once.
-        self.grey.follow(now, &view, at.gap == Gap::None);
-        let whole = view.whole(self.flat_codes);
-        self.tell_whole(now, whole, out);
-        match whole {
-            Some(_) => {
-                self.part = None;
-                out.put(BLANK_PART_RATIO, Reading::measured(0.0));
-            }
-            None => self.tell_part(now, &view, out),
-        }
-    }
-
     fn tell_whole(&mut self, now: MediaTime, whole: Option<Whole>, out: &mut Sink<'_>) {
         let Some(whole) = whole else {
             self.run = None;
@@ -576,17 +554,19 @@ impl Whole {
 impl Grey {
     /// Takes up a picture. `unbroken`: it is the next one after the picture before.
     fn follow(&mut self, now: MediaTime, view: &View<'_>, unbroken: bool) {
-        let grey: Vec<bool> = (0..view.tiles.len()).map(|i| view.is_grey(i)).collect();
-        let count = grey.iter().filter(|g| **g).count();
+        let (mut count, mut far, mut moving) = (0, 0, 0);
+        for (i, tile) in view.tiles.iter().enumerate() {
+            let grey = view.is_grey(i);
+            let changed = |codes| usize::from(!grey && tile.change.is_some_and(|c| c > codes));
+            count += usize::from(grey);
+            far += changed(CUT_CODES);
+            moving += changed(MOVING_CODES);
+        }
         let share = view.share(count);
-        let others = view.tiles.len() - count;
-        // Share of the other tiles that changed by more than so much.
-        let changed = |codes: f32| {
-            let changed = (view.tiles.iter().zip(&grey))
-                .filter(|(t, grey)| !**grey && t.change.is_some_and(|c| c > codes));
-            changed.count() as f64 / others.max(1) as f64
-        };
-        let cut = changed(CUT_CODES) >= CUT_RATIO;
+        // Shares of the other tiles that changed by so much.
+        let others = (view.tiles.len() - count).max(1) as f64;
+        let (far, moving) = (far as f64 / others, moving as f64 / others);
+        let cut = far >= CUT_RATIO;
         let slides = |(at, born): &(MediaTime, f64)| {
             share > GREY_GROWTH * born && now.secs_after(*at) < GREY_GROWTH_SECS
         };
@@ -601,23 +581,43 @@ impl Grey {
             }
         };
         self.share = Some(share);
-        if !cut && changed(MOVING_CODES) >= MOVING_RATIO {
+        if !cut && moving >= MOVING_RATIO {
             self.moved = Some(now);
         }
     }
 }
 
-impl Detector for Blank {
-    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        match unit.media {
-            Media::Video(picture) => self.picture(&unit.at, picture, out),
-            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
-            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
+impl PictureDetector for Blank {
+    fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
+        let Some(now) = at.media else {
+            self.restart();
+            out.put(BLANK_SECS, Reading::unmeasurable(Why::NoTimestamps));
+            out.put(BLANK_PART_RATIO, Reading::unmeasurable(Why::NoTimestamps));
+            return;
+        };
+        let follows =
+            (self.before).is_some_and(|before| (0.0..=HOLE_SECS).contains(&now.secs_after(before)));
+        if !follows || at.gap == Gap::Discontinuity {
+            self.restart();
+        }
+        self.before = Some(now);
+        let view = View::of(picture);
+        // What came since a picture that we dropped did not come at once.
+        self.grey.follow(now, &view, at.gap == Gap::None);
+        let whole = view.whole(self.flat_codes);
+        self.tell_whole(now, whole, out);
+        match whole {
+            Some(_) => {
+                self.part = None;
+                out.put(BLANK_PART_RATIO, Reading::measured(0.0));
+            }
+            None => self.tell_part(now, &view, out),
         }
     }
 
-    fn reset(&mut self, _cause: Reset) {
-        self.restart();
+    fn restart(&mut self) {
+        (self.before, self.run, self.part) = (None, None, None);
+        self.grey = Grey::default();
     }
 }
 

@@ -4,15 +4,19 @@
 //! picture or two, and the decoder hides most of the rest. So evidence and pixels are fused:
 //!
 //! - Every [`Fact::Evidence`] (lost packets, picture number gaps, broken slices, concealment) opens a *window* from
-//!   its media time to the next [`Fact::RandomAccess`] after it; a stream that never announces one (intra refresh)
-//!   gets two seconds. Inside it a tile counts as damaged on little: a newborn step on the coding grid that has no
-//!   twin off the grid, a burst of change beyond what the tile is used to, a copy of the previous picture amid
-//!   moving neighbours, flat grey or green, vertical stripes. When pixels show nothing, the window still reports a
-//!   trace ([`TRACE_RATIO`]), so that the loss is on record.
+//!   its media time, less what pictures may be reordered by, to the next [`Fact::RandomAccess`] after it; a stream
+//!   that never announces one (intra refresh) gets two seconds, a picture that no other refers to gets itself alone.
+//!   When the damage is born a tile is hit on little: a newborn step on the coding grid that has no twin off the
+//!   grid, a burst of change beyond what the tile is used to, a copy of the previous picture amid moving neighbours,
+//!   flat grey or green, vertical stripes. Later pictures refer to the broken one, those of the next scene as well, so
+//!   a hit stands until the window closes. When pixels show nothing, the window still reports a trace ([`TRACE_RATIO`]), so
+//!   that the loss is on record.
 //! - Outside a window only a dense field of newborn grid steps (or of flat grey or green) counts, that stands for
-//!   three pictures, covers a part of the picture, and was not born near a cut.
+//!   three pictures, covers a part of the picture, and was not born near a cut. Damage from before the last encoder
+//!   shows no such grid: a small learned net ([`upstream`]) grades how much speaks for it (`lone_damage_score`) and
+//!   counts, where `lone_log_odds` turns it on.
 //!
-//! Damage is born in one picture and carried on by motion; a tile that was hit counts for half a second.
+//! Outside a window a hit counts for half a second.
 //!
 //! Cost: one pass over the tile statistics; grid steps only inside windows and after suspicious bursts.
 //! Known limits: damage that was re-encoded upstream after scaling has no steps on the grid and is missed outside
@@ -23,7 +27,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Carry, Cause, Cost, Descriptor, Detector, Evidence, Exhibit, Fact, Gap, InputEvent,
+    Basis, Carry, Cause, Cost, Descriptor, Detector, EvidenceKind, Exhibit, Fact, Gap, InputEvent,
     Kind, Limit, Media, MediaTime, Needs, OptionSpec, Options, Picture, Reading, Reset, RuleSpec,
     Scope, Severity, Signal, Sink, Stamp, Track, Unit, Why,
 };
@@ -31,7 +35,11 @@ use crate::kernel::grid::{BLOCK, Grid};
 use crate::kernel::half::HalfLuma;
 use crate::kernel::tiles::{TILE, Tile};
 
-static SIGNALS: [Signal; 2] = [
+pub mod upstream;
+
+use upstream::Upstream;
+
+static SIGNALS: [Signal; 3] = [
     Signal {
         name: "damage_ratio",
         unit: "ratio 0..1",
@@ -46,11 +54,19 @@ static SIGNALS: [Signal; 2] = [
         basis: Basis::Media,
         help: "Seconds of media since the present damage began.",
     },
+    Signal {
+        name: "lone_damage_score",
+        unit: "ratio 0..1",
+        range: (0.0, 1.0),
+        basis: Basis::Media,
+        help: "How much pixels alone, without evidence, speak for damage; halves every second. Not applicable while lone_log_odds turns it off.",
+    },
 ];
 static DAMAGE_RATIO: &Signal = &SIGNALS[0];
 static DAMAGED_SECS: &Signal = &SIGNALS[1];
+static LONE_DAMAGE_SCORE: &Signal = &SIGNALS[2];
 
-static OPTIONS: [OptionSpec; 3] = [
+static OPTIONS: [OptionSpec; 4] = [
     OptionSpec {
         name: "seam_codes",
         default: 6.0,
@@ -62,6 +78,12 @@ static OPTIONS: [OptionSpec; 3] = [
         default: 10.0,
         range: (4.0, 100.0),
         help: "The same on two sides of a block, without any evidence.",
+    },
+    OptionSpec {
+        name: "lone_log_odds",
+        default: 100.0,
+        range: (-10.0, 100.0),
+        help: "How sure the learned net must be (natural log odds) to call something damage without evidence; at 100 it is off and costs nothing.",
     },
     OptionSpec {
         name: "lone_area_ratio",
@@ -123,21 +145,34 @@ pub static DETECTOR: Descriptor = Descriptor {
 
 /// Reported while a window is open and pixels show less.
 pub const TRACE_RATIO: f64 = 0.002;
+/// The same where the decoder gave up so many pictures of it: the gaps show, however whole the others are.
+const GAPS_RATIO: f64 = 0.01;
+const GAPS: u32 = 3;
 /// Length of a window that no random access point ends.
 const DECAY_SECS: f64 = 2.0;
 /// Longest window, and how far facts are kept around the newest picture: the longest group of pictures in use.
 const LONGEST_SECS: f64 = 12.0;
 /// Facts kept.
 const KEPT: usize = 64;
-/// How long a hit tile counts.
+/// How long a tile counts that was hit without evidence.
 const HIT_SECS: f64 = 0.5;
-/// How long after evidence a burst of change is its doing; later ones are motion.
+/// How long after evidence damage is born of it; what changes later is motion.
 const BIRTH_SECS: f64 = 0.3;
+/// How long after evidence a change of the whole scene may be its doing.
+const YOUNG_SECS: f64 = 0.1;
+/// A picture may be shown by so many before one that is decoded first: three B pictures in a pyramid.
+const REORDERED: f64 = 3.2;
+/// Change of a tile beyond what is usual in a window, codes.
+const BURST_CODES: f32 = 8.0;
+/// Largest share of concealed blocks that shows.
+const VISIBLE_RATIO: f64 = 0.4;
 /// Share of tiles that changes at a cut, and by how much each (codes).
 const CUT_RATIO: f64 = 0.5;
 const CUT_CODES: f32 = 10.0;
 /// After a cut everything is newborn for a while.
 const CUT_SECS: f64 = 0.5;
+/// The net is off from here on.
+const LONE_OFF: f64 = 100.0;
 /// Pictures for which lone damage must stand.
 const LONE_PICTURES: u32 = 3;
 
@@ -145,18 +180,54 @@ const LONE_PICTURES: u32 = 3;
 struct BlockDamage {
     seam_codes: f32,
     lone_seam_codes: f32,
+    lone_log_odds: f32,
     lone_area_ratio: f64,
     track: Option<Track>,
-    evidence: VecDeque<(MediaTime, Cause, Option<Track>)>,
+    claims: VecDeque<Claim>,
     /// Random access points, with their tracks, in order of coming.
     clean: VecDeque<(MediaTime, Option<Track>)>,
     tiles: Vec<Memory>,
     /// Newest time at which the whole picture changed.
     cut: Option<MediaTime>,
     before: Option<MediaTime>,
+    /// Usual time from picture to picture.
+    step_secs: f64,
     /// Where the present damage began.
     since: Option<MediaTime>,
     lone: Option<Lone>,
+    /// Off: `None`.
+    upstream: Option<Upstream>,
+}
+
+/// Evidence of damage to pictures.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    from: MediaTime,
+    /// Where it ends by itself.
+    until: Option<MediaTime>,
+    kind: EvidenceKind,
+    count: u32,
+    track: Option<Track>,
+}
+
+/// The claims that are open at a picture, together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Window {
+    /// Where the oldest began.
+    since: MediaTime,
+    /// The oldest began by its own time, not only by what pictures may be reordered by.
+    begun: bool,
+    cause: Cause,
+    /// Damage that pictures to come refer to is being born.
+    births: bool,
+    /// The same within the time in which a change of scene may be its doing.
+    young: bool,
+    /// Some damage outlasts its picture.
+    lasts: bool,
+    /// Largest share of the picture that can be damaged, as far as the decoder told what it concealed.
+    most: f64,
+    /// Least share that is reported.
+    least: f64,
 }
 
 /// What is remembered of a tile.
@@ -166,8 +237,12 @@ struct Memory {
     usual: f32,
     /// Change of the previous picture, codes.
     last: f32,
-    /// When it was hit last.
+    /// When it was hit last without evidence.
     hit: Option<MediaTime>,
+    /// Hit in a window whose damage lasts.
+    stands: bool,
+    /// Hit in this picture alone.
+    passes: bool,
 }
 
 /// Suspected damage without evidence.
@@ -183,15 +258,18 @@ impl BlockDamage {
         Self {
             seam_codes: options.get("seam_codes") as f32,
             lone_seam_codes: options.get("lone_seam_codes") as f32,
+            lone_log_odds: options.get("lone_log_odds") as f32,
             lone_area_ratio: options.get("lone_area_ratio"),
             track: None,
-            evidence: VecDeque::new(),
+            claims: VecDeque::new(),
             clean: VecDeque::new(),
             tiles: Vec::new(),
             cut: None,
             before: None,
+            step_secs: 0.04,
             since: None,
             lone: None,
+            upstream: (options.get("lone_log_odds") < LONE_OFF).then(Upstream::default),
         }
     }
 
@@ -199,11 +277,19 @@ impl BlockDamage {
     fn forget_pictures(&mut self) {
         self.tiles.clear();
         (self.cut, self.before, self.since, self.lone) = (None, None, None, None);
+        self.forget_upstream();
+    }
+
+    /// What it saw is no longer the past of what comes.
+    fn forget_upstream(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
+            *upstream = Upstream::default();
+        }
     }
 
     fn restart(&mut self) {
         self.forget_pictures();
-        self.evidence.clear();
+        self.claims.clear();
         self.clean.clear();
         self.track = None;
     }
@@ -215,13 +301,16 @@ impl BlockDamage {
         match fact {
             Fact::Input(InputEvent::Reopened) => self.restart(),
             _ if foreign => {}
-            Fact::Evidence(Evidence { kind, from, .. }) => {
-                let cause = match kind.is_transport() {
-                    true => Cause::TransportLoss,
-                    false => Cause::BitstreamDamage,
-                };
-                if let Some(from) = from.or(unit.at.media) {
-                    keep(&mut self.evidence, (from, cause, unit.track));
+            Fact::Evidence(evidence) => {
+                if let Some(from) = evidence.from.or(unit.at.media) {
+                    let claim = Claim {
+                        from,
+                        until: evidence.until,
+                        kind: evidence.kind,
+                        count: evidence.count,
+                        track: unit.track,
+                    };
+                    keep(&mut self.claims, claim);
                 }
             }
             Fact::RandomAccess(at) => keep(&mut self.clean, (*at, unit.track)),
@@ -229,32 +318,77 @@ impl BlockDamage {
         }
     }
 
-    /// The windows open at `now`: where the oldest began, and why.
-    fn window(&mut self, now: MediaTime) -> Option<(MediaTime, Cause)> {
+    /// The window at `now` in a picture of so many `blocks`.
+    fn window(
+        &mut self,
+        now: MediaTime,
+        before: Option<MediaTime>,
+        blocks: usize,
+    ) -> Option<Window> {
         let own = self.track;
         let mine = move |track: Option<Track>| track.is_none_or(|t| own.is_none_or(|own| own == t));
         let near = move |at: MediaTime| now.secs_after(at).abs() <= 2.0 * LONGEST_SECS;
         self.clean.retain(|c| near(c.0) && mine(c.1));
         let clean = &self.clean;
-        let open_until = |from: MediaTime| {
+        let open_until = |claim: &Claim| {
+            if let Some(until) = claim.until {
+                return until;
+            }
             let decay = if clean.is_empty() {
                 DECAY_SECS
             } else {
                 LONGEST_SECS
             };
-            let end = from.plus(Duration::from_secs_f64(decay));
-            (clean.iter().map(|c| c.0).filter(|&c| c > from).min()).map_or(end, |c| c.min(end))
+            let end = claim.from.plus(Duration::from_secs_f64(decay));
+            let later = clean.iter().map(|c| c.0).filter(|&c| c > claim.from);
+            later.min().map_or(end, |c| c.min(end))
         };
-        self.evidence
-            .retain(|e| near(e.0) && mine(e.2) && now < open_until(e.0));
-        let open = || self.evidence.iter().filter(|e| e.0 <= now);
-        let begin = open().map(|e| e.0).min()?;
-        let transport = open().any(|e| e.1 == Cause::TransportLoss);
-        let cause = match transport {
-            true => Cause::TransportLoss,
-            false => Cause::BitstreamDamage,
+        self.claims
+            .retain(|c| near(c.from) && mine(c.track) && now < open_until(c));
+        let reorder_secs = REORDERED * self.step_secs;
+        let open = || {
+            self.claims.iter().filter(move |c| match c.until {
+                Some(_) => c.from <= now,
+                None => now.secs_after(c.from) >= -reorder_secs,
+            })
         };
-        Some((begin, cause))
+        let from = open().map(|c| c.from).min()?;
+        let lasting = || open().filter(|c| c.until.is_none());
+        // The first picture after a hole is as near to the evidence as the one before the hole.
+        let next = before.map(|before| before.plus(Duration::from_secs_f64(self.step_secs)));
+        let near_evidence = next.map_or(now, |next| next.min(now));
+        let within = |secs: f64| lasting().any(|c| near_evidence.secs_after(c.from) <= secs);
+        let transport = open().any(|c| c.kind.is_transport());
+        let told = || open().filter(|c| c.kind == EvidenceKind::Concealment);
+        let missing = open().any(|c| {
+            matches!(
+                c.kind,
+                EvidenceKind::PictureNumberGap | EvidenceKind::PicturesMissing
+            )
+        });
+        let gaps = (open().filter(|c| c.kind == EvidenceKind::PicturesMissing))
+            .fold(0, |sum: u32, c| sum.saturating_add(c.count));
+        let concealed: u32 = told().map(|c| c.count).fold(0, u32::saturating_add);
+        let most = match missing || told().next().is_none() {
+            true => 1.0,
+            false => VISIBLE_RATIO * f64::from(concealed) / blocks.max(1) as f64,
+        };
+        Some(Window {
+            since: from.min(now),
+            begun: from <= now,
+            cause: match transport {
+                true => Cause::TransportLoss,
+                false => Cause::BitstreamDamage,
+            },
+            births: within(BIRTH_SECS) || open().any(|c| c.until.is_some()),
+            young: within(YOUNG_SECS),
+            lasts: lasting().next().is_some(),
+            least: match gaps >= GAPS {
+                true => GAPS_RATIO,
+                false => TRACE_RATIO,
+            },
+            most,
+        })
     }
 
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
@@ -262,6 +396,11 @@ impl BlockDamage {
             self.forget_pictures();
             out.put(DAMAGE_RATIO, Reading::unmeasurable(Why::NoTimestamps));
             out.put(DAMAGED_SECS, Reading::unmeasurable(Why::NoTimestamps));
+            let why = match self.upstream {
+                Some(_) => Why::NoTimestamps,
+                None => Why::NotApplicable,
+            };
+            out.put(LONE_DAMAGE_SCORE, Reading::unmeasurable(why));
             return;
         };
         let tiles = picture.tiles();
@@ -270,9 +409,18 @@ impl BlockDamage {
             self.forget_pictures();
             self.tiles = vec![Memory::default(); tiles.all().len()];
         }
-        self.before = Some(now);
+        let before = self.before.replace(now);
+        if let Some(before) = before {
+            let step = now.secs_after(before).clamp(0.005, 0.1);
+            self.step_secs += 0.1 * (step - self.step_secs);
+        }
 
-        let window = self.window(now);
+        let window = self.window(now, before, tiles.all().len());
+        let lasts = window.is_some_and(|w| w.lasts);
+        for memory in &mut self.tiles {
+            memory.stands &= lasts;
+            memory.passes = false;
+        }
         let comparable = at.gap == Gap::None && picture.before().is_some();
         if comparable {
             let changed = (tiles.all().iter())
@@ -281,31 +429,45 @@ impl BlockDamage {
             if changed as f64 > CUT_RATIO * tiles.all().len() as f64 {
                 self.cut = Some(now);
                 self.lone = None;
-                self.tiles.iter_mut().for_each(|m| m.hit = None);
+                // A scene that is predicted from broken pictures shows through what was broken.
+                for memory in &mut self.tiles {
+                    memory.hit = None;
+                    memory.stands &= lasts;
+                }
             }
             let view = View::new(picture);
-            if window.is_some() {
-                self.look_in_window(now, &view);
-            } else {
-                self.look_alone(now, &view);
+            match &window {
+                Some(window) => self.look_in_window(now, window, &view),
+                None => {
+                    self.look_alone(now, &view);
+                    self.look_upstream(now, picture);
+                }
             }
             self.learn(tiles.all());
         }
+        if !comparable || window.is_some() {
+            self.forget_upstream();
+        }
         self.report(now, window, tiles.columns(), out);
+        // Said even when it is off: a signal that was shed stays blind until it is said again.
+        let score = match &self.upstream {
+            Some(upstream) => Reading::measured(upstream.score(now)),
+            None => Reading::unmeasurable(Why::NotApplicable),
+        };
+        out.put(LONE_DAMAGE_SCORE, score);
     }
 
     /// Marks tiles on little.
-    fn look_in_window(&mut self, now: MediaTime, view: &View<'_>) {
+    fn look_in_window(&mut self, now: MediaTime, window: &Window, view: &View<'_>) {
         self.lone = None;
-        if self.cut == Some(now) {
+        // A scene that begins where pictures were lost is as broken as what it refers to.
+        if !window.births || (self.cut == Some(now) && !window.young) {
             return;
         }
-        let newborn =
-            (self.evidence.iter()).any(|e| (0.0..=BIRTH_SECS).contains(&now.secs_after(e.0)));
         for i in 0..self.tiles.len() {
             let Memory { usual, last, .. } = self.tiles[i];
             let change = view.change(i);
-            let burst = newborn && change > 8.0 + 3.0 * usual;
+            let burst = change > view.burst_codes(i) + 3.0 * usual;
             let stale = change < 0.3 && last > 4.0 && view.texture(i) > 4.0 && {
                 let neighbours = view.neighbours(i);
                 neighbours.clone().count() >= 5
@@ -313,7 +475,8 @@ impl BlockDamage {
             };
             let seam = view.newborn_seam(i, self.seam_codes);
             if burst || stale || seam || view.newly_flat(i) || view.newly_striped(i) {
-                self.tiles[i].hit = Some(now);
+                self.tiles[i].stands |= window.lasts;
+                self.tiles[i].passes = true;
             }
         }
     }
@@ -366,6 +529,23 @@ impl BlockDamage {
         }
     }
 
+    /// Looks for damage that was encoded again.
+    fn look_upstream(&mut self, now: MediaTime, picture: &Picture<'_>) {
+        let least = (self.lone_area_ratio * self.tiles.len() as f64).ceil() as usize;
+        let Some(upstream) = &mut self.upstream else {
+            return;
+        };
+        let Some(found) = upstream.look(now, picture, self.lone_log_odds, least) else {
+            return;
+        };
+        for i in found.tiles {
+            if let Some(memory) = self.tiles.get_mut(i) {
+                memory.hit = Some(now);
+            }
+        }
+        self.since.get_or_insert(found.since);
+    }
+
     fn learn(&mut self, tiles: &[Tile]) {
         for (memory, tile) in self.tiles.iter_mut().zip(tiles) {
             memory.last = tile.change.unwrap_or_default();
@@ -376,25 +556,25 @@ impl BlockDamage {
     fn report(
         &mut self,
         now: MediaTime,
-        window: Option<(MediaTime, Cause)>,
+        window: Option<Window>,
         columns: usize,
         out: &mut Sink<'_>,
     ) {
-        let hit = |m: &Memory| m.hit.is_some_and(|at| now.secs_after(at) < HIT_SECS);
+        let hit = |m: &Memory| {
+            m.stands || m.passes || m.hit.is_some_and(|at| now.secs_after(at) < HIT_SECS)
+        };
         let hits = self.tiles.iter().filter(|m| hit(m)).count();
         let seen = hits as f64 / self.tiles.len().max(1) as f64;
-        let ratio = match window {
-            Some(_) => seen.max(TRACE_RATIO),
-            None => seen,
-        };
+        let trace = window.filter(|w| w.begun).map_or(0.0, |w| w.least);
+        let ratio = seen.min(window.map_or(1.0, |w| w.most)).max(trace);
         if ratio == 0.0 {
             self.since = None;
             out.put(DAMAGE_RATIO, Reading::measured(0.0));
             out.put(DAMAGED_SECS, Reading::measured(0.0));
             return;
         }
-        let since = *self.since.get_or_insert(window.map_or(now, |w| w.0));
-        let cause = window.map_or(Cause::PictureDamage, |w| w.1);
+        let since = *self.since.get_or_insert(window.map_or(now, |w| w.since));
+        let cause = window.map_or(Cause::PictureDamage, |w| w.cause);
         let mut reading = Reading::measured(ratio).since(Some(since)).cause(cause);
         if hits > 0 {
             reading = reading.exhibit(Exhibit::TileMap {
@@ -459,6 +639,11 @@ impl<'a> View<'a> {
 
     fn texture(&self, i: usize) -> f32 {
         self.tiles[i].variance.sqrt()
+    }
+
+    /// Change beyond what is usual that only damage brings about: less where it is dark, as all contrast is less.
+    fn burst_codes(&self, i: usize) -> f32 {
+        BURST_CODES * ((self.tiles[i].mean - 16.0) / 48.0).clamp(0.5, 1.0)
     }
 
     fn seam(&self, i: usize) -> f32 {
@@ -549,150 +734,5 @@ impl Detector for BlockDamage {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-    use std::sync::LazyLock;
-
-    use super::*;
-    use crate::base::EvidenceKind;
-    use crate::testkit::{Bench, Frame, Noise, Step, pictures};
-
-    const SIZE: (usize, usize) = (640, 384);
-
-    fn scene(i: usize) -> Frame {
-        Frame::scene(SIZE.0, SIZE.1, 1.0 * i as f64, 0.0)
-    }
-
-    static OTHERS: LazyLock<Vec<Frame>> = LazyLock::new(|| {
-        let shifted = |n: usize| Frame::scene(SIZE.0, SIZE.1, 90.0 * n as f64, 50.0);
-        (1..8).map(shifted).collect()
-    });
-
-    /// A band of blocks from elsewhere in the scene, each its own way off.
-    fn torn(i: usize) -> Frame {
-        let mut frame = scene(i);
-        for block in 0..60 {
-            let (x, y) = (16 * (5 + block % 20), 16 * (9 + block / 20));
-            frame.paste(&OTHERS[block % 7], x, y, 16, 16);
-        }
-        frame
-    }
-
-    fn evidence(millis: i64, kind: EvidenceKind) -> Step {
-        let from = Some(MediaTime::from_millis(millis));
-        let evidence = Evidence {
-            kind,
-            from,
-            count: 3,
-        };
-        Step::fact(millis, Some(Track::video(0)), Fact::Evidence(evidence))
-    }
-
-    fn clean(millis: i64) -> Step {
-        let fact = Fact::RandomAccess(MediaTime::from_millis(millis));
-        Step::fact(millis, Some(Track::video(0)), fact)
-    }
-
-    #[test]
-    fn damage_with_evidence_is_measured_until_the_next_clean_point() {
-        let mut bench = Bench::new(&DETECTOR);
-        bench.run(&pictures(0, 25, scene));
-        assert_eq!(bench.peak("damage_ratio"), 0.0);
-        bench.step(&evidence(1_000, EvidenceKind::ContinuityError));
-        bench.run(&pictures(1_000, 10, |i| torn(25 + i)));
-        let reading = bench.newest("damage_ratio").unwrap().clone();
-        assert_eq!(reading.cause, Some(Cause::TransportLoss));
-        assert_eq!(reading.since, Some(MediaTime::from_millis(1_000)));
-        // 60 of 960 blocks.
-        let peak = bench.peak("damage_ratio");
-        assert!((0.03..0.12).contains(&peak), "{peak}");
-        assert!(matches!(
-            reading.exhibit,
-            Some(Exhibit::TileMap { columns: 40, .. })
-        ));
-        bench.step(&clean(1_400));
-        bench.run(&pictures(1_400, 25, |i| scene(35 + i)));
-        assert_eq!(bench.value("damage_ratio"), 0.0);
-        assert_eq!(bench.value("damaged_secs"), 0.0);
-    }
-
-    #[test]
-    fn evidence_may_come_before_its_pictures_and_leaves_a_trace() {
-        let mut bench = Bench::new(&DETECTOR);
-        bench.step(&evidence(400, EvidenceKind::Concealment));
-        bench.step(&clean(800));
-        bench.run(&pictures(0, 10, |_| scene(0)));
-        assert_eq!(bench.peak("damage_ratio"), 0.0);
-        bench.run(&pictures(400, 10, |_| scene(0)));
-        assert_eq!(bench.value("damage_ratio"), TRACE_RATIO);
-        let cause = bench.newest("damage_ratio").unwrap().cause;
-        assert_eq!(cause, Some(Cause::BitstreamDamage));
-        bench.run(&pictures(800, 1, |_| scene(0)));
-        assert_eq!(bench.value("damage_ratio"), 0.0);
-    }
-
-    #[test]
-    fn a_window_without_clean_points_decays() {
-        let mut bench = Bench::new(&DETECTOR);
-        bench.step(&evidence(0, EvidenceKind::BrokenSlice));
-        bench.run(&pictures(0, 75, |_| scene(0)));
-        let traces = bench.emitted.iter();
-        let traces = traces.filter(|e| e.reading.value == Reading::measured(TRACE_RATIO).value);
-        assert_eq!(traces.count(), 50);
-    }
-
-    #[test]
-    fn evidence_on_sound_is_not_about_pictures() {
-        let mut bench = Bench::new(&DETECTOR);
-        let mut sound = evidence(0, EvidenceKind::ContinuityError);
-        sound.track = Some(Track::audio(0));
-        bench.step(&sound);
-        bench.run(&pictures(0, 25, scene));
-        assert_eq!(bench.peak("damage_ratio"), 0.0);
-    }
-
-    #[test]
-    fn lone_damage_needs_a_dense_field_that_stands() {
-        let mut bench = Bench::new(&DETECTOR);
-        bench.run(&pictures(0, 50, scene));
-        bench.run(&pictures(2_000, 2, |i| torn(50 + i)));
-        assert_eq!(bench.peak("damage_ratio"), 0.0);
-        bench.run(&pictures(2_080, 4, |i| torn(52 + i)));
-        assert!(bench.value("damage_ratio") >= 0.01);
-        let cause = bench.newest("damage_ratio").unwrap().cause;
-        assert_eq!(cause, Some(Cause::PictureDamage));
-    }
-
-    #[test]
-    fn cuts_strobes_graphics_and_drops_are_not_damage() {
-        let cut = |i: usize| scene(i + i / 25 * 700);
-        let strobe = |i: usize| match i % 3 {
-            0 => Frame::flat(SIZE.0, SIZE.1, 230),
-            _ => scene(i),
-        };
-        let graphics = |i: usize| {
-            let mut frame = scene(i);
-            if i >= 40 {
-                frame.fill(32, 288, 576, 64, 40);
-                frame.fill(48, 304, 300, 16, 220);
-            }
-            frame
-        };
-        let noise = |i: usize| scene(i).grain(&mut Noise::new(i as u64), 6.0);
-        let checks: [&dyn Fn(usize) -> Frame; 4] = [&cut, &strobe, &graphics, &noise];
-        for (n, make) in checks.into_iter().enumerate() {
-            let mut bench = Bench::new(&DETECTOR);
-            bench.run(&pictures(0, 100, make));
-            assert_eq!(bench.peak("damage_ratio"), 0.0, "case {n}");
-        }
-        let mut dropped = pictures(0, 50, |i| scene(40 * i));
-        dropped
-            .iter_mut()
-            .for_each(|s| s.at.gap = Gap::WeDropped(39));
-        assert_eq!(
-            Bench::new(&DETECTOR).run(&dropped).peak("damage_ratio"),
-            0.0
-        );
-    }
-}
+#[path = "block_damage_tests.rs"]
+mod tests;

@@ -11,10 +11,13 @@
 //!   run lies in a small region near the upper or lower edge (running clock, score, ticker).
 //! - Other pictures disturb the run. Short disturbances are forgiven (keyframe pulses). When the picture then rests, the
 //!   anchor is taken anew: at most twice, while the run is young (the first pictures after motion are coded
-//!   coarsely), and later only for a few tiles at a time.
-//! - A picture that *creeps* away from the anchor steadily (exposure, dusk, slow zoom) is live.
+//!   coarsely), and later only for a few tiles at a time. Rate control that catches up redraws the whole picture, and
+//!   may do so in more steps in the first second; what goes far in one place only is a mouth.
+//! - A picture that *creeps* away from the anchor steadily (slow zoom), or whose light drifts (exposure, dusk), is live.
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
-//!   to the next without a cut: then grain was added downstream.
+//!   to the next without a cut, or slow motion was there before and is no more: then grain was added downstream.
+//! - Something small that wanders (far players, a ball) means a live picture as well (`wander`).
+//! - The start is where the means of the tiles came to rest (`onset`), the end the first picture that was not still.
 //!
 //! What stands still is told apart by cause: the same picture again and again, a still that is encoded anew, a
 //! programme that stands still under a live overlay.
@@ -22,19 +25,30 @@
 //! Black pictures are left to `black`: this detector answers 0. Missing pictures are left to the loss detector.
 //! Irreducible: a live, grain-free, motionless shot (slide, slate, held drawing) looks the same as a freeze.
 //!
-//! Cost: two passes over half-resolution luma, about 0.1 ms for 1080p, beyond the shared tile statistics.
+//! Cost: two passes over half-resolution luma, about 0.1 ms for 1080p, beyond the shared tile statistics; one more while
+//! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and three pictures at half
+//! resolution, and tile means of 1.6 s: some 4 MB for 1080p.
 
-use std::collections::{BTreeSet, VecDeque};
+mod onset;
+mod shape;
+mod wander;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Exhibit, Fact, Gap, InputEvent, Limit, Media,
-    MediaTime, Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope,
-    Severity, Signal, Sink, Stamp, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Exhibit, Gap, Limit, MediaTime, Needs, OptionSpec, Options,
+    Picture, PictureDetector, Range, Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Why,
 };
 use crate::kernel::half::HalfLuma;
 use crate::kernel::spread::Spread;
 use crate::kernel::tiles::{TILE, Tile, Tiles, differences};
+
+use onset::Onset;
+use shape::Shape;
+use wander::Wander;
 
 static SIGNALS: [Signal; 2] = [
     Signal {
@@ -124,24 +138,62 @@ const FORGIVEN: f64 = 0.15;
 /// for the second.
 const FIRST_RENEWAL_SECS: f64 = 3.0;
 const SECOND_RENEWAL_SECS: f64 = 1.3;
+/// Rate control catches up in steps: while a run is younger than this, the whole picture (its median tile at least
+/// this share of the outermost ones) may be redrawn so often when it rests for so long after each.
+const SETTLED_SECS: f64 = 1.0;
+const WHOLE_RATIO: f32 = 0.3;
+const SETTLINGS: u32 = 3;
+const REST_SECS: f64 = 0.15;
+/// While it rests, nine of ten tiles stay as near to where it came to rest.
+const RESTLESS_CODES: f32 = 1.0;
 /// Later, keyframes may still redraw this share of the tiles for good, this often.
 const FEW_RATIO: f64 = 0.02;
 const FEW_SECS: f64 = 0.9;
 /// A step to beyond this many times the limit is a cut, not a keyframe.
 const FAR: f32 = 3.0;
+/// A disturbance of less than this share of the tiles weighs more.
+const LOCAL_RATIO: f64 = 0.02;
+const LOCAL_WEIGHT: f64 = 2.5;
+/// What was forgiven once may go further by this factor.
+const STRAY: f32 = 1.4;
+/// The same where only a part of the picture changed.
+const FAR_ALONE: f32 = 2.0;
 /// Creep: the distance to the anchor grows by this many codes in the last part of a second, picture by picture. The
 /// sharpening of a coarse first picture has slowed down by this age; exposure, dusk and slow zooms have not.
 const CREEP_CODES: f32 = 1.3;
 const CREEP_SPAN_SECS: f64 = 0.7;
 const CREEP_AGE_SECS: f64 = 1.4;
+/// Light that goes or comes: the mean of the picture drifts by so many codes in that time, in many steps. Redrawing keeps
+/// the mean.
+const DRIFT_CODES: f32 = 0.3;
+const DRIFT_AGE_SECS: f64 = 0.5;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
 const HOLE_SECS: f64 = 1.0;
 /// Grain: half of the tiles change by this much, on half of the pictures. An encoded still shows 0.
 const GRAIN_CODES: f32 = 0.12;
+/// Where nothing moved before, less is enough, on more of the pictures: encoders leave so little of a static shot's noise.
+/// Of a still in H.264, HEVC or MPEG-2 at 0.3 to 5 Mb/s at most two in five did (11 clips, from two seconds on).
+const FAINT_CODES: f32 = 0.03;
+const FAINT_RATIO: f64 = 0.6;
+/// Grain must be gone for so long to be gone for good; it is noticed half of [`MEMORY_SECS`] after it went.
+const GRAIN_HOLD_SECS: f64 = 0.3;
 /// An overlay that moves at least so often is live: a clock shows each second, a ticker runs.
 const OVERLAY_HZ: f64 = 0.6;
+/// A run that lasted for so long may have been told.
+const TOLD_SECS: f64 = 0.5;
 /// From here on a reading brings a map of what still moves.
 const MAP_SECS: f64 = 1.0;
+/// A picture is kept this often, and so many of them.
+const GLIMPSE_SECS: f64 = 0.4;
+const GLIMPSES: usize = 3;
+/// Share of the tiles that such a picture and the first still one differ in, when slow motion stopped there.
+const MOVING_RATIO: f64 = 0.01;
+const CHANGED_RATIO: f64 = 0.9;
+/// Share of the tiles that move at a cut.
+const CUT_RATIO: f64 = 0.6;
+/// A run is dated when it has lasted for so long, and again when it is surer; what is nearer than this stays as it is.
+const DATED_SECS: [f64; 2] = [0.6, 1.3];
+const NEAR_SECS: f64 = 0.05;
 /// How far back grain and motion are remembered, and at most how many pictures.
 const MEMORY_SECS: f64 = 1.0;
 const MEMORY_PICTURES: usize = 128;
@@ -155,6 +207,8 @@ struct Freeze {
     /// Where a new run would begin, while the present one is disturbed.
     next: Option<Anchor>,
     recent: VecDeque<Past>,
+    glimpses: VecDeque<Glimpse>,
+    onset: Onset,
     before: Option<MediaTime>,
     differences: Vec<f32>,
 }
@@ -164,24 +218,57 @@ struct Anchor {
     half: HalfLuma,
     at: MediaTime,
     abrupt: bool,
+    /// Pictures of the same scene, some time before.
+    before: Vec<Arc<HalfLuma>>,
+}
+
+/// A picture kept for a while, to tell slow motion from none.
+#[derive(Debug)]
+struct Glimpse {
+    at: MediaTime,
+    half: Arc<HalfLuma>,
 }
 
 #[derive(Debug)]
 struct Run {
     anchor: Anchor,
     since: MediaTime,
+    /// Where the run before ended.
+    before_until: Option<MediaTime>,
     last_still: MediaTime,
+    /// The first picture after the newest still one.
+    disturbed: Option<MediaTime>,
     unrest_secs: f64,
     renewals: u32,
+    /// How often the whole picture was redrawn while the run was young.
+    settlings: u32,
     renewed: MediaTime,
-    /// Tiles that moved in still pictures of this run: an overlay, or a few strays.
-    touched: BTreeSet<usize>,
+    /// Tiles that moved in still pictures of this run, an overlay or a few strays, and by how many times the limit.
+    touched: BTreeMap<usize, f32>,
     /// Still pictures, those of them that equal the one before, and those in which the overlay moved.
     stills: u32,
     repeats: u32,
     overlays: u32,
-    /// Recent distances to the anchor, codes.
-    distances: VecDeque<(MediaTime, f32)>,
+    /// How often its start was looked for.
+    dated: usize,
+    /// Whether something moved before it began; once it was looked at.
+    moved_before: Option<bool>,
+    /// Newest picture on which fresh grain told that the camera is live.
+    alive: Option<MediaTime>,
+    /// What is too small to end it and yet lives.
+    wander: Wander,
+    /// Recent distances to the anchor.
+    distances: VecDeque<Distance>,
+}
+
+/// What tells slow change.
+#[derive(Debug, Clone, Copy)]
+struct Distance {
+    at: MediaTime,
+    /// Difference to the anchor that 99 % of the tiles stay below, codes.
+    codes: f32,
+    /// Mean luma of the picture, codes.
+    level: f32,
 }
 
 /// What is remembered of a picture.
@@ -203,18 +290,423 @@ impl Freeze {
             run: None,
             next: None,
             recent: VecDeque::new(),
+            glimpses: VecDeque::new(),
+            onset: Onset::default(),
             before: None,
             differences: Vec::new(),
         }
     }
 
-    fn restart(&mut self) {
-        self.run = None;
-        self.next = None;
-        self.recent.clear();
-        self.before = None;
+    /// Compares with the anchor, and continues, renews or ends the run.
+    fn follow(
+        &mut self,
+        now: MediaTime,
+        elapsed: f64,
+        picture: &Picture<'_>,
+        moved: &[usize],
+        abrupt: bool,
+    ) {
+        let half = picture.half();
+        let before: Vec<_> = self.glimpses.iter().map(|g| Arc::clone(&g.half)).collect();
+        let begin = || Anchor {
+            half: half.clone(),
+            at: now,
+            abrupt,
+            before: before.clone(),
+        };
+        let Some(mut run) = self.run.take() else {
+            self.run = Some(Run::new(begin()));
+            return;
+        };
+        let tiles = picture.tiles();
+        differences(half, &run.anchor.half, &mut self.differences);
+        if self.differences.len() != tiles.all().len() {
+            self.run = Some(Run::new(begin()));
+            return;
+        }
+        let spread = Spread::of(self.differences.iter().copied());
+        // What runs on top does not creep.
+        let shape = Shape::of(tiles);
+        let known = shape.overlay(run.touched.keys().copied(), self.overlay_area_ratio);
+        let below = (self.differences.iter().enumerate())
+            .filter(|(i, _)| !known.contains(*i))
+            .map(|(_, difference)| *difference);
+        run.note_distance(Distance {
+            at: now,
+            codes: Spread::of(below).quantile(0.99),
+            level: tiles.all().iter().map(|t| t.mean).sum::<f32>() / tiles.all().len() as f32,
+        });
+        let median = spread.quantile(0.5);
+        let slack = self.moved_codes + median.min(2.0);
+        // Tiles that moved and are not known to, or not so far: their index, and by how many times the limit.
+        let fresh: Vec<(usize, f32)> = (tiles.all().iter().zip(&self.differences).enumerate())
+            .map(|(i, (tile, difference))| (i, difference / self.limit(slack, tile)))
+            .filter(|(i, times)| *times > STRAY * run.touched.get(i).map_or(1.0 / STRAY, |t| *t))
+            .collect();
+        // A handful of strays is forgiven, but not one after the other: that is something small that wanders. Nor
+        // one that goes far: that is a mouth.
+        let allowed = 1 + tiles.all().len() / 4000;
+        let suspects = run.touched.keys().copied().chain(fresh.iter().map(|f| f.0));
+        let overlay = shape.overlay(suspects, self.overlay_area_ratio);
+        let new = fresh.iter().filter(|f| !overlay.contains(f.0)).count();
+        let gone = (fresh.iter())
+            .filter(|f| f.1 > FAR && !overlay.contains(f.0))
+            .count();
+        let old = run
+            .touched
+            .keys()
+            .filter(|t| !overlay.contains(**t))
+            .count();
+        let known = |tile| overlay.contains(tile) || run.touched.contains_key(&tile);
+        (run.wander).note(now, moved, tiles.all().len(), known);
+        let holds = gone == 0 && new <= allowed && (new == 0 || new + old <= 4 * allowed);
+        if holds && !run.creeps(now) {
+            run.touched.extend(fresh.iter().copied());
+            run.last_still = now;
+            run.disturbed = None;
+            run.stills = run.stills.saturating_add(1);
+            let repeats = tiles.all().iter().all(|t| t.change == Some(0.0));
+            run.repeats = run.repeats.saturating_add(repeats.into());
+            let overlaid = moved.iter().any(|m| overlay.contains(*m));
+            run.overlays = run.overlays.saturating_add(overlaid.into());
+            run.unrest_secs = (run.unrest_secs - FORGIVEN * elapsed).max(0.0);
+            self.next = None;
+            self.run = Some(run);
+            return;
+        }
+
+        // A codec that catches up redraws most of the picture; what goes far in one place is motion.
+        let whole = spread.quantile(0.5) >= WHOLE_RATIO * spread.quantile(0.99);
+        let far = match whole {
+            true => gone > allowed,
+            false => (fresh.iter()).any(|f| f.1 > FAR_ALONE && !overlay.contains(f.0)),
+        };
+        let ticking = shape.overlay(moved.iter().copied(), self.overlay_area_ratio);
+        let moving = (moved.iter())
+            .filter(|m| !overlay.contains(**m) && !ticking.contains(**m))
+            .count()
+            > allowed;
+        // What stirs in one place is less likely to be the codec.
+        let local = !whole && (new as f64) < LOCAL_RATIO * tiles.all().len() as f64;
+        run.unrest_secs += elapsed * if local { LOCAL_WEIGHT } else { 1.0 };
+        run.disturbed.get_or_insert(now);
+        let creeping = !moving && self.has_left_next(half, tiles, &shape, allowed);
+        match &mut self.next {
+            Some(next) if moving || creeping => {
+                next.half.clone_from(half);
+                (next.at, next.abrupt, next.before) = (now, abrupt, before.clone());
+            }
+            Some(_) => {}
+            None => self.next = Some(begin()),
+        }
+        // The differences are those to the next anchor by now.
+        let astray = (self.differences.iter())
+            .filter(|codes| **codes > RESTLESS_CODES)
+            .count();
+        let rests = !moving && !creeping && 10 * astray <= tiles.all().len();
+        let settles = whole && rests && !far && run.settlings < SETTLINGS;
+        let early = |next: &Anchor| next.at.secs_after(run.since) <= SETTLED_SECS;
+        let grace_secs = match settles && self.next.as_ref().is_some_and(early) {
+            true => GRACE_SECS + REST_SECS,
+            false => GRACE_SECS,
+        };
+        let rested = |next: &mut Anchor| early(next) && now.secs_after(next.at) >= REST_SECS;
+        if settles && let Some(next) = self.next.take_if(rested) {
+            run.settle(next, now);
+            self.run = Some(run);
+            return;
+        }
+        if run.unrest_secs <= grace_secs && !holds {
+            self.run = Some(run);
+            return;
+        }
+        let next = self.next.take().unwrap_or_else(begin);
+        let age = next.at.secs_after(run.since);
+        let settled = now.secs_after(next.at) >= 0.7 * GRACE_SECS;
+        let young = match run.renewals {
+            0 => age <= FIRST_RENEWAL_SECS,
+            1 => age <= SECOND_RENEWAL_SECS,
+            _ => false,
+        };
+        let few = new as f64 <= FEW_RATIO * tiles.all().len() as f64
+            && next.at.secs_after(run.renewed) >= FEW_SECS;
+        if settled && !far && (young || few) && !run.creeps(now) {
+            run.renew(next, now);
+            self.run = Some(run);
+        } else {
+            let before_until = run.disturbed;
+            self.run = Some(Run {
+                before_until,
+                ..Run::new(next)
+            });
+        }
     }
 
+    /// Whether the picture has moved away from the one with which a new run would begin, too slowly to be seen from
+    /// one picture to the next.
+    fn has_left_next(
+        &mut self,
+        half: &HalfLuma,
+        tiles: &Tiles,
+        shape: &Shape,
+        allowed: usize,
+    ) -> bool {
+        let Some(next) = &self.next else {
+            return false;
+        };
+        differences(half, &next.half, &mut self.differences);
+        let median = Spread::of(self.differences.iter().copied()).quantile(0.5);
+        let slack = self.moved_codes + median.min(2.0);
+        let left: Vec<usize> = (tiles.all().iter().zip(&self.differences).enumerate())
+            .filter(|(_, (tile, difference))| **difference > self.limit(slack, tile))
+            .map(|(i, _)| i)
+            .collect();
+        let overlay = shape.overlay(left.iter().copied(), self.overlay_area_ratio);
+        left.iter().filter(|l| !overlay.contains(**l)).count() > allowed
+    }
+
+    /// Difference beyond which a tile has moved.
+    fn limit(&self, slack: f32, tile: &Tile) -> f32 {
+        slack + self.texture_ratio * tile.variance.sqrt()
+    }
+
+    fn remember(&mut self, past: Past) {
+        self.recent.push_back(past);
+        while self.recent.len() > MEMORY_PICTURES
+            || (self.recent.front()).is_some_and(|p| past.at.secs_after(p.at) > MEMORY_SECS)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Dates the run once it has lasted: to where the picture came to rest.
+    fn date(&self, run: &mut Run, tiles: &Tiles) {
+        let Some(after) = DATED_SECS.get(run.dated) else {
+            return;
+        };
+        if run.last_still.secs_after(run.since) < *after {
+            return;
+        }
+        run.dated += 1;
+        let overlay =
+            Shape::of(tiles).overlay(run.touched.keys().copied(), self.overlay_area_ratio);
+        let runs = |tile| overlay.is_near(tile) || run.touched.contains_key(&tile);
+        let found = self.onset.find(run.since, runs);
+        if let Some(at) = found.filter(|at| at.secs_after(run.since).abs() > NEAR_SECS) {
+            run.since = at;
+        }
+    }
+
+    /// Keeps a picture now and then; a cut starts over.
+    fn glimpse(&mut self, now: MediaTime, half: &HalfLuma, cut: bool) {
+        if cut {
+            self.glimpses.clear();
+        }
+        if (self.glimpses.back()).is_none_or(|g| now.secs_after(g.at) >= GLIMPSE_SECS) {
+            if self.glimpses.len() >= GLIMPSES {
+                self.glimpses.pop_front();
+            }
+            let half = Arc::new(half.clone());
+            self.glimpses.push_back(Glimpse { at: now, half });
+        }
+    }
+
+    /// Whether the programme was moving when the run began, a part of it and however slowly.
+    fn moved_before(&mut self, anchor: &Anchor, tiles: &Tiles) -> bool {
+        let all = tiles.all();
+        anchor.before.iter().any(|before| {
+            differences(&anchor.half, before, &mut self.differences);
+            let median = Spread::of(self.differences.iter().copied()).quantile(0.5);
+            let slack = self.moved_codes + median.min(2.0);
+            let moved = (all.iter().zip(&self.differences))
+                .filter(|(tile, difference)| **difference > self.limit(slack, tile))
+                .count();
+            (MOVING_RATIO..=CHANGED_RATIO).contains(&(moved as f64 / all.len().max(1) as f64))
+        })
+    }
+
+    /// Whether every picture brings fresh grain.
+    fn grain(&self) -> bool {
+        share(self.recent.iter(), GRAIN_CODES) > 0.5
+    }
+
+    /// Whether most pictures since the run began do, if only a little.
+    fn faint_grain(&self, run: &Run) -> bool {
+        share(self.recent.iter().filter(|p| p.at > run.since), FAINT_CODES) > FAINT_RATIO
+    }
+
+    /// Whether this picture still moves as much as the second before it, and is no cut: if the next ones stand
+    /// still, motion died from one picture to the next, as it does in a freeze and hardly ever before a camera.
+    fn dies_abruptly(&self, now: Past) -> bool {
+        let mut moved: Vec<f64> = self.recent.iter().map(|p| p.moved).collect();
+        if moved.len() < 8 {
+            return false;
+        }
+        moved.sort_by(f64::total_cmp);
+        let usual = moved[moved.len() / 2];
+        usual >= 0.012 && (0.3 * usual..=3.0 * usual + 0.05).contains(&now.moved)
+    }
+}
+
+/// Share of the pictures that changed by so much all over; 0 of too few.
+fn share<'a>(pictures: impl Iterator<Item = &'a Past>, codes: f32) -> f64 {
+    let (mut all, mut grainy) = (0u32, 0u32);
+    for past in pictures {
+        all += 1;
+        grainy += u32::from(past.median >= codes);
+    }
+    match all {
+        0..8 => 0.0,
+        _ => f64::from(grainy) / f64::from(all),
+    }
+}
+
+impl Run {
+    fn new(anchor: Anchor) -> Self {
+        Self {
+            since: anchor.at,
+            before_until: None,
+            last_still: anchor.at,
+            disturbed: None,
+            renewed: anchor.at,
+            unrest_secs: 0.0,
+            renewals: 0,
+            settlings: 0,
+            touched: BTreeMap::new(),
+            stills: 0,
+            repeats: 0,
+            overlays: 0,
+            dated: 0,
+            moved_before: None,
+            alive: None,
+            wander: Wander::new(anchor.at),
+            anchor,
+            distances: VecDeque::new(),
+        }
+    }
+
+    fn renew(&mut self, next: Anchor, now: MediaTime) {
+        let (abrupt, before) = (self.anchor.abrupt, mem::take(&mut self.anchor.before));
+        self.anchor = Anchor {
+            abrupt,
+            before,
+            ..next
+        };
+        self.last_still = now;
+        self.disturbed = None;
+        self.unrest_secs = 0.0;
+        self.renewals += 1;
+        self.renewed = now;
+        self.touched.clear();
+        self.wander = Wander::new(now);
+        self.distances.clear();
+    }
+
+    /// The same for one of the steps in which rate control catches up.
+    fn settle(&mut self, next: Anchor, now: MediaTime) {
+        let renewals = self.renewals;
+        self.renew(next, now);
+        self.renewals = renewals;
+        self.settlings += 1;
+    }
+
+    /// Whether grain tells of a live camera, `now` or until shortly before. A run that outlives its grain begins where
+    /// that went.
+    fn is_alive(&mut self, now: MediaTime, grain: bool) -> bool {
+        if grain {
+            self.alive = Some(now);
+        }
+        let Some(alive) = self.alive else {
+            return false;
+        };
+        if now.secs_after(alive) < GRAIN_HOLD_SECS {
+            return true;
+        }
+        let went = alive.minus(Duration::from_secs_f64(MEMORY_SECS / 2.0));
+        self.since = self.since.max(went);
+        self.alive = None;
+        false
+    }
+
+    /// Since when something small that wanders tells the same. A run that outlives it begins where it was last seen.
+    fn wanders(&mut self, now: MediaTime) -> Option<MediaTime> {
+        let began = self.wander.alive(now);
+        if began.is_none()
+            && let Some(seen) = self.wander.forget()
+        {
+            self.since = self.since.max(seen);
+        }
+        began
+    }
+
+    fn note_distance(&mut self, now: Distance) {
+        self.distances.push_back(now);
+        while self.distances.len() > MEMORY_PICTURES
+            || (self.distances.front()).is_some_and(|d| now.at.secs_after(d.at) > CREEP_SPAN_SECS)
+        {
+            self.distances.pop_front();
+        }
+    }
+
+    /// Whether the picture moves away from the anchor steadily, not in one step; or its light goes.
+    fn creeps(&self, now: MediaTime) -> bool {
+        let steps = |of: fn(&Distance) -> f32| {
+            (self.distances.iter().zip(self.distances.iter().skip(1)))
+                .map(move |(a, b)| of(b) - of(a))
+        };
+        let age = now.secs_after(self.since);
+        let growth: f32 = steps(|d| d.codes).sum();
+        let largest = steps(|d| d.codes).fold(0.0, f32::max);
+        let drift: f32 = steps(|d| d.level).sum();
+        let jump = steps(|d| d.level).fold(0.0, |most: f32, step| most.max(step.abs()));
+        (age >= CREEP_AGE_SECS && growth - largest >= CREEP_CODES)
+            || (age >= DRIFT_AGE_SECS && drift.abs() >= DRIFT_CODES && 3.0 * jump <= drift.abs())
+    }
+
+    fn reading(&self, still_secs: f64, tiles: &Tiles) -> Reading {
+        let reading = Reading::measured(still_secs)
+            .since(Some(self.since))
+            .until(self.before_until)
+            .cause(self.class(still_secs));
+        if self.touched.is_empty() || still_secs < MAP_SECS {
+            return reading;
+        }
+        // What still moves.
+        let value = |i: usize| {
+            if self.touched.contains_key(&i) {
+                255
+            } else {
+                0
+            }
+        };
+        reading.exhibit(Exhibit::TileMap {
+            columns: tiles.columns(),
+            values: (0..tiles.all().len()).map(value).collect(),
+            tile_px: 2 * TILE,
+        })
+    }
+
+    /// What kind of standing still it is.
+    fn class(&self, still_secs: f64) -> Cause {
+        let moves_on = f64::from(self.overlays) >= (OVERLAY_HZ * still_secs).max(2.0);
+        match moves_on {
+            true => Cause::FrozenOverlay,
+            false if self.stills > 0 && self.repeats == self.stills => Cause::FrozenRepeat,
+            false => Cause::Frozen,
+        }
+    }
+}
+
+/// Near-black and flat: the black detector's business.
+fn is_black(tiles: &Tiles, range: Range) -> bool {
+    let limit = match range {
+        Range::Limited => 38,
+        Range::Full => 26,
+    };
+    tiles.dark_share(limit) >= 0.98
+}
+
+impl PictureDetector for Freeze {
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
         let Some(now) = at.media else {
             self.restart();
@@ -257,435 +749,46 @@ impl Freeze {
         }
 
         self.follow(now, elapsed, picture, &moved, abrupt);
+        self.glimpse(now, picture.half(), past.moved >= CUT_RATIO);
+        self.onset.note(now, tiles);
         let grain = self.grain();
-        if let Some(run) = &self.run {
-            let live = grain && !run.anchor_is_abrupt();
+        if let Some(mut run) = self.run.take() {
+            self.date(&mut run, tiles);
+            let faint = self.faint_grain(&run);
+            let doubtful = (grain || faint) && !run.anchor.abrupt;
+            let due = doubtful || run.dated > 0;
+            if run.moved_before.is_none() && due && run.last_still > run.since {
+                run.moved_before = Some(self.moved_before(&run.anchor, tiles));
+                run.anchor.before.clear();
+            }
+            let quiet = doubtful && run.moved_before != Some(true);
+            let alive = run.is_alive(now, faint && quiet) || (grain && quiet);
+            let wanders = run.wanders(now);
+            // What has been told ends there.
+            let until =
+                (wanders.filter(|at| at.secs_after(run.since) >= TOLD_SECS)).or(run.before_until);
             let still = run.last_still.secs_after(run.since).clamp(0.0, 1e9);
             out.put(
                 STILL_SECS,
-                match live {
-                    true => Reading::measured(0.0),
+                match alive || wanders.is_some() {
+                    true => Reading::measured(0.0).until(until),
                     false => run.reading(still, tiles),
                 },
             );
-        }
-    }
-
-    /// Compares with the anchor, and continues, renews or ends the run.
-    fn follow(
-        &mut self,
-        now: MediaTime,
-        elapsed: f64,
-        picture: &Picture<'_>,
-        moved: &[usize],
-        abrupt: bool,
-    ) {
-        let half = picture.half();
-        let begin = || Anchor {
-            half: half.clone(),
-            at: now,
-            abrupt,
-        };
-        let Some(mut run) = self.run.take() else {
-            self.run = Some(Run::new(begin()));
-            return;
-        };
-        let tiles = picture.tiles();
-        differences(half, &run.anchor.half, &mut self.differences);
-        if self.differences.len() != tiles.all().len() {
-            self.run = Some(Run::new(begin()));
-            return;
-        }
-        let spread = Spread::of(self.differences.iter().copied());
-        run.note_distance(now, spread.quantile(0.99));
-        let median = spread.quantile(0.5);
-        let slack = self.moved_codes + median.min(2.0);
-        // Tiles that moved and are not known to: their index, and by how many times the limit.
-        let fresh: Vec<(usize, f32)> = (tiles.all().iter().zip(&self.differences).enumerate())
-            .map(|(i, (tile, difference))| (i, difference / self.limit(slack, tile)))
-            .filter(|&(i, times)| times > 1.0 && !run.touched.contains(&i))
-            .collect();
-        let shape = Shape {
-            columns: tiles.columns(),
-            rows: tiles.all().len().div_ceil(tiles.columns().max(1)),
-        };
-        // A handful of strays is forgiven, but not one after the other: that is something small that wanders.
-        let allowed = 1 + tiles.all().len() / 4000;
-        let suspects = run.touched.iter().copied().chain(fresh.iter().map(|f| f.0));
-        let overlay = shape.overlay(suspects, self.overlay_area_ratio);
-        let new = fresh.iter().filter(|f| !overlay.contains(f.0)).count();
-        let old = run
-            .touched
-            .iter()
-            .filter(|t| !overlay.contains(**t))
-            .count();
-        let holds = fresh.is_empty() || (new <= allowed && new + old <= 4 * allowed);
-        if holds && !run.creeps(now) {
-            run.touched.extend(fresh.iter().map(|f| f.0));
-            run.last_still = now;
-            run.stills = run.stills.saturating_add(1);
-            let repeats = tiles.all().iter().all(|t| t.change == Some(0.0));
-            run.repeats = run.repeats.saturating_add(repeats.into());
-            let overlaid = moved.iter().any(|m| overlay.contains(*m));
-            run.overlays = run.overlays.saturating_add(overlaid.into());
-            run.unrest_secs = (run.unrest_secs - FORGIVEN * elapsed).max(0.0);
-            self.next = None;
             self.run = Some(run);
-            return;
-        }
-
-        let far = fresh
-            .iter()
-            .filter(|f| f.1 > FAR && !overlay.contains(f.0))
-            .count()
-            > allowed;
-        let moving = moved.iter().filter(|m| !overlay.contains(**m)).count() > allowed;
-        run.unrest_secs += elapsed;
-        match &mut self.next {
-            Some(next) if moving => {
-                next.half.clone_from(half);
-                (next.at, next.abrupt) = (now, abrupt);
-            }
-            Some(_) => {}
-            None => self.next = Some(begin()),
-        }
-        if run.unrest_secs <= GRACE_SECS && !holds {
-            self.run = Some(run);
-            return;
-        }
-        let next = self.next.take().unwrap_or_else(begin);
-        let age = next.at.secs_after(run.since);
-        let settled = now.secs_after(next.at) >= 0.7 * GRACE_SECS;
-        let young = match run.renewals {
-            0 => age <= FIRST_RENEWAL_SECS,
-            1 => age <= SECOND_RENEWAL_SECS,
-            _ => false,
-        };
-        let few = new as f64 <= FEW_RATIO * tiles.all().len() as f64
-            && next.at.secs_after(run.renewed) >= FEW_SECS;
-        if settled && !far && (young || few) {
-            run.renew(next, now);
-            self.run = Some(run);
-        } else {
-            self.run = Some(Run::new(next));
         }
     }
 
-    /// Difference beyond which a tile has moved.
-    fn limit(&self, slack: f32, tile: &Tile) -> f32 {
-        slack + self.texture_ratio * tile.variance.sqrt()
-    }
-
-    fn remember(&mut self, past: Past) {
-        self.recent.push_back(past);
-        while self.recent.len() > MEMORY_PICTURES
-            || (self.recent.front()).is_some_and(|p| past.at.secs_after(p.at) > MEMORY_SECS)
-        {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Whether every picture brings fresh grain.
-    fn grain(&self) -> bool {
-        let grainy = self
-            .recent
-            .iter()
-            .filter(|p| p.median >= GRAIN_CODES)
-            .count();
-        self.recent.len() >= 8 && 2 * grainy > self.recent.len()
-    }
-
-    /// Whether this picture still moves as much as the second before it, and is no cut: if the next ones stand
-    /// still, motion died from one picture to the next, as it does in a freeze and hardly ever before a camera.
-    fn dies_abruptly(&self, now: Past) -> bool {
-        let mut moved: Vec<f64> = self.recent.iter().map(|p| p.moved).collect();
-        if moved.len() < 8 {
-            return false;
-        }
-        moved.sort_by(f64::total_cmp);
-        let usual = moved[moved.len() / 2];
-        usual >= 0.02 && (0.4 * usual..=3.0 * usual + 0.05).contains(&now.moved)
-    }
-}
-
-impl Run {
-    fn new(anchor: Anchor) -> Self {
-        Self {
-            since: anchor.at,
-            last_still: anchor.at,
-            renewed: anchor.at,
-            anchor,
-            unrest_secs: 0.0,
-            renewals: 0,
-            touched: BTreeSet::new(),
-            stills: 0,
-            repeats: 0,
-            overlays: 0,
-            distances: VecDeque::new(),
-        }
-    }
-
-    fn renew(&mut self, next: Anchor, now: MediaTime) {
-        let abrupt = self.anchor.abrupt;
-        self.anchor = Anchor { abrupt, ..next };
-        self.last_still = now;
-        self.unrest_secs = 0.0;
-        self.renewals += 1;
-        self.renewed = now;
-        self.touched.clear();
-        self.distances.clear();
-    }
-
-    fn note_distance(&mut self, now: MediaTime, codes: f32) {
-        self.distances.push_back((now, codes));
-        while self.distances.len() > MEMORY_PICTURES
-            || (self.distances.front()).is_some_and(|d| now.secs_after(d.0) > CREEP_SPAN_SECS)
-        {
-            self.distances.pop_front();
-        }
-    }
-
-    /// Whether the picture moves away from the anchor steadily, not in one step.
-    fn creeps(&self, now: MediaTime) -> bool {
-        let steps = (self.distances.iter())
-            .zip(self.distances.iter().skip(1))
-            .map(|(a, b)| b.1 - a.1);
-        let growth: f32 = steps.clone().sum();
-        let largest = steps.fold(0.0, f32::max);
-        now.secs_after(self.since) >= CREEP_AGE_SECS && growth - largest >= CREEP_CODES
-    }
-
-    fn reading(&self, still_secs: f64, tiles: &Tiles) -> Reading {
-        let reading = Reading::measured(still_secs)
-            .since(Some(self.since))
-            .cause(self.class(still_secs));
-        if self.touched.is_empty() || still_secs < MAP_SECS {
-            return reading;
-        }
-        // What still moves.
-        let value = |i: usize| if self.touched.contains(&i) { 255 } else { 0 };
-        reading.exhibit(Exhibit::TileMap {
-            columns: tiles.columns(),
-            values: (0..tiles.all().len()).map(value).collect(),
-            tile_px: 2 * TILE,
-        })
-    }
-
-    /// What kind of standing still it is.
-    fn class(&self, still_secs: f64) -> Cause {
-        let moves_on = f64::from(self.overlays) >= (OVERLAY_HZ * still_secs).max(2.0);
-        match moves_on {
-            true => Cause::FrozenOverlay,
-            false if self.stills > 0 && self.repeats == self.stills => Cause::FrozenRepeat,
-            false => Cause::Frozen,
-        }
-    }
-
-    fn anchor_is_abrupt(&self) -> bool {
-        self.anchor.abrupt
-    }
-}
-
-/// The picture as rows and columns of tiles.
-struct Shape {
-    columns: usize,
-    rows: usize,
-}
-
-impl Shape {
-    /// The small boxes, or thin bands, near the upper or lower edge into which these tiles fall: where clocks,
-    /// scores and tickers stand. A mouth or a far player moves elsewhere, or wanders.
-    fn overlay(&self, tiles: impl Iterator<Item = usize>, area_ratio: f64) -> Overlay {
-        let mut boxes: Vec<[usize; 4]> = Vec::new();
-        for tile in tiles {
-            let (x, y) = (tile % self.columns.max(1), tile / self.columns.max(1));
-            let near =
-                |b: &[usize; 4]| x + 3 >= b[0] && x <= b[2] + 3 && y + 3 >= b[1] && y <= b[3] + 3;
-            match boxes.iter().position(near) {
-                Some(i) => {
-                    let [x0, y0, x1, y1] = boxes[i];
-                    boxes[i] = [x0.min(x), y0.min(y), x1.max(x), y1.max(y)];
-                }
-                None if boxes.len() < 8 => boxes.push([x, y, x, y]),
-                None => {}
-            }
-        }
-        let margin = self.rows.div_ceil(4);
-        boxes.retain(|&[_, y0, _, y1]| y1 < margin || y0 + margin >= self.rows);
-        let area: usize = (boxes.iter())
-            .map(|[x0, y0, x1, y1]| (x1 - x0 + 1) * (y1 - y0 + 1))
-            .sum();
-        let share = area as f64 / (self.columns * self.rows).max(1) as f64;
-        let thin = |b: &[usize; 4]| (b[3] - b[1] + 1) as f64 <= 0.1 * self.rows as f64;
-        let small = share <= area_ratio
-            || (share <= 4.0 * area_ratio && boxes.len() <= 2 && boxes.iter().all(thin));
-        if !small {
-            boxes.clear();
-        }
-        Overlay {
-            columns: self.columns.max(1),
-            boxes,
-        }
-    }
-}
-
-/// Where something is allowed to run on top of a still picture, in tiles.
-struct Overlay {
-    columns: usize,
-    boxes: Vec<[usize; 4]>,
-}
-
-impl Overlay {
-    fn contains(&self, tile: usize) -> bool {
-        let (x, y) = (tile % self.columns, tile / self.columns);
-        let inside = |b: &[usize; 4]| (b[0]..=b[2]).contains(&x) && (b[1]..=b[3]).contains(&y);
-        self.boxes.iter().any(inside)
-    }
-}
-
-/// Near-black and flat: the black detector's business.
-fn is_black(tiles: &Tiles, range: Range) -> bool {
-    let limit = match range {
-        Range::Limited => 38,
-        Range::Full => 26,
-    };
-    tiles.dark_share(limit) >= 0.98
-}
-
-impl Detector for Freeze {
-    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        match unit.media {
-            Media::Video(picture) => self.picture(&unit.at, picture, out),
-            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
-            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
-        }
-    }
-
-    fn reset(&mut self, _cause: Reset) {
-        self.restart();
+    fn restart(&mut self) {
+        self.run = None;
+        self.next = None;
+        self.recent.clear();
+        self.glimpses.clear();
+        self.onset.clear();
+        self.before = None;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-    use super::*;
-    use crate::testkit::{Bench, Frame, Noise, Step, pictures};
-
-    const SIZE: (usize, usize) = (640, 384);
-
-    fn moving(i: usize) -> Frame {
-        Frame::scene(SIZE.0, SIZE.1, 3.0 * i as f64, 1.0 * i as f64)
-    }
-
-    /// The scene with which the moving part ends, as a codec redraws it: coarse keyframes twice a second, then finer.
-    fn redrawn(i: usize) -> Frame {
-        let phase = (i / 12 % 3) as u8;
-        moving(50).coarse(if i.is_multiple_of(12) { 5 } else { 3 }, phase)
-    }
-
-    fn longest(steps: &[Step]) -> f64 {
-        Bench::new(&DETECTOR).run(steps).peak("still_secs")
-    }
-
-    #[test]
-    fn a_redrawn_freeze_is_one_run_dated_back() {
-        let mut bench = Bench::new(&DETECTOR);
-        bench.run(&pictures(0, 50, moving));
-        assert!(bench.peak("still_secs") < 0.5);
-        bench.run(&pictures(2_000, 100, redrawn));
-        assert!((bench.value("still_secs") - 3.96).abs() < 0.1);
-        let since = bench.newest("still_secs").unwrap().since.unwrap();
-        assert!(since.secs_after(MediaTime::from_millis(2_000)).abs() <= 0.04);
-        bench.run(&pictures(6_000, 25, |i| moving(60 + i)));
-        assert!(bench.value("still_secs") < 0.5);
-    }
-
-    #[test]
-    fn a_running_clock_does_not_hide_it() {
-        let clock = |i: usize| {
-            let mut frame = redrawn(i);
-            frame.fill(520, 16, 80, 24, 16);
-            frame.fill(524 + 7 * (i % 10), 20, 6, 16, 235);
-            frame
-        };
-        let mut bench = Bench::new(&DETECTOR);
-        bench.run(&pictures(0, 50, moving));
-        bench.run(&pictures(2_000, 100, clock));
-        assert!(bench.value("still_secs") > 3.5);
-        let reading = bench.newest("still_secs").unwrap();
-        assert_eq!(reading.cause, Some(Cause::FrozenOverlay));
-        let Some(Exhibit::TileMap {
-            columns, values, ..
-        }) = &reading.exhibit
-        else {
-            panic!("{reading:?}");
-        };
-        let moving = (0..values.len()).filter(|i| values[*i] > 0);
-        let places = moving.map(|i| (i % columns, i / columns));
-        assert!(places.clone().count() > 0);
-        assert!(places.into_iter().all(|(x, y)| x >= 32 && y <= 2));
-    }
-
-    #[test]
-    fn kinds_of_standing_still_are_told_apart() {
-        let cause = |still: fn(usize) -> Frame| {
-            let mut bench = Bench::new(&DETECTOR);
-            bench.run(&pictures(0, 50, moving));
-            bench.run(&pictures(2_000, 60, still));
-            bench.newest("still_secs").unwrap().cause
-        };
-        assert_eq!(cause(|_| moving(49)), Some(Cause::FrozenRepeat));
-        assert_eq!(cause(redrawn), Some(Cause::Frozen));
-    }
-
-    #[test]
-    fn grain_on_a_static_shot_is_alive() {
-        let shot = |i: usize| moving(0).grain(&mut Noise::new(i as u64), 3.0);
-        assert!(longest(&pictures(0, 100, shot)) < 1.0);
-        // The same grain frozen with the picture is not.
-        let frozen = |_| moving(0).grain(&mut Noise::new(1), 3.0);
-        assert!(longest(&pictures(0, 100, frozen)) > 3.5);
-    }
-
-    #[test]
-    fn grain_added_after_motion_died_at_once_does_not_hide_it() {
-        let grain = |frame: Frame, i: usize| frame.grain(&mut Noise::new(i as u64), 3.0);
-        let mut steps = pictures(0, 50, |i| grain(moving(i), i));
-        steps.extend(pictures(2_000, 100, |i| grain(moving(49), 100 + i)));
-        assert!(longest(&steps) > 3.5);
-    }
-
-    #[test]
-    fn slow_zooms_and_small_players_are_alive() {
-        let pan = |i: usize| Frame::scene(SIZE.0, SIZE.1, 0.08 * i as f64, 0.0);
-        assert!(longest(&pictures(0, 150, pan)) < 1.5);
-        let players = |i: usize| {
-            let mut frame = moving(0);
-            for p in 0..6 {
-                frame.fill(120 + 60 * p + i % 40, 150 + 13 * p, 8, 16, 230);
-            }
-            frame
-        };
-        assert!(longest(&pictures(0, 150, players)) < 1.0);
-    }
-
-    #[test]
-    fn black_and_missing_pictures_are_left_to_others() {
-        let black = |_| Frame::flat(SIZE.0, SIZE.1, 16);
-        assert_eq!(longest(&pictures(0, 100, black)), 0.0);
-        let mut steps = pictures(0, 10, |_| moving(0));
-        steps.extend(pictures(8_000, 10, |_| moving(0)));
-        assert!(longest(&steps) < 0.5);
-    }
-
-    #[test]
-    fn our_own_drops_make_no_freeze() {
-        let mut steps = pictures(0, 100, moving);
-        for step in steps.iter_mut().step_by(5) {
-            step.at.gap = Gap::WeDropped(4);
-        }
-        assert!(longest(&steps) < 0.5);
-    }
-}
+#[path = "freeze_tests.rs"]
+mod tests;

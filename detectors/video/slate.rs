@@ -13,9 +13,8 @@
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, ListSpec, Media,
-    MediaTime, Needs, OptionSpec, Picture, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink,
-    Stamp, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Gap, Limit, ListSpec, MediaTime, Needs, OptionSpec, Picture,
+    PictureDetector, Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Why,
 };
 use crate::kernel::hash::{distance, hash, is_plausible};
 
@@ -101,11 +100,7 @@ struct Slate {
     looked: Option<MediaTime>,
 }
 
-impl Slate {
-    fn restart(&mut self) {
-        (self.run, self.looked) = (None, None);
-    }
-
+impl PictureDetector for Slate {
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
         if self.hashes.is_empty() {
             out.put(SLATE_SECS, Reading::unmeasurable(Why::NotApplicable));
@@ -144,19 +139,9 @@ impl Slate {
         let secs = now.secs_after(since).clamp(0.0, 1e9);
         out.put(SLATE_SECS, Reading::measured(secs).since(Some(since)));
     }
-}
 
-impl Detector for Slate {
-    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
-        match unit.media {
-            Media::Video(picture) => self.picture(&unit.at, picture, out),
-            Media::Fact(Fact::Input(InputEvent::Reopened)) => self.restart(),
-            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
-        }
-    }
-
-    fn reset(&mut self, _cause: Reset) {
-        self.restart();
+    fn restart(&mut self) {
+        (self.run, self.looked) = (None, None);
     }
 }
 

@@ -118,13 +118,15 @@ fn many_are_counted_and_the_worst_is_kept() {
 #[test]
 fn skips_are_known_by_the_motion_that_goes_on() {
     let skip = |i: usize| if i < 60 { i } else { i + 4 };
-    let mut options = Options::defaults(DETECTOR.options);
-    options.set("skips", 1.0).unwrap();
     let steps = shown(25.0, 120, skip);
-    let found = stutters(&Bench::with(&DETECTOR, &options).run(&steps).emitted);
+    let found = of(&steps);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!((2360..=2400).contains(&found[0].0), "{found:?}");
     assert!((120..=200).contains(&found[0].1), "{found:?}");
+    let mut options = Options::defaults(DETECTOR.options);
+    options.set("skips", 0.0).unwrap();
+    let found = stutters(&Bench::with(&DETECTOR, &options).run(&steps).emitted);
+    assert_eq!(found, []);
 }
 
 #[test]
@@ -284,4 +286,83 @@ fn our_own_drops_are_none() {
         }
     }
     assert_eq!(of(&kept), []);
+}
+
+#[test]
+fn skips_within_a_cadence_are_told() {
+    for (source, stream) in [(24.0, 30.0), (24.0, 60.0), (25.0, 50.0), (12.0, 24.0)] {
+        let at = (4.0 * stream) as usize;
+        let skipped = (0.17 * stream) as usize;
+        let regular = |i: usize| (i as f64 * source / stream + 1e-6) as usize;
+        let found = of(&shown(stream, (8.0 * stream) as usize, |i| {
+            regular(if i < at { i } else { i + skipped })
+        }));
+        assert_eq!(found.len(), 1, "{source} in {stream}: {found:?}");
+    }
+}
+
+#[test]
+fn a_repeat_that_a_codec_draws_anew_belongs_to_the_stop() {
+    // The first or the last of the repeats is a pixel off, a third of what motion makes.
+    for drawn in [61, 65] {
+        let place = |i: usize| match i {
+            0..=60 => (3 * i, i),
+            61..=65 => (180 + usize::from(i >= drawn), 60),
+            _ => (3 * i, i),
+        };
+        let steps = pictures(0, 120, |i| coded(at(place(i).0, place(i).1), i));
+        let found = of(&steps);
+        assert_eq!(found, [(2400, 200)], "{drawn}");
+    }
+}
+
+#[test]
+fn a_step_that_is_missing_in_a_slow_cadence_is_none() {
+    // 12.5 in 25: motion may turn, so one step too few tells nothing; two do.
+    let halted = |more: usize| {
+        move |i: usize| {
+            let step = i / 2;
+            if (50..=50 + more).contains(&step) {
+                50
+            } else {
+                step
+            }
+        }
+    };
+    assert_eq!(of(&shown(25.0, 200, halted(1))), []);
+    assert_eq!(of(&shown(25.0, 200, halted(2))).len(), 1);
+}
+
+#[test]
+fn a_hand_that_often_rests_is_none() {
+    // Every few pictures the camera rests for one or two; for three, now and then.
+    let mut noise = Noise::new(11);
+    let (mut place, mut rests) = (0, 0);
+    let places: Vec<usize> = (0..400)
+        .map(|_| {
+            rests = match (rests, noise.bits() % 3) {
+                (0, 0) => 1 + noise.bits() % 3,
+                (0, _) => 0,
+                (left, _) => left - 1,
+            };
+            place += if rests > 0 { 0 } else { 3 };
+            place
+        })
+        .collect();
+    let steps = pictures(0, 400, |i| coded(at(places[i] % 900, 0), i));
+    let found = of(&steps);
+    assert!(found.len() <= 1, "{found:?}");
+}
+
+#[test]
+fn a_strobe_over_a_dark_floor_is_none() {
+    // Light for a tenth of a second, again and again; in the dark little is left of the motion.
+    let floor = |i: usize| {
+        let mut frame = moving(i);
+        if i % 12 >= 3 {
+            (frame.samples.iter_mut()).for_each(|v| *v = 16 + (*v - 16) / 12);
+        }
+        frame
+    };
+    assert_eq!(of(&pictures(0, 300, floor)), []);
 }

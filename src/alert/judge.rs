@@ -148,6 +148,7 @@ impl Judge {
                 now,
                 value,
                 said.reading.since,
+                said.reading.until,
             );
             watch.state = state;
             match (turn, value) {

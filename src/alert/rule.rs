@@ -44,7 +44,7 @@ pub enum Phase {
     Clearing {
         /// Where the defect began.
         start: Moment,
-        /// Where the clear limit was first met.
+        /// Where the clear limit was first met, or the detector says that the defect ended.
         first: Moment,
     },
 }
@@ -88,7 +88,7 @@ pub enum Turn {
 }
 
 /// One step. `value` is `None` when unmeasurable (a value that is not finite counts as that); `since` is where
-/// the detector says the present run began.
+/// the detector says the present run began, `until` where the one before ended.
 pub fn step(
     spec: &RuleSpec,
     basis: Basis,
@@ -96,6 +96,7 @@ pub fn step(
     now: Moment,
     value: Option<f64>,
     since: Option<MediaTime>,
+    until: Option<MediaTime>,
 ) -> (State, Turn) {
     let progress = state
         .last
@@ -126,7 +127,10 @@ pub fn step(
         }
         Phase::Firing { start } if clear => {
             state.spent = Duration::ZERO;
-            decide_clear(spec, state, start, now)
+            // What ends before it began ended when it was seen to.
+            let first = Some(back_dated(now, now, until))
+                .filter(|end| end.media > start.media && end.arrival >= start.arrival);
+            decide_clear(spec, state, start, first.unwrap_or(now))
         }
         Phase::Clearing { start, first } if clear => {
             state.spent = state.spent.saturating_add(progress);
@@ -179,9 +183,10 @@ fn decide_clear(spec: &RuleSpec, mut state: State, start: Moment, first: Moment)
     (state, Turn::Clear { start, end: first })
 }
 
-/// Where a defect began: where the detector says, unless that lies ahead, else where the limit was first met.
-fn back_dated(first: Moment, now: Moment, since: Option<MediaTime>) -> Moment {
-    let Some(since) = since.filter(|s| now.media.is_none_or(|m| *s <= m)) else {
+/// Where a defect began, or ended: where the detector says, unless that lies ahead, else where the limit was first
+/// met.
+fn back_dated(first: Moment, now: Moment, said: Option<MediaTime>) -> Moment {
+    let Some(since) = said.filter(|s| now.media.is_none_or(|m| *s <= m)) else {
         return first;
     };
     let ago = now.media.map_or(Duration::ZERO, |m| m.since(since));

@@ -23,7 +23,7 @@ fn at(media_ms: impl Into<Option<i64>>, arrival_ms: u64) -> Moment {
     }
 }
 
-/// Media ms, arrival ms, value, since ms.
+/// Media ms, arrival ms, value, since ms (of a value that clears: until).
 type Row = (Option<i64>, u64, Option<f64>, Option<i64>);
 
 /// Runs rows and writes down what was decided.
@@ -33,7 +33,9 @@ fn run(spec: &RuleSpec, basis: Basis, rows: &[Row]) -> Vec<(usize, Turn)> {
     for (row, (media, arrival, value, since)) in rows.iter().enumerate() {
         let since = since.map(MediaTime::from_millis);
         let now = at(*media, *arrival);
-        let (next, turn) = step(spec, basis, state, now, *value, since);
+        let clears = value.is_some_and(|v| spec.clear.met(v));
+        let (since, until) = if clears { (None, since) } else { (since, None) };
+        let (next, turn) = step(spec, basis, state, now, *value, since, until);
         state = next;
         if turn != Turn::Stay {
             told.push((row, turn));
@@ -172,6 +174,31 @@ fn the_detectors_own_start_wins_unless_it_lies_ahead() {
             }
         )]
     );
+}
+
+#[test]
+fn the_detectors_own_end_wins_unless_it_lies_ahead_or_before_the_start() {
+    let end = |until: i64, release_ms: u64| {
+        let rows = [
+            (Some(5000), 15_000, Some(10.0), Some(4000)),
+            (Some(9000), 19_000, Some(10.0), Some(4000)),
+            (Some(9500), 19_500, Some(0.0), Some(until)),
+            (Some(9540), 19_540, Some(0.0), None),
+            (Some(9600), 19_600, Some(0.0), Some(9580)),
+        ];
+        let told = run(&spec(0, release_ms), Basis::Media, &rows);
+        let Some((row, Turn::Clear { start, end })) = told.get(1) else {
+            panic!("{told:?}");
+        };
+        assert_eq!(*start, at(4000, 14_000));
+        (*row, *end)
+    };
+    assert_eq!(end(9100, 0), (2, at(9100, 19_100)));
+    // The release is counted from when it was seen; only the first word counts.
+    assert_eq!(end(9100, 100), (4, at(9100, 19_100)));
+    assert_eq!(end(9501, 0), (2, at(9500, 19_500)));
+    assert_eq!(end(4000, 0), (2, at(9500, 19_500)));
+    assert_eq!(end(-60_000, 0), (2, at(9500, 19_500)));
 }
 
 #[test]

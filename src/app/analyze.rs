@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use detectors::base::{MediaTime, Value};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{Defect, Transition};
+use crate::alert::{Change, Defect, Moment, Transition};
 use crate::config;
 use crate::ingest;
 use crate::ingest::source::{SourceContext, SourceEnd};
@@ -23,20 +23,27 @@ use crate::lane::{Lane, Mode, Outlet, Sample, Status};
 pub struct Analysis {
     /// Defects in start order.
     pub defects: Vec<Defect>,
+    /// When each was raised, by its id.
+    pub raised: BTreeMap<String, Moment>,
     /// The lane after the input's end.
     pub status: Status,
     /// How the input ended.
     pub end: SourceEnd,
 }
 
-/// Keeps the newest version of every defect.
+/// Keeps the newest version of every defect, and when it was raised.
 #[derive(Default)]
-struct Collected(Mutex<BTreeMap<String, Defect>>);
+struct Collected {
+    newest: Mutex<BTreeMap<String, Defect>>,
+    raised: Mutex<BTreeMap<String, Moment>>,
+}
 
 impl Outlet for Collected {
     fn transition(&self, transition: Transition) -> Result<(), Transition> {
-        let mut defects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        defects.insert(transition.defect.id.clone(), transition.defect);
+        if transition.change == Change::Raise {
+            lock(&self.raised).insert(transition.defect.id.clone(), transition.at);
+        }
+        lock(&self.newest).insert(transition.defect.id.clone(), transition.defect);
         Ok(())
     }
 }
@@ -94,8 +101,7 @@ pub async fn analyze(
         csv.finish()?;
     }
     let status = lane.status();
-    let mut found =
-        std::mem::take(&mut *collected.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut found = std::mem::take(&mut *lock(&collected.newest));
     // What is still open has grown since it was last told.
     found.extend(status.defects.iter().map(|d| (d.id.clone(), d.clone())));
     let mut defects: Vec<Defect> = found.into_values().collect();
@@ -109,9 +115,14 @@ pub async fn analyze(
     });
     Ok(Analysis {
         defects,
+        raised: std::mem::take(&mut *lock(&collected.raised)),
         status,
         end,
     })
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bar that shows how much of a file was read, or of inputs that are not read from end to end how much media was
@@ -189,7 +200,7 @@ impl Csv {
             Value::Measured(value) => (value.to_string(), ""),
             Value::Unmeasurable(why) => (String::new(), why.as_str()),
         };
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = lock(&self.out);
         let written = writeln!(
             out,
             "{at},{track},{},{},{value},{why}",
@@ -197,25 +208,14 @@ impl Csv {
         );
         if let Err(problem) = written {
             // Told once, at the end: a tap cannot fail.
-            self.failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(problem);
+            lock(&self.failed).get_or_insert(problem);
         }
     }
 
     fn finish(&self) -> io::Result<()> {
-        if let Some(problem) = self
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(problem) = lock(&self.failed).take() {
             return Err(problem);
         }
-        self.out
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .flush()
+        lock(&self.out).flush()
     }
 }

@@ -11,12 +11,10 @@ use detectors::kernel::half::HalfLuma;
 use detectors::kernel::hash::{distance, hash};
 use detectors::plane::{Plane, Samples};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
+use super::glance::glance;
 use crate::config;
-use crate::ingest::source::SourceContext;
-use crate::ingest::stats::Stats;
-use crate::ingest::{self, Content, Intake, OwnedUnit, Pushed};
+use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
 use crate::lane::picture::luma;
 
 /// Why there is no hash.
@@ -96,31 +94,11 @@ impl Intake for Watcher {
 /// The hash of the first second of an input: of its pictures' hashes the one that is nearest to all others.
 pub async fn of_input(stream: Arc<config::Stream>, timeout: Duration) -> Result<u64, HashError> {
     let watcher = Arc::new(Watcher::default());
-    let cancel = CancellationToken::new();
-    let cx = SourceContext {
-        stream,
-        intake: Arc::clone(&watcher) as Arc<dyn Intake>,
-        stats: Arc::new(Stats::default()),
-        cancel: cancel.clone(),
-    };
-    let mut cause = None;
-    let playing = ingest::play_once(&cx);
-    tokio::pin!(playing);
-    let ended = tokio::select! {
-        end = &mut playing => {
-            cause = end.cause;
-            true
-        }
-        () = watcher.enough.notified() => false,
-        () = tokio::time::sleep(timeout) => false,
-    };
-    if !ended {
-        cancel.cancel();
-        // It is told to stop; how it ends does not matter any more.
-        let _ = tokio::time::timeout(Duration::from_secs(5), playing).await;
-    }
+    let intake = Arc::clone(&watcher) as Arc<dyn Intake>;
+    let end = glance(stream, intake, &watcher.enough, timeout).await;
     let found = watcher.found.lock().unwrap_or_else(PoisonError::into_inner);
     if found.pictures == 0 {
+        let cause = end.and_then(|end| end.cause);
         return Err(HashError::NoPicture { cause });
     }
     let apart = |one: u64| -> usize {

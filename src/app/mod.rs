@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod doctor;
+mod glance;
 pub mod hash;
 pub mod probe;
 pub mod report;

@@ -6,12 +6,10 @@ use std::time::Duration;
 use detectors::base::{Cause, Fact, Format, InputEvent, Track, TrackInfo};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
+use super::glance::glance;
 use crate::config;
-use crate::ingest::source::{SourceContext, SourceEnd};
-use crate::ingest::stats::Stats;
-use crate::ingest::{self, Content, Intake, OwnedUnit, Pushed};
+use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -89,27 +87,9 @@ impl Intake for Watcher {
 /// Opens the stream's input until every track has been decoded or told to be undecodable, at most for `timeout`.
 pub async fn probe(stream: Arc<config::Stream>, timeout: Duration) -> Found {
     let watcher = Arc::new(Watcher::default());
-    let cancel = CancellationToken::new();
     let protocol = stream.input.protocol.as_str();
-    let cx = SourceContext {
-        stream,
-        intake: Arc::clone(&watcher) as Arc<dyn Intake>,
-        stats: Arc::new(Stats::default()),
-        cancel: cancel.clone(),
-    };
-    let mut end: Option<SourceEnd> = None;
-    let playing = ingest::play_once(&cx);
-    tokio::pin!(playing);
-    tokio::select! {
-        ended = &mut playing => end = Some(ended),
-        () = watcher.complete.notified() => {}
-        () = tokio::time::sleep(timeout) => {}
-    }
-    if end.is_none() {
-        cancel.cancel();
-        // It is told to stop; how it ends does not matter any more.
-        let _ = tokio::time::timeout(Duration::from_secs(5), playing).await;
-    }
+    let intake = Arc::clone(&watcher) as Arc<dyn Intake>;
+    let end = glance(stream, intake, &watcher.complete, timeout).await;
     let seen = watcher.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let nothing = seen.formats.is_empty();
     let cause = end.as_ref().and_then(|e| e.cause).or(seen.failed);

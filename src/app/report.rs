@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detectors::base::{Kind, Severity};
 use serde::Serialize;
 
-use crate::alert::Defect;
+use crate::alert::{Defect, Moment};
 use crate::lane::Status;
 use crate::notify::event::clean;
 
@@ -24,6 +24,9 @@ pub struct DefectLine {
     start_secs: f64,
     /// `null` when still open at the end.
     end_secs: Option<f64>,
+    /// When a live watch would have told, on the media clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raised_secs: Option<f64>,
     value: f64,
     limit: f64,
     unit: &'static str,
@@ -32,8 +35,8 @@ pub struct DefectLine {
 }
 
 impl DefectLine {
-    /// Of a defect found in a file.
-    pub fn of(defect: &Defect) -> Self {
+    /// Of a defect found in a file, and when it was raised.
+    pub fn of(defect: &Defect, raised: Option<Moment>) -> Self {
         Self {
             r#type: "defect",
             detector: defect.detector,
@@ -46,6 +49,9 @@ impl DefectLine {
             end_secs: defect
                 .end
                 .map(|end| millis(end.media.map_or(0.0, |m| m.secs()))),
+            raised_secs: raised
+                .and_then(|at| at.media)
+                .map(|media| millis(media.secs())),
             value: millis(defect.value),
             limit: defect.limit,
             unit: defect.unit,
@@ -145,7 +151,7 @@ impl SummaryLine {
 
 /// For people: one defect.
 pub fn defect_text(defect: &Defect) -> String {
-    let line = DefectLine::of(defect);
+    let line = DefectLine::of(defect, None);
     let end = line.end_secs.map_or("the end".to_owned(), clock_text);
     let member = line.member.map_or(String::new(), |m| format!(" ({m})"));
     let track = line

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_app as gst_app;
@@ -23,6 +24,8 @@ use super::{Content, Intake, OwnedUnit, PictureBuffer, Pushed, SoundBuffer, cloc
 
 /// Marks that wait for their unit; more than this and the oldest are forgotten.
 const MAX_MARKS: usize = 64;
+/// Disposable pictures remembered: more than are ever on their way to the decoder.
+const MAX_DISPOSABLE: usize = 256;
 
 /// Locks even after a panic elsewhere: all guarded values stay consistent between statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,6 +178,13 @@ impl State {
     fn settle(&mut self) {
         self.trials = self.trials.take().filter(|trials| !trials.is_over());
     }
+
+    /// The decoder concealed so many blocks, or could not make sense of something (0): it may be the key.
+    fn hold_against_key(&mut self, blocks: u32) {
+        if let Some(trials) = &mut self.trials {
+            trials.complain(self.feeding, blocks);
+        }
+    }
 }
 
 /// One track's way out of its pipeline.
@@ -198,8 +208,12 @@ struct State {
     not_before: Option<MediaTime>,
     /// What the decoder is working on.
     feeding: Option<MediaTime>,
+    /// Pictures on their way to the decoder that no other refers to, by media time.
+    disposable: VecDeque<MediaTime>,
     /// Blocks concealed in what the decoder is working on.
     concealed: u32,
+    /// Pictures that the decoder gave up since then.
+    lost: u32,
     /// Keys whose worth is not known yet, or that are wrong.
     trials: Option<Trials>,
 }
@@ -333,23 +347,26 @@ impl Way {
         lock(&self.state).feeding
     }
 
+    /// Decoding may begin with the picture of this time.
+    pub(super) fn clean_point(&self, running: gst::ClockTime) {
+        let media = media_time(running, lock(&self.state).shift);
+        if let Some(media) = media {
+            let fact = Fact::RandomAccess(media);
+            self.hub.fact(Some(self.track), Some(media), fact);
+        }
+    }
+
     /// The decoder is about to get a buffer: tells what it complained about in the one before.
     pub(super) fn feed(&self, running: Option<gst::ClockTime>) {
+        self.tell_complaints();
         let mut state = lock(&self.state);
-        let told = std::mem::take(&mut state.concealed);
-        let from = state.feeding;
         state.feeding = running.and_then(|t| media_time(t, state.shift));
         let feeding = state.feeding;
         let mut found = Vec::new();
-        let trusted = state.trials.is_none();
         if let Some(trials) = &mut state.trials {
             trials.feed(running.is_some(), feeding, &mut found);
         }
         drop(state);
-        // What a wrong key makes is no damage of the stream.
-        if trusted {
-            self.tell_concealed(told, from);
-        }
         for unit in self.found(found) {
             // A lane that is gone is noticed with the next unit.
             let _ = self.hand_on(unit);
@@ -358,11 +375,16 @@ impl Way {
 
     /// The decoder could not make sense of something.
     pub(super) fn stumble(&self) {
+        lock(&self.state).hold_against_key(0);
+    }
+
+    /// No other picture refers to the one at this media time, which is on its way to the decoder.
+    pub(super) fn note_disposable(&self, at: MediaTime) {
         let mut state = lock(&self.state);
-        let feeding = state.feeding;
-        if let Some(trials) = &mut state.trials {
-            trials.complain(feeding, 0);
+        if state.disposable.len() >= MAX_DISPOSABLE {
+            state.disposable.pop_front();
         }
+        state.disposable.push_back(at);
     }
 
     /// A decoder's complaint on this track; `blocks` concealed.
@@ -372,10 +394,17 @@ impl Way {
         if self.track.kind == Kind::Video {
             let mut state = lock(&self.state);
             state.concealed = state.concealed.saturating_add(blocks);
-            let feeding = state.feeding;
-            if let Some(trials) = &mut state.trials {
-                trials.complain(feeding, blocks);
-            }
+            state.hold_against_key(blocks);
+        }
+    }
+
+    /// The decoder gave up a picture of this track, and shows none in its place.
+    pub(super) fn lose_picture(&self) {
+        self.hub.stats.decoder_complaints.add(1);
+        if self.track.kind == Kind::Video {
+            let mut state = lock(&self.state);
+            state.lost = state.lost.saturating_add(1);
+            state.hold_against_key(1);
         }
     }
 
@@ -394,14 +423,36 @@ impl Way {
         }
     }
 
-    fn tell_concealed(&self, count: u32, from: Option<MediaTime>) {
-        if count > 0 {
-            let kind = EvidenceKind::Concealment;
-            self.hub.fact(
-                Some(self.track),
-                from,
-                Fact::Evidence(Evidence { kind, from, count }),
-            );
+    /// Tells what the decoder has concealed so far of the buffer it works on: before the picture goes out.
+    fn tell_complaints(&self) {
+        let mut state = lock(&self.state);
+        let said = [
+            (
+                EvidenceKind::Concealment,
+                std::mem::take(&mut state.concealed),
+            ),
+            (
+                EvidenceKind::PicturesMissing,
+                std::mem::take(&mut state.lost),
+            ),
+        ];
+        let from = state.feeding;
+        let trusted = state.trials.is_none();
+        // Timestamps may be rounded on their way.
+        let near = |at: MediaTime| from.is_some_and(|f| at.nanos().abs_diff(f.nanos()) < 1_000_000);
+        let until = (from.filter(|_| said.iter().any(|(_, count)| *count > 0)))
+            .filter(|_| state.disposable.iter().any(|&at| near(at)))
+            .map(|at| at.plus(Duration::from_millis(1)));
+        drop(state);
+        // What a wrong key makes is no damage of the stream.
+        for (kind, count) in said {
+            if trusted && count > 0 {
+                let evidence = Evidence {
+                    until,
+                    ..Evidence::new(kind, from, count)
+                };
+                (self.hub).fact(Some(self.track), from, Fact::Evidence(evidence));
+            }
         }
     }
 
@@ -422,6 +473,7 @@ impl Way {
         let Some((_, shape)) = shape else {
             return Ok(());
         };
+        self.tell_complaints();
         let running = buffer.pts().map(|pts| {
             let segment = sample.segment();
             self.time_of(segment.and_then(|s| s.downcast_ref()), pts)

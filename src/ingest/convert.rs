@@ -406,7 +406,7 @@ impl Converter {
     /// Damage that a protocol below the container saw; it lies at the newest media time.
     pub fn evidence(&self, kind: EvidenceKind, count: u32) {
         let from = self.core.hub.newest();
-        let evidence = Evidence { kind, from, count };
+        let evidence = Evidence::new(kind, from, count);
         self.core.hub.fact(None, from, Fact::Evidence(evidence));
     }
 

@@ -30,6 +30,14 @@ pub(super) fn own(way: &Arc<Way>) {
     });
 }
 
+/// A decoder without a log of ours lost a picture on this thread and goes on with the next. `false` when nothing has
+/// been decoded on its track: then nothing says that it ever will be.
+pub(super) fn lost_picture() -> bool {
+    let owner = OWNER.with_borrow(Weak::upgrade);
+    let owner = owner.filter(|owner| owner.has_format());
+    owner.map(|owner| owner.lose_picture()).is_some()
+}
+
 /// Takes over GStreamer's log, once.
 pub(super) fn install() {
     static ONCE: Once = Once::new();

@@ -316,6 +316,9 @@ impl Pipeline {
         bus.set_sync_handler(move |_, message| {
             match message.view() {
                 gst::MessageView::Eos(_) => told.end(Ok(())),
+                gst::MessageView::Error(error) if goes_on(error.src()) && libav::lost_picture() => {
+                    tracing::debug!(detail = %error.error(), "a picture could not be decoded");
+                }
                 gst::MessageView::Error(error) => {
                     let cause = cause_of(&error.error());
                     let debug = error.debug();
@@ -564,8 +567,32 @@ fn wire_pad(
     let first = build_chain(pipeline, chain, &way, settings)
         .inspect_err(|error| tracing::debug!(%error, "no chain for a track"))
         .ok()?;
+    if way.track.kind == Kind::Video {
+        tell_clean_points(pad, &way);
+    }
     pad.link(&first).ok()?;
     Some(())
+}
+
+/// Tells where decoding may begin, as the container says.
+fn tell_clean_points(pad: &gst::Pad, way: &Arc<Way>) {
+    let way = Arc::clone(way);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &info.data
+            && !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT)
+            && let Some(pts) = buffer.pts()
+        {
+            way.clean_point(running_time(pad, &way, pts));
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// The time that media time counts from, of a buffer on a pad.
+fn running_time(pad: &gst::Pad, way: &Way, pts: gst::ClockTime) -> gst::ClockTime {
+    let event = pad.sticky_event::<gst::event::Segment>(0);
+    let segment = event.as_ref().and_then(|e| e.segment().downcast_ref());
+    way.time_of(segment, pts)
 }
 
 /// The track's number in its container, from the stream id or else the pad's name.
@@ -693,12 +720,7 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
                     // Not `Drop`, which unreferences what the bindings have taken already.
                     return gst::PadProbeReturn::Handled;
                 }
-                let running = buffer.pts().map(|pts| {
-                    let event = pad.sticky_event::<gst::event::Segment>(0);
-                    let segment = event.as_ref().and_then(|e| e.segment().downcast_ref());
-                    owner.time_of(segment, pts)
-                });
-                owner.feed(running);
+                owner.feed(buffer.pts().map(|pts| running_time(pad, &owner, pts)));
             }
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Caps(caps) = event.view()
@@ -753,6 +775,13 @@ fn channels(caps: &gst::CapsRef) -> Option<u32> {
 fn number(caps: &gst::CapsRef, name: &str) -> Option<u32> {
     let value = caps.structure(0)?.get::<i32>(name).ok()?;
     u32::try_from(value).ok()
+}
+
+/// Whether an element tells of every unit that it cannot decode as an error of the pipeline, yet takes the next one.
+fn goes_on(element: Option<&gst::Object>) -> bool {
+    let element = element.and_then(|object| object.downcast_ref::<gst::Element>());
+    let factory = element.and_then(|element| element.factory());
+    factory.is_some_and(|factory| factory.name() == "av1dec")
 }
 
 fn cause_of(error: &gst::glib::Error) -> Cause {

@@ -11,11 +11,7 @@ fn drain(mailbox: &Mailbox) -> Vec<Item> {
 }
 
 fn evidence(kind: EvidenceKind, at: i64) -> OwnedUnit {
-    let evidence = Evidence {
-        kind,
-        from: Some(MediaTime::from_millis(at)),
-        count: 1,
-    };
+    let evidence = Evidence::new(kind, Some(MediaTime::from_millis(at)), 1);
     fact(Some(Track::video(0)), Some(at), Fact::Evidence(evidence))
 }
 

@@ -34,11 +34,7 @@ fn announce(tracks: &[(Track, Option<Cause>)]) -> OwnedUnit {
 const BOTH: [(Track, Option<Cause>); 2] = [(Track::video(0), None), (Track::audio(0), None)];
 
 fn evidence(at: i64) -> OwnedUnit {
-    let evidence = Evidence {
-        kind: EvidenceKind::ContinuityError,
-        from: None,
-        count: 1,
-    };
+    let evidence = Evidence::new(EvidenceKind::ContinuityError, None, 1);
     fact(Some(Track::video(0)), Some(at), Fact::Evidence(evidence))
 }
 

@@ -221,18 +221,22 @@ impl Worker {
                     return;
                 };
                 self.arrived(track, 1, &at);
-                let before = self.carries.remove(&track);
+                let mut before = self.carries.remove(&track);
+                let spare = before.as_mut().and_then(|before| before.spare.take());
                 if let Some(plane) = luma(&picture) {
                     let view = Picture::new(plane, picture.range, before.as_ref())
                         .with_chroma(chroma(&picture))
-                        .with_transfer(transfer(&picture));
+                        .with_transfer(transfer(&picture))
+                        .with_spare(spare);
                     self.observe(&Unit {
                         at,
                         track: Some(track),
                         media: Media::Video(&view),
                     });
                     if self.wants_pictures() {
-                        self.carries.insert(track, view.into_carry());
+                        let mut carry = view.into_carry();
+                        carry.spare = before.map(|before| before.half);
+                        self.carries.insert(track, carry);
                     }
                 } else {
                     self.unreadable(track);

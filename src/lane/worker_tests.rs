@@ -371,11 +371,7 @@ fn sample_layouts_reach_detectors_as_they_are_meant() {
 #[test]
 fn offline_arrival_and_ticks_follow_the_media() {
     let mut bench = bench(Mode::Offline, stream(&[(&WITNESS, &[])]));
-    let evidence = Fact::Evidence(Evidence {
-        kind: EvidenceKind::SyncLoss,
-        from: None,
-        count: 1,
-    });
+    let evidence = Fact::Evidence(Evidence::new(EvidenceKind::SyncLoss, None, 1));
     let lines = bench.give([
         picture(0, 10_000, 1),
         picture(0, 10_240, 1),

@@ -101,6 +101,8 @@ fn a_freeze_that_was_encoded_again_is_found_where_it_began() {
     assert_eq!(line["severity"], "warning");
     assert_eq!(line["limit"], 2.0);
     assert!((secs(&line, "value") - 6.0).abs() <= 0.5, "{line}");
+    // Told two seconds into the freeze, as a live watch tells it.
+    assert!((secs(&line, "raised_secs") - 5.0).abs() <= 0.3, "{line}");
     assert_eq!(done.summary()["defects"], 1);
 }
 

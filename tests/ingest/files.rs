@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use detectors::base::{Cause, Track};
+use detectors::base::{Cause, Evidence, EvidenceKind, Fact, Track};
 
 use crate::rig::*;
 
@@ -272,4 +272,45 @@ fn faults_of_files_have_names() {
         assert!(pictures(&seen, 0).len() > 5, "{}", digest(&seen));
         assert_monotone(&seen);
     }
+}
+
+#[test]
+fn containers_tell_where_decoding_may_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    for (n, mux) in ["mp4mux", "mp4mux fragment-duration=500", "matroskamux"]
+        .into_iter()
+        .enumerate()
+    {
+        let seen = play(&file(&dir, &format!("clean{n}"), X264, "", mux));
+        let shown = pictures(&seen, 0);
+        let clean: Vec<_> = facts(&seen)
+            .filter_map(|(track, fact)| match fact {
+                Fact::RandomAccess(at) => Some((track, Some(*at))),
+                _ => None,
+            })
+            .collect();
+        let track = Some(Track::video(0));
+        assert_eq!(clean, [(track, shown[0]), (track, shown[25])], "{mux}");
+    }
+}
+
+#[test]
+fn pictures_that_the_av1_decoder_gives_up_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = "av1enc threads=1 cpu-used=8 usage-profile=realtime ! av1parse";
+    let path = file(&dir, "broken.mkv", chain, "", "matroskamux");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    for byte in &mut bytes[middle..middle + 600] {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let seen = play(&path);
+    let told = evidence(&seen);
+    assert!(!told.is_empty());
+    let missing = |(track, evidence): &(Option<Track>, Evidence)| {
+        *track == Some(Track::video(0)) && evidence.kind == EvidenceKind::PicturesMissing
+    };
+    assert!(told.iter().all(missing), "{told:?}");
+    assert!(pictures(&seen, 0).len() < 50);
 }

@@ -93,10 +93,12 @@ impl Bench {
     /// When it cannot be run.
     pub fn watched(&self, clip: &Made, ask: &Ask) -> io::Result<Watched> {
         let place = self.answer(clip, &format!("{}{}", self.product.hash, ask.recipe()))?;
-        if let Some(known) = read(&place).as_ref().and_then(Watched::from_json) {
+        if let Some(known) = read(&place).as_ref().and_then(Watched::from_json)
+            && known.covers(clip.secs)
+        {
             return Ok(known);
         }
-        let watched = self.product.watch(&clip.path, ask)?;
+        let watched = self.product.watch(&clip.path, clip.secs, ask)?;
         write(&place, &watched.to_json())?;
         Ok(watched)
     }

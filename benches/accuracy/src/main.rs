@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use accuracy::encode::Codec;
 use accuracy::keep::Bench;
-use accuracy::parts::{Extent, Outcome, black, clean, freeze, stutter};
+use accuracy::parts::{Extent, Outcome, black, clean, cost, damage, freeze, patterns, stutter};
 use accuracy::raw::Raw;
 use accuracy::report::{self, Run};
 use accuracy::sources::{Set, Source};
@@ -18,7 +19,8 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   benches/accuracy/run --part freeze --slice 20      some minutes
-  benches/accuracy/run --set validate                all of one set
+  benches/accuracy/run --part damage --slice 4 --codecs hevc,av1
+  benches/accuracy/run --set validate --publish      all of one set, into its section of RESULTS.md
   benches/accuracy/run --set sealed                  to report: RESULTS.md is written anew, the run is logged
 
 Clips and answers are kept in target/accuracy, so a run that was stopped goes on where it was.")]
@@ -29,9 +31,12 @@ struct Args {
     /// Only these parts
     #[arg(long = "part", value_enum)]
     parts: Vec<Part>,
-    /// At most this many clips a part, drawn by the seed
+    /// At most this many clips a part, drawn by the seed; of `damage` this many before damage
     #[arg(long, value_name = "N")]
     slice: Option<usize>,
+    /// Of the part `damage` only these codecs
+    #[arg(long, value_enum, value_delimiter = ',')]
+    codecs: Vec<CodecArg>,
     /// Only pictures of at most 360 rows: a quick look
     #[arg(long)]
     small: bool,
@@ -53,6 +58,9 @@ struct Args {
     /// Clips at a time [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0)]
     jobs: usize,
+    /// Write what was measured into RESULTS.md and results.json; the sealed set always is
+    #[arg(long)]
+    publish: bool,
     /// Failures printed a part
     #[arg(long, value_name = "N", default_value_t = 20)]
     failures: usize,
@@ -68,30 +76,58 @@ enum SetArg {
     Sealed,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CodecArg {
+    H264,
+    Hevc,
+    Mpeg2,
+    Av1,
+}
+
+impl From<CodecArg> for Codec {
+    fn from(given: CodecArg) -> Self {
+        match given {
+            CodecArg::H264 => Codec::H264,
+            CodecArg::Hevc => Codec::Hevc,
+            CodecArg::Mpeg2 => Codec::Mpeg2,
+            CodecArg::Av1 => Codec::Av1,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Freeze,
-    Clean,
-    Black,
+    Damage,
     Stutter,
+    Black,
+    Patterns,
+    Clean,
+    Cost,
 }
 
 impl Part {
     fn name(self) -> &'static str {
         match self {
             Part::Freeze => "freeze",
-            Part::Clean => "clean",
-            Part::Black => "black",
+            Part::Damage => "damage",
             Part::Stutter => "stutter",
+            Part::Black => "black",
+            Part::Patterns => "patterns",
+            Part::Clean => "clean",
+            Part::Cost => "cost",
         }
     }
 
-    fn run(self, bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
+    fn run(self, bench: &Bench, extent: &Extent, codecs: &[Codec]) -> io::Result<Outcome> {
         match self {
             Part::Freeze => freeze::run(bench, extent),
-            Part::Clean => clean::run(bench, extent),
-            Part::Black => black::run(bench, extent),
+            Part::Damage => damage::run(bench, extent, codecs),
             Part::Stutter => stutter::run(bench, extent),
+            Part::Black => black::run(bench, extent),
+            Part::Patterns => patterns::run(bench, extent),
+            Part::Clean => clean::run(bench, extent),
+            Part::Cost => cost::run(bench, extent),
         }
     }
 }
@@ -119,7 +155,6 @@ fn work(args: Args) -> io::Result<()> {
         .num_threads(args.jobs)
         .build_global()
         .map_err(io::Error::other)?;
-    let began = Instant::now();
     let bench = Bench {
         folder: args.keep.clone(),
         product: Product::new(&args.binary)?,
@@ -133,30 +168,38 @@ fn work(args: Args) -> io::Result<()> {
         peers: !args.no_peers,
     };
     let parts = if args.parts.is_empty() {
-        vec![Part::Freeze, Part::Clean, Part::Black, Part::Stutter]
+        Part::value_variants().to_vec()
     } else {
         args.parts
     };
+    let codecs: Vec<Codec> = args.codecs.iter().map(|c| (*c).into()).collect();
     let mut outcomes = Vec::new();
     for part in parts {
-        outcomes.push((part.name(), part.run(&bench, &extent)?));
+        let began = Instant::now();
+        let mut outcome = part.run(&bench, &extent, &codecs)?;
+        let secs = began.elapsed().as_secs_f64();
+        let figure = format!("{}_run_secs", part.name());
+        outcome.figures.insert(figure, secs.round());
+        outcomes.push((part.name(), outcome));
     }
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let secs = began.elapsed().as_secs_f64();
-    let run = Run::now(extent, &bench.product.hash, secs, &here);
-    println!("{}", report::as_markdown(&run, &outcomes));
+    let run = Run::now(extent, &bench.product.hash, &here);
+    let json = report::as_json(&run, &outcomes);
+    println!("{}", report::as_markdown(set.name(), &json));
     for (_, outcome) in &outcomes {
         for failure in outcome.failures.iter().take(args.failures) {
             println!("{failure}");
         }
     }
     fs::create_dir_all(&args.keep)?;
-    let json = report::as_json(&run, &outcomes);
-    fs::write(
-        args.keep.join(format!("{}.json", set.name())),
-        json.to_string(),
-    )?;
-    if set == Set::Sealed {
+    let json = serde_json::Value::Object(json).to_string();
+    fs::write(args.keep.join(format!("{}.json", set.name())), json)?;
+    let failures: Vec<&str> = (outcomes.iter())
+        .flat_map(|(_, outcome)| outcome.failures.iter().map(String::as_str))
+        .collect();
+    let list = args.keep.join(format!("{}.failures", set.name()));
+    fs::write(list, failures.join("\n") + "\n")?;
+    if set == Set::Sealed || (set == Set::Validate && args.publish) {
         report::publish(&here, &run, &outcomes)?;
     }
     Ok(())

@@ -9,6 +9,16 @@ pub type Colour = (u8, u8, u8);
 pub const WHITE: Colour = (235, 128, 128);
 /// Black of limited range.
 pub const BLACK: Colour = (16, 128, 128);
+/// 75 % bars of BT.709 in limited range, from white to blue.
+pub const BARS_75: [Colour; 7] = [
+    (180, 128, 128),
+    (168, 44, 136),
+    (145, 147, 44),
+    (133, 63, 52),
+    (63, 193, 204),
+    (51, 109, 212),
+    (28, 212, 120),
+];
 
 /// Mixes one pixel: `cover` 0 leaves it, 1 replaces it.
 fn mix(raw: &mut Raw, x: usize, y: usize, cover: f64, (luma, u, v): Colour) {

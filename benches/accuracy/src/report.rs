@@ -1,18 +1,24 @@
 //! What is written: tables as Markdown and JSON. What fails and why is written by people, below a mark that a new
 //! report leaves alone.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::gates;
 use crate::parts::{Extent, Outcome};
+use crate::sources::Set;
 
 /// Below this line of a report people write.
 pub const BY_HAND: &str = "<!-- Below this line nothing is overwritten. -->";
+/// Failures of a part that are kept in the JSON, and shown on the page.
+const FAILURES: usize = 200;
+const SHOWN: usize = 12;
 /// Above the rows of runs of the sealed set.
 const RUNS: &str =
     "| date | commit | seed | slice | parts | figures |\n|---|---|---|---|---|---|\n";
@@ -43,11 +49,30 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
+    /// What [`Table::json`] gave; `None` when something is missing.
+    fn from_json(value: &Value) -> Option<Self> {
+        let texts = |value: &Value| -> Option<Vec<String>> {
+            let all = value.as_array()?.iter();
+            all.map(|v| v.as_str().map(str::to_owned)).collect()
+        };
+        Some(Self {
+            title: value.get("title")?.as_str()?.to_owned(),
+            heads: texts(value.get("heads")?)?,
+            rows: (value.get("rows")?.as_array()?.iter())
+                .map(texts)
+                .collect::<Option<_>>()?,
+        })
+    }
+
     fn markdown(&self) -> String {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: String = self.heads.iter().map(|_| "---|").collect();
         let rows: String = self.rows.iter().map(|row| line(row)).collect();
-        format!("### {}\n\n{}|{rule}\n{rows}", self.title, line(&self.heads))
+        format!(
+            "#### {}\n\n{}|{rule}\n{rows}",
+            self.title,
+            line(&self.heads)
+        )
     }
 
     fn json(&self) -> Value {
@@ -66,13 +91,11 @@ pub struct Run {
     pub commit: String,
     /// Hash of the binary.
     pub binary: String,
-    /// Seconds that the run took.
-    pub secs: f64,
 }
 
 impl Run {
     /// Asks the clock and the repository in a folder.
-    pub fn now(extent: Extent, binary: &str, secs: f64, folder: &Path) -> Self {
+    pub fn now(extent: Extent, binary: &str, folder: &Path) -> Self {
         let say = |program: &str, args: &[&str]| {
             let said = Command::new(program)
                 .args(args)
@@ -94,7 +117,6 @@ impl Run {
             date: say("date", &["-u", "+%F"]).unwrap_or_else(|| "unknown".to_owned()),
             commit: format!("{}{mark}", commit.as_deref().unwrap_or("unknown")),
             binary: binary.to_owned(),
-            secs,
         }
     }
 
@@ -110,41 +132,68 @@ impl Run {
     }
 }
 
-/// All of a run as JSON.
-pub fn as_json(run: &Run, outcomes: &[(&str, Outcome)]) -> Value {
-    let parts: Vec<Value> = outcomes
-        .iter()
-        .map(|(part, outcome)| {
-            let tables: Vec<Value> = outcome.tables.iter().map(Table::json).collect();
-            json!({
-                "part": part, "figures": outcome.figures, "tables": tables,
-                "failures": outcome.failures,
-            })
+/// A run as JSON: each part with what it was run on, by its name.
+pub fn as_json(run: &Run, outcomes: &[(&str, Outcome)]) -> Map<String, Value> {
+    let part = |outcome: &Outcome| {
+        let tables: Vec<Value> = outcome.tables.iter().map(Table::json).collect();
+        let most = outcome.failures.len().min(FAILURES);
+        json!({
+            "date": run.date, "commit": run.commit, "binary": run.binary,
+            "seed": run.extent.seed, "slice": run.slice(),
+            "figures": outcome.figures, "tables": tables,
+            "failed": outcome.failures.len(), "failures": outcome.failures.get(..most),
         })
-        .collect();
-    json!({
-        "date": run.date, "commit": run.commit, "binary": run.binary,
-        "set": run.extent.set.name(), "seed": run.extent.seed, "slice": run.extent.slice,
-        "secs": run.secs.round(), "parts": parts,
-    })
+    };
+    outcomes
+        .iter()
+        .map(|(name, outcome)| ((*name).to_owned(), part(outcome)))
+        .collect()
 }
 
-/// All of a run as text.
-pub fn as_markdown(run: &Run, outcomes: &[(&str, Outcome)]) -> String {
-    let mut out = format!(
-        "Set **{}**, {}, seed {}, {}, commit {}, {:.0} s.\n\n",
-        run.extent.set.name(),
-        run.slice(),
-        run.extent.seed,
-        run.date,
-        run.commit,
-        run.secs
-    );
-    for (part, outcome) in outcomes {
+/// A run of a set as text: what [`as_json`] gave.
+pub fn as_markdown(set: &str, parts: &Map<String, Value>) -> String {
+    let mut figures = BTreeMap::new();
+    for part in parts.values() {
+        let of = part.get("figures").and_then(Value::as_object);
+        for (name, value) in of.into_iter().flatten() {
+            figures.extend(value.as_f64().map(|value| (name.clone(), value)));
+        }
+    }
+    let gates = gates::table(&figures).markdown();
+    let mut out = format!("## Set {set}\n\n{gates}\n");
+    for (name, part) in parts {
+        let text = |key: &str| part.get(key).and_then(Value::as_str).unwrap_or("?");
+        let number = |key: &str| part.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let secs = figures.get(&format!("{name}_run_secs")).unwrap_or(&0.0);
         // Writing to a `String` cannot fail.
-        let _ = writeln!(out, "## {}\n", title(part));
-        for table in &outcome.tables {
+        let _ = writeln!(
+            out,
+            "### {} of {set}\n\n{}, seed {}, {}, commit {}, product {}, {secs:.0} s.\n",
+            title(name),
+            title(text("slice")),
+            number("seed"),
+            text("date"),
+            text("commit"),
+            text("binary").get(..12).unwrap_or("?"),
+        );
+        let tables = part.get("tables").and_then(Value::as_array);
+        for table in tables.into_iter().flatten().filter_map(Table::from_json) {
             let _ = writeln!(out, "{}", table.markdown());
+        }
+        let failures = part.get("failures").and_then(Value::as_array);
+        let shown: Vec<&str> = failures
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .take(SHOWN)
+            .collect();
+        if !shown.is_empty() {
+            let failed = number("failed");
+            let _ = writeln!(out, "Failures: {failed}; the first {}:\n", shown.len());
+            for line in shown {
+                let _ = writeln!(out, "- {line}");
+            }
+            out.push('\n');
         }
     }
     out
@@ -157,66 +206,94 @@ fn title(part: &str) -> String {
     })
 }
 
-/// Writes a run of the sealed set into `RESULTS.md` and `results.json` of a folder. The list of runs grows by one;
-/// what people wrote stays.
+/// Writes a run into `RESULTS.md` and `results.json` of a folder: parts that ran are written anew, others stay. The
+/// list of runs of the sealed set grows by one; what people wrote stays.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn publish(folder: &Path, run: &Run, outcomes: &[(&str, Outcome)]) -> io::Result<()> {
-    let file = folder.join("RESULTS.md");
-    let before = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(e),
-    };
-    fs::write(&file, page(&before, run, outcomes))?;
-    let text = serde_json::to_string_pretty(&as_json(run, outcomes)).map_err(io::Error::other)?;
-    fs::write(folder.join("results.json"), text + "\n")
+    let (page_at, all_at) = (folder.join("RESULTS.md"), folder.join("results.json"));
+    let all = serde_json::from_str(&text_of(&all_at)?).unwrap_or_default();
+    let all = with(all, run, outcomes);
+    let text = serde_json::to_string_pretty(&all).map_err(io::Error::other)?;
+    fs::write(&all_at, text + "\n")?;
+    fs::write(&page_at, page(&text_of(&page_at)?, &all, run, outcomes))
+}
+
+fn text_of(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    }
+}
+
+/// All sets' parts, those of a run among them.
+fn with(
+    mut all: Map<String, Value>,
+    run: &Run,
+    outcomes: &[(&str, Outcome)],
+) -> Map<String, Value> {
+    let set = all
+        .entry(run.extent.set.name())
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(parts) = set {
+        parts.append(&mut as_json(run, outcomes));
+    }
+    all
 }
 
 /// The new page, given the old one.
-fn page(before: &str, run: &Run, outcomes: &[(&str, Outcome)]) -> String {
+fn page(before: &str, all: &Map<String, Value>, run: &Run, outcomes: &[(&str, Outcome)]) -> String {
     let by_hand = before
         .split_once(BY_HAND)
         .map_or("\n## What fails, and why\n", |(_, rest)| rest);
-    let runs = before
+    let mut runs = before
         .split_once(RUNS)
-        .map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or(""));
-    let figures: Vec<String> = outcomes
+        .map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or(""))
+        .trim()
+        .to_owned();
+    if run.extent.set == Set::Sealed {
+        let figures: Vec<String> = outcomes
+            .iter()
+            .flat_map(|(_, o)| &o.figures)
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect();
+        let parts: Vec<&str> = outcomes.iter().map(|(part, _)| *part).collect();
+        let row = format!(
+            "| {} | {} | {} | {} | {} | {} |",
+            run.date,
+            run.commit,
+            run.extent.seed,
+            run.slice(),
+            parts.join(", "),
+            figures.join("; ")
+        );
+        runs = format!("{runs}\n{row}").trim().to_owned();
+    }
+    let sets: String = [Set::Sealed, Set::Validate]
         .iter()
-        .flat_map(|(_, o)| &o.figures)
-        .map(|(name, value)| format!("{name} {value:.4}"))
+        .filter_map(|set| all.get(set.name()).map(|parts| (set.name(), parts)))
+        .filter_map(|(set, parts)| Some(as_markdown(set, parts.as_object()?)))
         .collect();
-    let parts: Vec<&str> = outcomes.iter().map(|(part, _)| *part).collect();
-    let row = format!(
-        "| {} | {} | {} | {} | {} | {} |",
-        run.date,
-        run.commit,
-        run.extent.seed,
-        run.slice(),
-        parts.join(", "),
-        figures.join("; ")
-    );
-    let runs = [runs.trim_end(), &row].join("\n");
     format!(
-        "# What the picture detectors find\n\nWritten by `benches/accuracy/run --set sealed`. How it is made and \
-         counted: `benches/accuracy/README.md`.\n\n{}## Runs of the sealed set\n\n{RUNS}{}\n\n{BY_HAND}{by_hand}",
-        as_markdown(run, outcomes),
-        runs.trim_start()
+        "# What the picture detectors find\n\nWritten by `benches/accuracy/run --publish`. How it is made and \
+         counted: `benches/accuracy/README.md`. Figures of the set `validate` were looked at while detectors were \
+         made; those of `sealed` were not.\n\n{sets}## Runs of the sealed set\n\n{RUNS}{runs}\n\n{BY_HAND}{by_hand}",
     )
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::sources::Set;
 
-    fn run(date: &str) -> Run {
+    fn run(set: Set, date: &str) -> Run {
         Run {
             extent: Extent {
-                set: Set::Sealed,
+                set,
                 seed: 7,
                 slice: None,
                 small: false,
@@ -224,34 +301,64 @@ mod tests {
             },
             date: date.to_owned(),
             commit: "abc".to_owned(),
-            binary: "0".to_owned(),
-            secs: 1.0,
+            binary: "0123456789abcdef".to_owned(),
+        }
+    }
+
+    fn outcome(recall: f64) -> Outcome {
+        let mut table = Table::new("T", &["a", "b"]);
+        table.row(&["1".to_owned(), "2".to_owned()]);
+        Outcome {
+            tables: vec![table],
+            figures: BTreeMap::from([("freeze_1s_recall".to_owned(), recall)]),
+            failures: vec!["missed one".to_owned()],
         }
     }
 
     #[test]
-    fn runs_are_added_and_what_people_wrote_stays() {
-        let mut table = Table::new("T", &["a", "b"]);
-        table.row(&["1".to_owned(), "2".to_owned()]);
-        let outcome = Outcome {
-            tables: vec![table],
-            figures: BTreeMap::from([("x".to_owned(), 0.5)]),
-            failures: Vec::new(),
+    fn sealed_runs_are_logged_and_what_people_wrote_stays() {
+        let outcomes = [("freeze", outcome(0.5))];
+        let sealed = |date| run(Set::Sealed, date);
+        let next = |before: &str, run: &Run| {
+            let all = with(Map::new(), run, &outcomes);
+            page(before, &all, run, &outcomes)
         };
-        let outcomes = [("freeze", outcome)];
-        let first = page("", &run("2026-01-01"), &outcomes);
+        let first = next("", &sealed("2026-01-01"));
         let edited = first.replace(
             "## What fails, and why",
             "## What fails, and why\n\nBecause.",
         );
-        let second = page(&edited, &run("2026-01-02"), &outcomes);
-        assert!(
-            second.contains("| 2026-01-01 | abc | 7 | whole | freeze | x 0.5000 |\n| 2026-01-02 |")
-        );
+        let second = next(&edited, &sealed("2026-01-02"));
+        assert!(second.contains(
+            "| 2026-01-01 | abc | 7 | whole | freeze | freeze_1s_recall 0.5000 |\n| 2026-01-02 |"
+        ));
         assert!(second.contains("Because."));
-        assert!(second.contains("### T\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"));
+        assert!(second.contains("#### T\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"));
+        assert!(second.contains("- missed one\n"));
         assert_eq!(second.matches("## Runs of the sealed set").count(), 1);
-        let third = page(&second, &run("2026-01-03"), &outcomes);
-        assert_eq!(third.matches("| abc | 7 |").count(), 3);
+        // A look at the other set is no run of the sealed one.
+        let third = next(&second, &run(Set::Validate, "2026-01-03"));
+        assert_eq!(third.matches("| abc | 7 |").count(), 2);
+        let fourth = next(&third, &sealed("2026-01-04"));
+        assert_eq!(fourth.matches("| abc | 7 |").count(), 3);
+    }
+
+    #[test]
+    fn parts_that_did_not_run_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let (black, freeze) = ([("black", outcome(1.0))], [("freeze", outcome(0.995))]);
+        publish(at, &run(Set::Validate, "2026-01-01"), &freeze).unwrap();
+        publish(at, &run(Set::Sealed, "2026-01-02"), &black).unwrap();
+        publish(at, &run(Set::Validate, "2026-01-03"), &black).unwrap();
+        let page = fs::read_to_string(at.join("RESULTS.md")).unwrap();
+        for head in [
+            "### Freeze of validate",
+            "### Black of validate",
+            "### Black of sealed",
+        ] {
+            assert_eq!(page.matches(head).count(), 1, "{head}");
+        }
+        assert!(page.contains("Whole, seed 7, 2026-01-03, commit abc, product 0123456789ab"));
     }
 }

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::score::Span;
 
+/// Exit codes of `analyze` when it ran: nothing found, or defects.
+const RAN: [i32; 2] = [0, 1];
+
 /// By `detector.signal`: seconds and value; `None` where it was unmeasurable.
 pub type Readings = BTreeMap<String, Vec<(f64, Option<f64>)>>;
 
@@ -74,6 +77,8 @@ pub struct Found {
     pub start_secs: f64,
     /// Seconds from the first picture; the end of the clip when it was still open.
     pub end_secs: f64,
+    /// Seconds from the first picture to where a live watch would have told it.
+    pub raised_secs: Option<f64>,
     /// The signal's worst value.
     pub value: f64,
 }
@@ -117,7 +122,13 @@ impl Watched {
             .filter(move |d| d.detector == detector && rule.is_none_or(|r| d.rule == r))
     }
 
-    /// Without the readings, for keeping.
+    /// Whether all of a clip with pictures for so many seconds was seen. Codecs hold some pictures back at the end,
+    /// and damage may cost the last ones.
+    pub fn covers(&self, clip_secs: f64) -> bool {
+        self.media_secs >= clip_secs * 0.95 - 0.5
+    }
+
+    /// As it is kept.
     pub fn to_json(&self) -> Value {
         let defects: Vec<Value> = self
             .defects
@@ -125,7 +136,8 @@ impl Watched {
             .map(|d| {
                 json!({
                     "detector": d.detector, "rule": d.rule, "severity": d.severity,
-                    "start_secs": d.start_secs, "end_secs": d.end_secs, "value": d.value,
+                    "start_secs": d.start_secs, "end_secs": d.end_secs,
+                    "raised_secs": d.raised_secs, "value": d.value,
                 })
             })
             .collect();
@@ -150,6 +162,7 @@ impl Watched {
                     severity: text(d, "severity")?,
                     start_secs: number(d, "start_secs")?,
                     end_secs: number(d, "end_secs")?,
+                    raised_secs: number(d, "raised_secs"),
                     value: number(d, "value")?,
                 })
             })
@@ -241,11 +254,50 @@ impl Product {
         row.is_some_and(|row| names_option(&row, option))
     }
 
-    /// Runs over a clip.
+    /// The hash of a slate, of its recording.
     ///
     /// # Errors
-    /// When the product cannot be started, ends with a fault or prints what is no report.
-    pub fn watch(&self, clip: &Path, ask: &Ask) -> io::Result<Watched> {
+    /// When the product tells none.
+    pub fn hash_of(&self, recording: &Path) -> io::Result<String> {
+        let said = Command::new(&self.binary)
+            .args(["hash", "--log-level", "error"])
+            .arg(recording)
+            .stdin(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        let digits = |word: &&str| word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit());
+        text.split(|c: char| !c.is_ascii_alphanumeric())
+            .find(digits)
+            .filter(|_| said.status.success())
+            .map(str::to_owned)
+            .ok_or_else(|| {
+                let why = String::from_utf8_lossy(&said.stderr);
+                let name = recording.display();
+                io::Error::other(format!("no hash of {name}: {}", why.trim()))
+            })
+    }
+
+    /// Runs over a clip that has pictures for so many seconds.
+    ///
+    /// # Errors
+    /// When the product cannot be started, ends with a fault, prints what is no report, or gives the clip up before
+    /// its end, as it does on a machine that starves it.
+    pub fn watch(&self, clip: &Path, clip_secs: f64, ask: &Ask) -> io::Result<Watched> {
+        let (watched, ()) = self.watch_beside(clip, clip_secs, ask, |_| ())?;
+        Ok(watched)
+    }
+
+    /// The same, and what `beside` gave, which is called with the number of the process while that runs.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn watch_beside<T: Send>(
+        &self,
+        clip: &Path,
+        clip_secs: f64,
+        ask: &Ask,
+        beside: impl FnOnce(u32) -> T + Send,
+    ) -> io::Result<(Watched, T)> {
         let readings_at = clip.with_extension(format!("readings{}", std::process::id()));
         let mut command = Command::new(&self.binary);
         command
@@ -260,23 +312,48 @@ impl Product {
             command.arg("--signals").arg(&readings_at);
         }
         let began = Instant::now();
-        let said = command.stdin(Stdio::null()).output()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (said, noted) = std::thread::scope(|scope| {
+            let pid = child.id();
+            let noted = scope.spawn(move || beside(pid));
+            (child.wait_with_output(), noted.join())
+        });
+        let said = said?;
+        let noted = noted.map_err(|_| io::Error::other("what ran beside the product failed"))?;
         let wall_secs = began.elapsed().as_secs_f64();
-        let mut watched = parse(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| {
+        let kept = if ask.signals.is_empty() {
+            Ok(Readings::new())
+        } else {
+            let kept = readings(&readings_at, &ask.signals);
+            // Of a run that failed there may be none.
+            let _ = fs::remove_file(&readings_at);
+            kept
+        };
+        let failed = |why: &str| {
             io::Error::other(format!(
-                "{} ended with {} on {}: {}",
+                "{} {why} ({}) on {}: {}",
                 self.binary.display(),
                 said.status,
                 clip.display(),
                 String::from_utf8_lossy(&said.stderr).trim()
             ))
-        })?;
-        watched.wall_secs = wall_secs;
-        if !ask.signals.is_empty() {
-            watched.readings = readings(&readings_at, &ask.signals)?;
-            fs::remove_file(&readings_at)?;
+        };
+        if !said.status.code().is_some_and(|code| RAN.contains(&code)) {
+            return Err(failed("failed"));
         }
-        Ok(watched)
+        let mut watched = parse(&String::from_utf8_lossy(&said.stdout))
+            .ok_or_else(|| failed("gave no report"))?;
+        if !watched.covers(clip_secs) {
+            let seen = watched.media_secs;
+            return Err(failed(&format!("saw {seen:.2} of {clip_secs:.2} s")));
+        }
+        watched.wall_secs = wall_secs;
+        watched.readings = kept?;
+        Ok((watched, noted))
     }
 }
 
@@ -310,6 +387,7 @@ fn parse(lines: &str) -> Option<Watched> {
                 severity: text("severity")?,
                 start_secs: number("start_secs")?,
                 end_secs: number("end_secs").unwrap_or(f64::INFINITY),
+                raised_secs: number("raised_secs"),
                 value: number("value")?,
             }),
             Some("summary") => {
@@ -376,6 +454,32 @@ mod tests {
         assert_eq!(watched.of("freeze", Some("frozen")).count(), 1);
         assert_eq!(watched.of("black", None).count(), 0);
         assert!(parse(REPORT.lines().next().unwrap()).is_none());
+    }
+
+    #[test]
+    fn what_fails_or_gives_up_is_no_answer() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let binary = dir.path().join("product");
+        let listing = "if [ $1 = detectors ]; then echo '[]'; exit 0; fi";
+        let product = |code: i32| {
+            let report = REPORT.trim_end();
+            let script = format!("#!/bin/sh\n{listing}\ncat <<'E'\n{report}\nE\nexit {code}\n");
+            fs::write(&binary, script).unwrap();
+            fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+            Product::new(&binary).unwrap()
+        };
+        let ask = Ask::default();
+        let clip = dir.path().join("clip.ts");
+        for code in [0, 1] {
+            let watched = product(code).watch(&clip, 10.2, &ask).unwrap();
+            assert_eq!(watched.defects.len(), 1);
+        }
+        let failed = product(3).watch(&clip, 10.2, &ask).unwrap_err();
+        assert!(failed.to_string().contains("failed"), "{failed}");
+        // Ten seconds of twenty: it gave up.
+        let short = product(0).watch(&clip, 20.0, &ask).unwrap_err();
+        assert!(short.to_string().contains("saw 10.00 of 20.00"), "{short}");
     }
 
     #[test]

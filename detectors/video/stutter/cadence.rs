@@ -17,6 +17,12 @@ const USUAL_RATIO: f64 = 0.8;
 const LEAST: usize = 6;
 /// A programme of fewer pictures a second is animation.
 const ANIMATION_HZ: f64 = 17.0;
+/// A cadence's repeats tell how much a codec redraws; what changes more, by this factor, is the next picture.
+const REDRAWN_FACTOR: f32 = 2.5;
+const REDRAWN_LEAST: f32 = 0.15;
+/// So many of the newest pictures count for that, and so often each must be repeated on the mean.
+const REDRAWN_PACE: f32 = 1.0 / 16.0;
+const REDRAWN_REPEATS: f32 = 0.12;
 
 /// The newest pictures that differed from the ones before, and how long they stood.
 #[derive(Debug, Default)]
@@ -24,12 +30,17 @@ pub(super) struct Cadence {
     stood: VecDeque<(MediaTime, f64)>,
     /// Distances of the stream's own pictures, seconds.
     distances: VecDeque<f64>,
+    /// How often a picture was repeated lately in the ordinary course, and the sum of the changes of its repeats, by
+    /// what is usual for motion.
+    repeats: f32,
+    redrawn: f32,
 }
 
 impl Cadence {
     pub(super) fn clear(&mut self) {
         self.stood.clear();
         self.distances.clear();
+        (self.repeats, self.redrawn) = (0.0, 0.0);
     }
 
     /// Notes the distance of two neighbouring pictures of the stream, seconds.
@@ -50,11 +61,37 @@ impl Cadence {
         }
     }
 
+    /// Notes how often a picture was repeated in the ordinary course, and the sum of the changes of its repeats.
+    pub(super) fn note_repeats(&mut self, count: u32, redrawn: f32) {
+        self.repeats += REDRAWN_PACE * (count as f32 - self.repeats);
+        self.redrawn += REDRAWN_PACE * (redrawn - self.redrawn);
+    }
+
+    /// Largest change of a picture, by what is usual for motion, that may be a repeat drawn anew by the codec; known
+    /// where the cadence repeats all the time.
+    pub(super) fn redrawn_limit(&self) -> Option<f32> {
+        (self.repeats >= REDRAWN_REPEATS)
+            .then(|| (REDRAWN_FACTOR * self.redrawn / self.repeats).max(REDRAWN_LEAST))
+    }
+
     /// Usual distance of the stream's pictures, seconds.
     pub(super) fn distance(&self) -> Option<f64> {
         let mut sorted: Vec<f64> = self.distances.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         (sorted.len() >= LEAST).then(|| sorted[sorted.len() / 2])
+    }
+
+    /// Whether the stream's pictures come at a regular rate, as far as they come.
+    pub(super) fn is_regular(&self) -> bool {
+        let Some(usual) = self.distance() else {
+            return false;
+        };
+        let near = |d: &&f64| (**d - usual).abs() <= 0.15 * usual;
+        let multiple = |d: &&f64| (**d / usual - (**d / usual).round()).abs() <= 0.15;
+        let count = self.distances.len().max(1) as f64;
+        let share =
+            |of: &dyn Fn(&&f64) -> bool| self.distances.iter().filter(of).count() as f64 / count;
+        share(&near) >= 0.6 && share(&multiple) >= 0.9
     }
 
     /// The distance of two pictures beyond which pictures are missing: for a stream with a regular rate any that
@@ -65,11 +102,7 @@ impl Cadence {
         let Some(usual) = self.distance() else {
             return f64::MAX;
         };
-        let near = |d: &&f64| (**d - usual).abs() <= 0.15 * usual;
-        let multiple = |d: &&f64| (**d / usual - (**d / usual).round()).abs() <= 0.15;
-        let share =
-            |of: &dyn Fn(&&f64) -> bool| self.distances.iter().filter(of).count() as f64 / count;
-        match share(&near) >= 0.6 && share(&multiple) >= 0.9 {
+        match self.is_regular() {
             true => 1.5 * usual,
             false => (3.0 * mean).max(mean + 0.15),
         }
@@ -86,6 +119,14 @@ impl Cadence {
         let usual = sorted[(sorted.len() as f64 * USUAL_RATIO) as usize];
         let median = sorted[(sorted.len() - 1) / 2];
         Some(usual.min(median + 1.1 * distance))
+    }
+
+    /// Mean time for which a picture stands in the ordinary course, seconds.
+    pub(super) fn mean_secs(&self) -> Option<f64> {
+        let most = self.usual_secs()? + 0.5 * self.distance()?;
+        let usual = || self.stood.iter().map(|s| s.1).filter(|s| *s <= most);
+        let count = usual().count();
+        (count > 0).then(|| usual().sum::<f64>() / count as f64)
     }
 
     /// Whether it is that of animation: held drawings are its style.
@@ -157,5 +198,21 @@ mod tests {
             cadence.note_distance([0.03, 0.05, 0.07][i % 3]);
         }
         assert!((cadence.hole_secs() - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_cadence_knows_its_mean_and_how_much_is_redrawn() {
+        let mut pulldown = cadence(60.0, &[2, 3]);
+        assert!((pulldown.mean_secs().unwrap() * 60.0 - 2.5).abs() < 1e-6);
+        // A stop does not count.
+        let stops = [2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 12];
+        assert!((cadence(60.0, &stops).mean_secs().unwrap() * 60.0 - 2.5).abs() < 0.1);
+        assert_eq!(pulldown.redrawn_limit(), None);
+        (0..60).for_each(|_| pulldown.note_repeats(1, 0.02));
+        assert_eq!(pulldown.redrawn_limit(), Some(REDRAWN_LEAST));
+        (0..60).for_each(|_| pulldown.note_repeats(2, 0.3));
+        assert!((pulldown.redrawn_limit().unwrap() - 0.375).abs() < 0.01);
+        (0..60).for_each(|_| pulldown.note_repeats(0, 0.0));
+        assert_eq!(pulldown.redrawn_limit(), None);
     }
 }

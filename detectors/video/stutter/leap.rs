@@ -5,12 +5,23 @@ use crate::kernel::half::HalfLuma;
 /// Wider planes are halved: a step of two pixels in 1080p is half a sample then, which can still be measured.
 const WIDEST: usize = 512;
 /// Edge of a block in samples.
-const BLOCK: usize = 16;
-/// Blocks looked at: columns and rows of a lattice.
-const LATTICE: (usize, usize) = (10, 7);
+const BLOCK: usize = 8;
+/// Most blocks looked at.
+const MOST: usize = 160;
+/// A block that moves changes by this (mean, codes).
+const CHANGES: f32 = 1.5;
 /// Longest ordinary step, and longest leap, in samples.
 const STEP: i32 = 10;
 const LEAP: f32 = 40.0;
+/// And longest leap in ordinary steps.
+const MOST_STEPS: f32 = 32.0;
+/// Farthest jump in two samples, and the edge of the square of places.
+const JUMP: i32 = 12;
+const JUMP_EDGE: i32 = 2 * JUMP + 1;
+/// Shortest jump in two samples, squared.
+const JUMP_LEAST: i32 = 1;
+/// A picture that is found again differs there by no more than this share of what it does unmoved.
+const JUMP_RATIO: f32 = 0.4;
 /// A block of less contrast (mean step between neighbours, codes) is found anywhere.
 const TEXTURE: f32 = 1.5;
 /// A block that is found again differs by no more (mean, codes).
@@ -44,30 +55,32 @@ pub(super) fn leap(four: [&HalfLuma; 4]) -> Option<f32> {
     }
     let mut leaps = Vec::new();
     let mut moving = 0;
-    for row in 0..LATTICE.1 {
-        for column in 0..LATTICE.0 {
-            let x = (column + 1) * (a.width() - BLOCK) / (LATTICE.0 + 1);
-            let y = (row + 1) * (a.height() - BLOCK) / (LATTICE.1 + 1);
-            if texture(b, x, y) < TEXTURE || texture(c, x, y) < TEXTURE {
-                continue;
-            }
-            // Where the block of `b` came from, turned round; where the block of `c` goes.
-            let (Some(before), Some(after)) = (step(b, a, x, y), step(c, d, x, y)) else {
-                continue;
-            };
-            let (before, after) = ((-before.0, -before.1), after);
-            let (ux, uy) = ((before.0 + after.0) / 2.0, (before.1 + after.1) / 2.0);
-            let size = ux.hypot(uy);
-            if size < SHORTEST {
-                continue;
-            }
-            moving += 1;
-            let apart = (before.0 - after.0).hypot(before.1 - after.1);
-            if apart <= 0.5 * size + 0.5
-                && let Some(steps) = along(b, c, x, y, (ux, uy))
-            {
-                leaps.push(steps);
-            }
+    for (x, y) in changing(a, b, c) {
+        // Where the block came from, turned round.
+        let Some(before) = step(b, a, x, y).map(|(dx, dy)| (-dx, -dy)) else {
+            continue;
+        };
+        if before.0.hypot(before.1) < SHORTEST {
+            continue;
+        }
+        moving += 1;
+        let Some(((dx, dy), _)) = along(b, c, x, y, before) else {
+            continue;
+        };
+        let (Some(x), Some(y)) = (
+            x.checked_add_signed(dx as isize),
+            y.checked_add_signed(dy as isize),
+        ) else {
+            continue;
+        };
+        let Some(after) = step(c, d, x, y) else {
+            continue;
+        };
+        let (ux, uy) = ((before.0 + after.0) / 2.0, (before.1 + after.1) / 2.0);
+        let size = ux.hypot(uy);
+        let apart = (before.0 - after.0).hypot(before.1 - after.1);
+        if size >= SHORTEST && apart <= 0.5 * size + 0.5 {
+            leaps.push((dx as f32 * ux + dy as f32 * uy) / (size * size));
         }
     }
     leaps.sort_by(f32::total_cmp);
@@ -77,6 +90,64 @@ pub(super) fn leap(four: [&HalfLuma; 4]) -> Option<f32> {
         .filter(|l| (*l - usual).abs() <= 1.0 + 0.4 * usual)
         .count();
     (agree >= LEAST && agree as f64 >= AGREE * f64::from(moving)).then_some(usual)
+}
+
+/// Whether the whole picture jumped: whether it is found again elsewhere, and there only.
+pub(super) fn jumped(b: &HalfLuma, c: &HalfLuma) -> bool {
+    let (coarse, into) = (b.halved(), c.halved());
+    let Some(unmoved) = shifted(&coarse, &into, (0, 0)) else {
+        return false;
+    };
+    let mut best = ((0, 0), unmoved);
+    for place in 0..JUMP_EDGE * JUMP_EDGE {
+        let by = (place % JUMP_EDGE - JUMP, place / JUMP_EDGE - JUMP);
+        if let Some(codes) = shifted(&coarse, &into, by)
+            && codes < best.1
+        {
+            best = (by, codes);
+        }
+    }
+    let ((dx, dy), codes) = best;
+    dx * dx + dy * dy >= JUMP_LEAST && codes <= JUMP_RATIO * unmoved
+}
+
+/// Mean difference of what two pictures share when one is shifted; `None` without a size.
+fn shifted(from: &HalfLuma, to: &HalfLuma, by: (i32, i32)) -> Option<f32> {
+    let span = |size: usize, by: i32| {
+        let (less, more) = ((-by).max(0) as usize, by.max(0) as usize);
+        (less, more, size.saturating_sub(less + more))
+    };
+    let (x, to_x, width) = span(from.width(), by.0);
+    let (y, to_y, height) = span(from.height(), by.1);
+    let mut sum = 0u64;
+    for row in 0..height {
+        let a = from.row(y + row).get(x..x + width)?;
+        let b = to.row(to_y + row).get(to_x..to_x + width)?;
+        sum += u64::from(difference(a, b));
+    }
+    let count = width * height;
+    (count > 0).then(|| sum as f32 / count as f32)
+}
+
+/// Blocks of the second of three pictures that moved before and are elsewhere after; evenly chosen when they are many.
+fn changing(a: &HalfLuma, b: &HalfLuma, c: &HalfLuma) -> Vec<(usize, usize)> {
+    let columns = (b.width() - BLOCK) / BLOCK + 1;
+    let rows = (b.height() - BLOCK) / BLOCK + 1;
+    let mut found: Vec<(usize, usize)> = (0..columns * rows)
+        .map(|n| (n % columns * BLOCK, n / columns * BLOCK))
+        .filter(|&(x, y)| {
+            texture(b, x, y) >= TEXTURE
+                && apart(a, b, x, y, (0, 0)).is_some_and(|codes| codes >= CHANGES)
+                && apart(b, c, x, y, (0, 0)).is_some_and(|codes| codes >= CHANGES)
+        })
+        .collect();
+    let every = found.len().div_ceil(MOST).max(1);
+    let mut n = 0;
+    found.retain(|_| {
+        n += 1;
+        n % every == 0
+    });
+    found
 }
 
 /// Mean step between neighbours of a block, in the direction in which it is smaller.
@@ -152,12 +223,19 @@ fn step(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize) -> Option<(f32, f32)
     ))
 }
 
-/// By how many times `unit` the block went, when it is found on that line.
-fn along(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize, unit: (f32, f32)) -> Option<f32> {
+/// Where the block went, and by how many times `unit`, when it is found on that line.
+fn along(
+    from: &HalfLuma,
+    to: &HalfLuma,
+    x: usize,
+    y: usize,
+    unit: (f32, f32),
+) -> Option<((i32, i32), f32)> {
     let size = unit.0.hypot(unit.1);
-    let mut best: Option<(f32, f32)> = None;
+    let mut best: Option<((i32, i32), f32, f32)> = None;
+    let longest = LEAP.min(MOST_STEPS * size + 2.0) as i32;
     // A sample further each time, and more and more beside: what comes nearer or turns leaves the line.
-    for length in 0..=LEAP as i32 {
+    for length in 0..=longest {
         let (dx, dy) = (unit.0 / size * length as f32, unit.1 / size * length as f32);
         let beside = 1 + length / 8;
         let edge = 2 * beside + 1;
@@ -168,8 +246,8 @@ fn along(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize, unit: (f32, f32)) -
                 continue;
             };
             let steps = (by.0 as f32 * unit.0 + by.1 as f32 * unit.1) / (size * size);
-            if best.is_none_or(|b| codes < b.1) {
-                best = Some((steps, codes));
+            if best.is_none_or(|b| codes < b.2) {
+                best = Some((by, steps, codes));
             }
         }
     }
@@ -180,8 +258,8 @@ fn along(from: &HalfLuma, to: &HalfLuma, x: usize, y: usize, unit: (f32, f32)) -
         y,
         (unit.0.round() as i32, unit.1.round() as i32),
     )?;
-    best.filter(|b| b.1 <= FOUND.max(texture(from, x, y)) && (b.1 <= 0.75 * ordinary || b.0 < 2.0))
-        .map(|b| b.0)
+    best.filter(|b| b.2 <= FOUND.max(texture(from, x, y)) && (b.2 <= 0.75 * ordinary || b.1 < 2.0))
+        .map(|b| (b.0, b.1))
 }
 
 #[cfg(test)]
@@ -228,5 +306,18 @@ mod tests {
         // There and back again.
         assert_eq!(steps([0.0, 3.0, 15.0, 12.0]).filter(|l| *l > 2.0), None);
         assert_eq!(steps([0.0, 0.0, 12.0, 12.0]).filter(|l| *l > 2.0), None);
+    }
+
+    #[test]
+    fn a_picture_that_jumped_is_found_elsewhere_and_a_cut_is_not() {
+        let mut noise = Noise::new(3);
+        let mut cut = Frame::flat(640, 384, 0);
+        for n in 0..40 * 24 {
+            cut.fill(n % 40 * 16, n / 40 * 16, 16, 16, noise.bits() as u8);
+        }
+        let here = seen(&Frame::scene(640, 384, 0.0, 0.0));
+        assert!(jumped(&here, &seen(&Frame::scene(640, 384, 24.0, -16.0))));
+        assert!(!jumped(&here, &here));
+        assert!(!jumped(&here, &seen(&cut)));
     }
 }

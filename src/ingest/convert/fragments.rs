@@ -251,11 +251,7 @@ impl Fragments {
         }
         if truncated || !self.held.is_empty() || self.moof.is_some() {
             let from = self.newest;
-            let evidence = Evidence {
-                kind: EvidenceKind::Truncated,
-                from,
-                count: 1,
-            };
+            let evidence = Evidence::new(EvidenceKind::Truncated, from, 1);
             let blamed = core.blamed(self.streams.values().map(|s| s.way.track));
             core.hub.fact(blamed, from, Fact::Evidence(evidence));
         }

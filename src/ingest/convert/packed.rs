@@ -187,11 +187,7 @@ impl Packed {
     ) -> Result<(), ConvertError> {
         if truncated {
             let from = self.newest;
-            let evidence = Evidence {
-                kind: EvidenceKind::Truncated,
-                from,
-                count: 1,
-            };
+            let evidence = Evidence::new(EvidenceKind::Truncated, from, 1);
             let own = self.branch.as_ref().map(|(_, b)| b.way.track);
             let blamed = core.blamed(own.into_iter());
             core.hub.fact(blamed, from, Fact::Evidence(evidence));

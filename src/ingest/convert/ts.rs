@@ -35,6 +35,14 @@ const TELLING: usize = 32;
 /// Largest decoding delay believed, 90 kHz ticks.
 const MAX_DECODE_AHEAD: u64 = 10 * 90_000;
 
+/// Pictures that damage affects.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reach {
+    from: Option<MediaTime>,
+    /// The first that is sound again; `None`: the next clean random access point tells.
+    until: Option<MediaTime>,
+}
+
 /// One elementary stream.
 struct Stream {
     track: Track,
@@ -44,6 +52,9 @@ struct Stream {
     /// Time of the newest access unit.
     newest: Option<MediaTime>,
     pending: Vec<(EvidenceKind, u32)>,
+    /// What damage in the newest access unit, and in the one before, affects.
+    reach: Reach,
+    before: Reach,
     told_skew: Option<MediaTime>,
     /// Media is discontinuous before the next access unit.
     discontinuity: bool,
@@ -163,11 +174,7 @@ impl Ts {
         if truncated {
             let from = self.rest.video_clock;
             let kind = EvidenceKind::Truncated;
-            let evidence = Evidence {
-                kind,
-                from,
-                count: 1,
-            };
+            let evidence = Evidence::new(kind, from, 1);
             let blamed = core.blamed(self.rest.lead.into_iter());
             core.hub.fact(blamed, from, Fact::Evidence(evidence));
         }
@@ -311,6 +318,8 @@ impl Rest {
                 scrambled: false,
                 newest: None,
                 pending: Vec::new(),
+                reach: Reach::default(),
+                before: Reach::default(),
                 told_skew: None,
                 discontinuity: false,
                 sealed: Sealed::of(track),
@@ -358,7 +367,7 @@ impl Rest {
         let ahead = if ahead > MAX_DECODE_AHEAD { 0 } else { ahead };
         let decode_ahead_nanos = i64::try_from(ahead * 100_000 / 9).unwrap_or(0);
         stream.newest = media.or(stream.newest);
-        stream.tell_pending(core, media);
+        let clean = stream.read_headers(core, &data, media) || random_access;
         match stream.track.kind {
             Kind::Video if self.lead == Some(stream.track) => {
                 let decoded = media.map(|m| m.nanos() - decode_ahead_nanos);
@@ -382,25 +391,6 @@ impl Rest {
                     stream.tell_skew(core, audio, video, basis);
                 }
             }
-        }
-        let mut clean = random_access;
-        if let Some(continuity) = stream.continuity.as_mut().filter(|_| !stream.scrambled) {
-            let track = stream.track;
-            continuity.access_unit(&data, &mut |found| match found {
-                Found::Evidence(kind, count) => {
-                    let from = media;
-                    let evidence = Evidence { kind, from, count };
-                    core.hub.fact(Some(track), media, Fact::Evidence(evidence));
-                }
-                Found::RandomAccess => {
-                    clean = true;
-                    if let Some(media) = media {
-                        core.hub
-                            .fact(Some(track), Some(media), Fact::RandomAccess(media));
-                    }
-                }
-                Found::Size { .. } => {}
-            });
         }
         if stream.scrambled || data.is_empty() {
             return;
@@ -476,7 +466,7 @@ impl Rest {
         match pid {
             None => {
                 let from = self.video_clock;
-                let evidence = Evidence { kind, from, count };
+                let evidence = Evidence::new(kind, from, count);
                 let blamed = core.blamed(self.lead.into_iter());
                 core.hub.fact(blamed, from, Fact::Evidence(evidence));
             }
@@ -511,13 +501,69 @@ impl Stream {
         self.pending.push((kind, count));
     }
 
-    fn tell_pending(&mut self, core: &Core, media: Option<MediaTime>) {
-        let from = media.or(self.newest);
-        for (kind, count) in self.pending.drain(..) {
-            let evidence = Evidence { kind, from, count };
-            core.hub
-                .fact(Some(self.track), from, Fact::Evidence(evidence));
+    /// Reads the headers of an access unit, tells what is wrong with it, and whether decoding may begin here.
+    fn read_headers(&mut self, core: &Core, data: &[u8], media: Option<MediaTime>) -> bool {
+        let mut all = Vec::new();
+        if let Some(continuity) = self.continuity.as_mut().filter(|_| !self.scrambled) {
+            continuity.access_unit(data, &mut |found| all.push(found));
+            let reach = Reach {
+                from: media,
+                // Timestamps may be rounded on their way.
+                until: (media.filter(|_| continuity.is_disposable()))
+                    .map(|at| at.plus(Duration::from_millis(1))),
+            };
+            if let (Some(from), Some(_)) = (reach.from, reach.until) {
+                self.branch.way.note_disposable(from);
+            }
+            self.before = std::mem::replace(&mut self.reach, reach);
+        } else {
+            self.reach = Reach {
+                from: media,
+                until: None,
+            };
         }
+        self.tell_pending(core, media);
+        let mut clean = false;
+        for found in all {
+            match found {
+                Found::Evidence(kind, count) => self.tell(core, kind, self.reach, count),
+                Found::Earlier(kind, count) => self.tell(core, kind, self.before, count),
+                Found::RandomAccess => {
+                    clean = true;
+                    if let Some(media) = media {
+                        let fact = Fact::RandomAccess(media);
+                        core.hub.fact(Some(self.track), Some(media), fact);
+                    }
+                }
+                Found::Size { .. } => {}
+            }
+        }
+        clean
+    }
+
+    fn tell_pending(&mut self, core: &Core, media: Option<MediaTime>) {
+        let reach = match media {
+            Some(_) => self.reach,
+            None => Reach {
+                from: self.newest,
+                until: None,
+            },
+        };
+        for (kind, count) in std::mem::take(&mut self.pending) {
+            self.tell(core, kind, reach, count);
+        }
+    }
+
+    fn tell(&self, core: &Core, kind: EvidenceKind, reach: Reach, count: u32) {
+        let Reach { from, until } = reach;
+        // A picture that is missing may have been referred to, whatever comes after it.
+        let until = until.filter(|_| kind != EvidenceKind::PictureNumberGap);
+        let evidence = Evidence {
+            until,
+            ..Evidence::new(kind, from, count)
+        };
+        core.hub
+            .fact(Some(self.track), from, Fact::Evidence(evidence));
     }
 
     /// Decrypts an access unit, or frames of sound. `None`: nothing of it is for the decoder.

@@ -67,11 +67,7 @@ impl Webm {
 
     pub(super) fn piece_end(&mut self, core: &Core, truncated: bool) {
         if truncated || self.demux.is_within() {
-            let evidence = Evidence {
-                kind: EvidenceKind::Truncated,
-                from: self.newest,
-                count: 1,
-            };
+            let evidence = Evidence::new(EvidenceKind::Truncated, self.newest, 1);
             core.hub.fact(None, self.newest, Fact::Evidence(evidence));
         }
         self.demux.begin();

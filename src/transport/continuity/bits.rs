@@ -55,11 +55,25 @@ fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
 /// Copies at most `limit` bytes without emulation prevention bytes.
 pub fn unescape(bytes: &[u8], limit: usize, into: &mut Vec<u8>) {
     into.clear();
+    let mut rest = bytes;
     let mut zeros = 0;
-    for &b in bytes {
+    while let Some((&b, after)) = rest.split_first() {
         if into.len() >= limit {
             return;
         }
+        // Most of coded pictures is eight bytes without a zero, and then eight more.
+        if zeros == 0
+            && into.len().saturating_add(8) <= limit
+            && let Some((eight, after)) = rest.split_first_chunk::<8>()
+        {
+            let word = u64::from_le_bytes(*eight);
+            if word.wrapping_sub(LOW) & !word & (LOW << 7) == 0 {
+                into.extend_from_slice(eight);
+                rest = after;
+                continue;
+            }
+        }
+        rest = after;
         if zeros >= 2 && b == 3 {
             zeros = 0;
             continue;
@@ -101,6 +115,14 @@ impl<'a> Bits<'a> {
     /// Bits read so far.
     pub fn position(&self) -> usize {
         self.at
+    }
+
+    /// Whether nothing but trailing bits is left: a one, then zeros.
+    pub fn ends(&mut self) -> Option<()> {
+        let one = self.flag()?;
+        let rest = self.bytes.len() * 8 - self.at;
+        let zeros = (0..rest).all(|_| self.flag() == Some(false));
+        (one && zeros).then_some(())
     }
 
     /// Exp-Golomb, unsigned; `None` also above 2^31.

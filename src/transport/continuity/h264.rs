@@ -299,7 +299,7 @@ impl H264 {
             let missing = missing.map_or(0, |l| l.picture(&picture.starts));
             let missing = missing.saturating_sub(picture.told);
             if missing > 0 {
-                found(Found::Evidence(EvidenceKind::BrokenSlice, missing));
+                found(Found::Earlier(EvidenceKind::BrokenSlice, missing));
             }
         }
         self.spare = picture.starts;

@@ -197,7 +197,7 @@ impl Mpeg2 {
         let seen: u32 = picture.rows.iter().map(|w| w.count_ones()).sum();
         let missing = rows.saturating_sub(seen);
         if missing > 0 {
-            found(Found::Evidence(EvidenceKind::BrokenSlice, missing));
+            found(Found::Earlier(EvidenceKind::BrokenSlice, missing));
         }
     }
 
@@ -246,7 +246,7 @@ impl Mpeg2 {
             } else {
                 // It is shown behind the newest reference picture, so another one was lost.
                 let before = span.anchor;
-                self.flush(found);
+                self.flush(false, found);
                 found(Found::Evidence(EvidenceKind::PictureNumberGap, 1));
                 self.span = Some(Span {
                     before: Some(before),
@@ -260,8 +260,8 @@ impl Mpeg2 {
         span.between += 1;
     }
 
-    /// Ends the present span: tells what was missing in it.
-    fn flush(&mut self, found: &mut dyn FnMut(Found)) {
+    /// Ends the present span: tells what was missing in it. An intra picture after it is not affected.
+    fn flush(&mut self, intra: bool, found: &mut dyn FnMut(Found)) {
         let low_delay = self.sequence.is_some_and(|s| s.low_delay);
         if let Some(Span {
             before: Some(before),
@@ -273,16 +273,17 @@ impl Mpeg2 {
         {
             let missing = (anchor - before - 1 - between).clamp(0, 512);
             if missing > 0 {
-                found(Found::Evidence(
-                    EvidenceKind::PictureNumberGap,
-                    missing as u32,
-                ));
+                let (kind, missing) = (EvidenceKind::PictureNumberGap, missing as u32);
+                found(match intra {
+                    true => Found::Earlier(kind, missing),
+                    false => Found::Evidence(kind, missing),
+                });
             }
         }
     }
 
     fn anchor(&mut self, number: i32, intra: bool, found: &mut dyn FnMut(Found)) {
-        self.flush(found);
+        self.flush(intra, found);
         let group = self.group.take();
         let before = match (group, &self.span) {
             (_, None) | (Some(true), _) => None,

@@ -9,7 +9,7 @@ use EvidenceKind::{BrokenSlice, PictureNumberGap};
 
 fn evidence(found: &[Found]) -> Vec<(EvidenceKind, u32)> {
     let one = |f: &Found| match f {
-        Found::Evidence(kind, count) => Some((*kind, *count)),
+        Found::Evidence(kind, count) | Found::Earlier(kind, count) => Some((*kind, *count)),
         _ => None,
     };
     found.iter().filter_map(one).collect()
@@ -517,6 +517,22 @@ fn mpeg2_every_lost_picture_is_told() {
 }
 
 #[test]
+fn mpeg2_what_is_missing_before_an_intra_picture_is_not_its_damage() {
+    let mut units = mpeg2_stream(3);
+    // The last B picture of the second group.
+    units.remove(15);
+    let found = run(Codec::Mpeg2, &units);
+    assert!(
+        found.contains(&Found::Earlier(PictureNumberGap, 1)),
+        "{found:?}"
+    );
+    assert!(
+        !found.contains(&Found::Evidence(PictureNumberGap, 1)),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn mpeg2_missing_rows_are_counted() {
     let mut units = mpeg2_stream(2);
     // The P picture of the second group.
@@ -675,4 +691,40 @@ fn class(codec: Codec, unit: &[u8]) -> Class {
         }
     }
     Class::Needed
+}
+
+#[test]
+fn pictures_that_none_refers_to_are_known() {
+    let avc = Avc::default();
+    let mut h264 = Continuity::new(Codec::H264).unwrap();
+    let mut is_disposable = |pic: Pic, starts: &[u32]| {
+        let sets = if pic.idr { avc.sets() } else { Vec::new() };
+        let unit = [sets, avc.unit(pic, starts)].concat();
+        h264.access_unit(&unit, &mut |_| {});
+        h264.is_disposable()
+    };
+    let idr = Pic {
+        idr: true,
+        ..Pic::default()
+    };
+    let b = Pic {
+        number: 1,
+        non_reference: true,
+        ..Pic::default()
+    };
+    assert!(!is_disposable(idr, &[0]));
+    assert!(is_disposable(b, &[0, 4080]));
+
+    let mut hevc = Continuity::new(Codec::Hevc).unwrap();
+    // TRAIL_N, TRAIL_R, RASL_N, IDR_W_RADL; parameter sets are no pictures.
+    for (kind, disposable) in [(0u8, true), (1, false), (8, true), (19, false), (33, false)] {
+        hevc.access_unit(&[0, 0, 1, kind << 1, 1, 0x80, 0], &mut |_| {});
+        assert_eq!(hevc.is_disposable(), disposable, "{kind}");
+    }
+
+    let mut mpeg2 = Continuity::new(Codec::Mpeg2).unwrap();
+    for (coding, disposable) in [(1, false), (2, false), (3, true)] {
+        mpeg2.access_unit(&mpeg2_picture(0, coding, &[1, 2]), &mut |_| {});
+        assert_eq!(mpeg2.is_disposable(), disposable, "{coding}");
+    }
 }

@@ -101,6 +101,8 @@ const SIZES: [Size; 7] = [
     (1920, 1080, 6000),
     (1920, 1080, 12000),
 ];
+/// For a quick look.
+const SMALL_SIZES: [Size; 3] = [(640, 360, 400), (640, 360, 800), (640, 360, 1500)];
 /// Less than this no MPEG-2 encoder gives.
 const MPEG2_SIZES: [Size; 4] = [
     (1280, 720, 2000),
@@ -128,8 +130,9 @@ const H264_GROUPS: Ways = &[
 const NONE: Ways = &[("", &[])];
 
 /// The clips of one codec, to be damaged.
-pub fn bases(codec: Codec, sources: usize, rows: usize, seed: u64) -> Vec<Base> {
+pub fn bases(codec: Codec, sources: usize, rows: usize, small: bool, seed: u64) -> Vec<Base> {
     let sizes: &[Size] = match codec {
+        _ if small => &SMALL_SIZES,
         Codec::Mpeg2 => &MPEG2_SIZES,
         _ => &SIZES,
     };
@@ -275,7 +278,7 @@ mod tests {
 
     #[test]
     fn all_harms_and_all_sources_have_their_turn() {
-        let bases = bases(Codec::H264, 7, 30, 1);
+        let bases = bases(Codec::H264, 7, 30, false, 1);
         assert_eq!(bases.len(), 30);
         let sources: std::collections::HashSet<_> =
             bases.iter().take(7).map(|b| b.source).collect();

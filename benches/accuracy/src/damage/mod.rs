@@ -10,9 +10,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::chance::Chance;
 use crate::encode::{Codec, Encoding, encode};
@@ -26,8 +28,10 @@ pub mod recode;
 pub mod tally;
 pub mod truth;
 pub mod ts;
+pub mod upstream;
+pub mod vandal;
 
-use decode::Decoder;
+use decode::{Decoder, input_options};
 use impair::{Harm, Plan};
 use matrix::{Base, Case, Population};
 use tally::{Evaluated, Failure, Tally};
@@ -36,15 +40,18 @@ use truth::Truth;
 /// Of the way clips and truths are made: kept ones of another version are made anew.
 const VERSION: u32 = 1;
 
+/// How much of what one decoder shows of a damaged stream another must show at least.
+const SEEN: f64 = 0.6;
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Sources.
     pub set: Set,
-    /// Codecs.
-    pub codecs: Vec<Codec>,
-    /// Clips of each codec.
-    pub bases: usize,
+    /// Codecs, and how many clips of each.
+    pub codecs: Vec<(Codec, usize)>,
+    /// Only pictures of 360 rows.
+    pub small: bool,
     /// Damages of each clip in each population.
     pub cases: usize,
     /// Length of a clip, seconds.
@@ -82,98 +89,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// All figures.
-    pub fn to_json(&self) -> Value {
-        let cells: BTreeMap<&str, Value> = (self.cells.iter())
-            .map(|(k, t)| (k.as_str(), t.to_json()))
-            .collect();
-        json!({"cells": cells, "failures": self.failures.len(), "broken": self.broken})
-    }
-
-    /// Tables for the report.
-    pub fn to_markdown(&self) -> String {
-        let mut text = Tally::head();
-        for (name, tally) in &self.cells {
-            text += &tally.row(name);
-        }
-        text
-    }
-
-    /// What went wrong, a line each.
-    pub fn failures_text(&self) -> String {
-        let line = |f: &Failed| {
-            let Failure {
-                kind,
-                span,
-                peak,
-                reading,
-            } = &f.failure;
-            format!(
-                "{kind:<12} {:6.2}..{:<6.2} peak {peak:.3} reading {reading:.4}  {}  {}\n",
-                span.start,
-                span.end,
-                f.about,
-                f.clip.display()
-            )
-        };
-        let broken = self.broken.iter().map(|b| format!("broken       {b}\n"));
-        self.failures.iter().map(line).chain(broken).collect()
-    }
-}
-
-/// One clip that was watched.
-struct Seen {
-    clip: PathBuf,
-    about: String,
-    cells: Vec<String>,
-    /// Of a damaged clip.
-    truth: Option<Truth>,
-    watched: Watched,
-    twin: Watched,
-    peer: Option<Vec<(f64, f64)>>,
-    population: Population,
-}
-
-/// Makes, watches and counts. What exists is not made again, so that a run that was stopped goes on.
-///
-/// # Errors
-/// When nothing can be written to the folder of work.
-pub fn run(product: &Product, options: &Options) -> io::Result<Outcome> {
-    fs::create_dir_all(&options.work)?;
-    let sources = Source::all(options.set);
-    let mut bases: Vec<Base> = Vec::new();
-    for &codec in &options.codecs {
-        bases.extend(matrix::bases(
-            codec,
-            sources.len(),
-            options.bases,
-            options.seed,
-        ));
-    }
-    let seen: Vec<Vec<Result<Seen, String>>> = bases
-        .par_iter()
-        .map(|base| match sources.get(base.source) {
-            Some(source) => Bench {
-                product,
-                options,
-                base,
-                source,
-            }
-            .all(),
-            None => Vec::new(),
-        })
-        .collect();
-    let mut outcome = Outcome::default();
-    for seen in seen.into_iter().flatten() {
-        match seen {
-            Ok(seen) => outcome.add(&seen),
-            Err(why) => outcome.broken.push(why),
-        }
-    }
-    Ok(outcome)
-}
-
-impl Outcome {
     fn add(&mut self, seen: &Seen) {
         if seen.truth.is_none() && !self.counted.insert(seen.clip.clone()) {
             return;
@@ -199,6 +114,68 @@ impl Outcome {
                 failure,
             }));
     }
+}
+
+/// One clip that was watched.
+struct Seen {
+    clip: PathBuf,
+    about: String,
+    cells: Vec<String>,
+    /// Of a damaged clip.
+    truth: Option<Truth>,
+    watched: Watched,
+    twin: Watched,
+    peer: Option<Vec<(f64, f64)>>,
+    population: Population,
+}
+
+/// Makes, watches and counts. What exists is not made again, so that a run that was stopped goes on.
+///
+/// # Errors
+/// When nothing can be written to the folder of work.
+pub fn run(product: &Product, options: &Options) -> io::Result<Outcome> {
+    fs::create_dir_all(&options.work)?;
+    let sources = Source::all(options.set);
+    let mut bases: Vec<Base> = Vec::new();
+    for &(codec, count) in &options.codecs {
+        bases.extend(matrix::bases(
+            codec,
+            sources.len(),
+            count,
+            options.small,
+            options.seed,
+        ));
+    }
+    let (began, done) = (Instant::now(), AtomicUsize::new(0));
+    let seen: Vec<Vec<Result<Seen, String>>> = bases
+        .par_iter()
+        // One by one: clips differ much in what they cost.
+        .with_max_len(1)
+        .map(|base| {
+            let seen = match sources.get(base.source) {
+                Some(source) => Bench {
+                    product,
+                    options,
+                    base,
+                    source,
+                }
+                .all(),
+                None => Vec::new(),
+            };
+            let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+            let secs = began.elapsed().as_secs_f64();
+            eprintln!("damage: {so_far} of {} clips, {secs:.0} s", bases.len());
+            seen
+        })
+        .collect();
+    let mut outcome = Outcome::default();
+    for seen in seen.into_iter().flatten() {
+        match seen {
+            Ok(seen) => outcome.add(&seen),
+            Err(why) => outcome.broken.push(why),
+        }
+    }
+    Ok(outcome)
 }
 
 /// One clip and all that is done to it.
@@ -231,9 +208,24 @@ impl Bench<'_> {
             twin.watched.clone(),
             &twin,
         )));
-        for case in matrix::cases(self.base, self.options.cases) {
+        for (n, case) in matrix::cases(self.base, self.options.cases)
+            .into_iter()
+            .enumerate()
+        {
             match self.case(&folder, &twin, &case) {
-                Ok(all) => seen.extend(all.into_iter().map(Ok)),
+                Ok(mut all) => {
+                    // One clip of each population is enough for a peer that costs as much as all the rest.
+                    if self.options.peers && n < 3 {
+                        for seen in all.iter_mut().filter(|s| s.truth.is_some()) {
+                            let codec = match case.recode {
+                                Some(_) => Codec::H264,
+                                None => self.base.encoding.codec,
+                            };
+                            seen.peer = blockdetect(&seen.clip, codec).ok();
+                        }
+                    }
+                    seen.extend(all.into_iter().map(Ok));
+                }
                 Err(e) => seen.push(Err(format!("{}: {}", case.label(), told(e)))),
             }
         }
@@ -272,6 +264,10 @@ impl Bench<'_> {
             format!("{population} {}", codec.name()),
         ];
         if let Some(case) = case {
+            if case.population != Population::C {
+                cells.push("A+B".to_owned());
+                cells.push(format!("A+B {}", codec.name()));
+            }
             cells.push(format!("{population} harm {}", case.harm.name()));
             cells.push(format!("{population} {height}p {bitrate_kbps}k"));
             cells.extend(
@@ -296,7 +292,6 @@ impl Bench<'_> {
         watched: Watched,
         twin: &Twin,
     ) -> Seen {
-        let peers = self.options.peers && truth.is_some();
         let label = case.map_or("intact".to_owned(), Case::label);
         Seen {
             about: format!(
@@ -308,7 +303,7 @@ impl Bench<'_> {
             truth,
             watched,
             twin: twin.watched.clone(),
-            peer: peers.then(|| blockdetect(&clip).ok()).flatten(),
+            peer: None,
             population: case.map_or(Population::A, |c| c.population),
             clip,
         }
@@ -325,21 +320,26 @@ impl Bench<'_> {
                 .open(encoding.width, encoding.height, encoding.rate_hz);
             encode(frames.take(count), encoding, &clip)?;
         }
-        let watched = self.watch(&clip)?;
+        let watched = self.watch(&clip, self.options.secs)?;
         Ok(Twin { clip, watched })
     }
 
-    /// What the product says; kept beside the clip.
-    fn watch(&self, clip: &Path) -> io::Result<Watched> {
+    /// What the product says of a clip with pictures for so many seconds; kept beside the clip.
+    fn watch(&self, clip: &Path, clip_secs: f64) -> io::Result<Watched> {
         let hash: String = self.product.hash.chars().take(12).collect();
         let kept = clip.with_extension(format!("{hash}.json"));
-        if let Some(watched) = read_json(&kept).as_ref().and_then(Watched::from_json) {
+        if let Some(watched) = read_json(&kept).as_ref().and_then(Watched::from_json)
+            && watched.covers(clip_secs)
+        {
             return Ok(watched);
         }
-        let mut ask = Ask::only(self.product, &[tally::DETECTOR]);
+        // Graded, also where it raises nothing.
+        let mut ask = Ask::only(self.product, &[tally::DETECTOR])
+            .set("detectors.block_damage.lone_log_odds", "99");
         ask.signals.push(tally::SIGNAL.to_owned());
-        let watched = self.product.watch(clip, &ask)?;
-        fs::write(&kept, watched.to_json().to_string())?;
+        ask.signals.push(tally::LONE_SIGNAL.to_owned());
+        let watched = self.product.watch(clip, clip_secs, &ask)?;
+        write_whole(&kept, watched.to_json().to_string().as_bytes())?;
         Ok(watched)
     }
 
@@ -360,7 +360,7 @@ impl Bench<'_> {
             truth::compare(&mut || a.picture(), &mut || b.picture(), None, origin)
         })?;
         let Some(recode) = case.recode else {
-            let watched = self.watch(&damaged)?;
+            let watched = self.watch(&damaged, SEEN * first.shown_secs())?;
             return Ok(vec![self.seen(
                 Some(case),
                 damaged,
@@ -395,10 +395,10 @@ impl Bench<'_> {
             Ok(truth)
         })?;
         let twin = Twin {
-            watched: self.watch(&twin)?,
+            watched: self.watch(&twin, self.options.secs)?,
             clip: twin,
         };
-        let watched = self.watch(&damaged)?;
+        let watched = self.watch(&damaged, self.options.secs)?;
         let mut of_twin = self.seen(None, twin.clip.clone(), None, twin.watched.clone(), &twin);
         of_twin.cells = vec!["C".to_owned(), format!("C {}", encoding.codec.name())];
         Ok(vec![
@@ -481,11 +481,13 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// FFmpeg's `blockdetect` over a clip: seconds from the first picture, and its value. Kept beside the clip.
-fn blockdetect(clip: &Path) -> io::Result<Vec<(f64, f64)>> {
-    let kept = clip.with_extension("blockdetect.txt");
+fn blockdetect(clip: &Path, codec: Codec) -> io::Result<Vec<(f64, f64)>> {
+    let kept = clip.with_extension("blocks.txt");
     if !kept.exists() {
         let said = Command::new("ffmpeg")
-            .args(["-nostdin", "-loglevel", "fatal", "-threads", "1", "-i"])
+            .args(["-nostdin", "-loglevel", "fatal", "-threads", "1"])
+            .args(input_options(codec))
+            .arg("-i")
             .arg(clip)
             .args([
                 "-vf",

@@ -12,6 +12,8 @@ use crate::watch::{Found, Watched};
 pub const DETECTOR: &str = "block_damage";
 /// See [`DETECTOR`].
 pub const SIGNAL: &str = "block_damage.damage_ratio";
+/// Its signal that grades suspicion where only pixels tell.
+pub const LONE_SIGNAL: &str = "block_damage.lone_damage_score";
 const VISIBLE: [&str; 2] = ["visible_damage", "severe_damage"];
 
 /// How far an alert may lie from the damage it is about, seconds.
@@ -77,8 +79,8 @@ fn is_visible(found: &Found) -> bool {
 struct Series(Vec<(f64, f64)>);
 
 impl Series {
-    fn of(watched: &Watched) -> Self {
-        let all = watched.readings.get(SIGNAL).map_or(&[][..], Vec::as_slice);
+    fn of(watched: &Watched, signal: &str) -> Self {
+        let all = watched.readings.get(signal).map_or(&[][..], Vec::as_slice);
         Self::sorted(all.iter().filter_map(|&(at, v)| Some((at, v?))).collect())
     }
 
@@ -121,7 +123,7 @@ impl Tally {
     pub fn add(&mut self, clip: &Evaluated<'_>) -> Vec<Failure> {
         let Evaluated { truth, watched, .. } = clip;
         let step = truth.step_secs();
-        let series = Series::of(watched);
+        let series = Series::of(watched, SIGNAL);
         self.clips += 1;
         self.secs += watched.media_secs;
         self.add_pictures(clip, &series, step);
@@ -188,7 +190,15 @@ impl Tally {
     }
 
     fn add_pictures(&mut self, clip: &Evaluated<'_>, series: &Series, step: f64) {
-        let twin = Series::of(clip.twin);
+        // Where only pixels tell, another reading grades suspicion below what is an alert.
+        let graded = match clip.against_twin {
+            true => LONE_SIGNAL,
+            false => SIGNAL,
+        };
+        let (own, twin) = (
+            Series::of(clip.watched, graded),
+            Series::of(clip.twin, graded),
+        );
         let peer = clip.peer.map(|all| Series::sorted(all.to_vec()));
         for frame in &clip.truth.frames {
             if frame.state != State::Shown {
@@ -216,7 +226,8 @@ impl Tally {
                 false => frame.is_damaged(),
             };
             if damaged {
-                self.readings.0.push(reading);
+                let graded = own.at(frame.secs, step).unwrap_or(0.0);
+                self.readings.0.push(graded);
                 self.peer.0.extend(block);
                 if clip.against_twin {
                     self.readings
@@ -383,6 +394,7 @@ mod tests {
             severity: "warning".to_owned(),
             start_secs,
             end_secs,
+            raised_secs: None,
             value: 0.02,
         }
     }

@@ -90,6 +90,12 @@ impl Truth {
         }
     }
 
+    /// Seconds of pictures that are shown, for better or worse.
+    pub fn shown_secs(&self) -> f64 {
+        let shown = self.frames.iter().filter(|f| f.state != State::Missing);
+        shown.count() as f64 * self.step_secs()
+    }
+
     /// Events in which pictures reach this share of blocks at least.
     pub fn events(&self, area: f64) -> Vec<Event> {
         let step = self.step_secs();
@@ -284,7 +290,8 @@ pub fn compare(
     Ok(truth)
 }
 
-fn mask(off: &[f32]) -> Vec<u8> {
+/// Blocks that are off by so much that they are damaged, as [`Frame::mask`] keeps them.
+pub fn mask(off: &[f32]) -> Vec<u8> {
     if off.iter().all(|&v| v < BLOCK_CODES) {
         return Vec::new();
     }

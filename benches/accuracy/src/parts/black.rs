@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::form::{self, Form, GOPS, RATES};
 use super::overlay::Overlay;
-use super::{Extent, Outcome, each, merged, share_text};
+use super::{Extent, Outcome, each, merged, pair_text, share_text, told_after};
 use crate::cells::cover;
 use crate::chance::Chance;
 use crate::encode::{Codec, Encoding, encode};
@@ -14,11 +14,11 @@ use crate::paint::{BLACK, blend};
 use crate::peers::Peer;
 use crate::raw::Raw;
 use crate::report::Table;
-use crate::score::{Share, Span, f1, match_events};
+use crate::score::{Share, Span, f1, match_events, rate_bound};
 use crate::sources::{Class, Set, Source};
 use crate::watch::{Ask, Watched};
 
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 3;
 const SECONDS: [f64; 6] = [0.4, 1.0, 3.0, 4.0, 6.0, 10.0];
 /// Black for at least this long must be told; for less it may be.
 const LEAST_SECS: f64 = 3.0;
@@ -28,7 +28,7 @@ const OVERLAYS: [Overlay; 4] = [
     Overlay::Noise1,
     Overlay::Noise2,
 ];
-const NEGATIVES: u64 = 12;
+const NEGATIVES: u64 = 6;
 const NEGATIVE_SECS: f64 = 60.0;
 const PEERS: [Peer; 1] = [Peer::Black { secs: 2.0 }];
 
@@ -256,7 +256,11 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             "who",
             "found",
             "false events",
+            "at most per hour",
             "F1",
+            "start error median, p95",
+            "end error median, p95",
+            "told after median, p95",
             "plain",
             "logo",
             "noise 1",
@@ -268,7 +272,8 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     for (k, name) in names.iter().enumerate() {
         let mut all = Share::default();
         let mut cells = [Share::default(); 5];
-        let mut invented = 0;
+        let (mut invented, mut other_secs) = (0, 0.0);
+        let (mut starts, mut ends, mut after) = (Vec::new(), Vec::new(), Vec::new());
         for (n, a) in &answers {
             let Some(case) = cases.get(*n) else { continue };
             let told: Vec<Span> = if k == 0 {
@@ -301,10 +306,17 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
                 if case.full_range {
                     cells[4].add(by.is_some());
                 }
-                if by.is_none() {
+                let Some(hit) = by.and_then(|n| told.get(n)) else {
                     tell("missed", event);
+                    continue;
+                };
+                starts.push((hit.start - event.start).abs());
+                ends.push((hit.end - event.end).abs());
+                if k == 0 {
+                    after.extend(told_after(event, a.watched.of("black", None)));
                 }
             }
+            other_secs += a.made.secs - a.made.truth.iter().map(Span::len).sum::<f64>();
             for (event, _) in told.iter().zip(&wide.is_true).filter(|(_, ok)| !**ok) {
                 invented += 1;
                 tell("invented", event);
@@ -314,8 +326,12 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         let mut row = vec![
             name.clone(),
             share_text(&all),
-            invented.to_string(),
+            format!("{invented} in {:.2} h", other_secs / 3600.0),
+            format!("{:.2}", rate_bound(invented, other_secs / 3600.0)),
             format!("{score:.3}"),
+            pair_text(&mut starts),
+            pair_text(&mut ends),
+            pair_text(&mut after),
         ];
         row.extend(cells.iter().map(share_text));
         table.row(&row);

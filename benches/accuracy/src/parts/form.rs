@@ -49,8 +49,8 @@ impl Form {
 /// A picture size: most are small, so that there are many of them.
 pub fn size(chance: &mut Chance) -> (usize, usize) {
     match chance.below(10) {
-        0 | 1 => (1280, 720),
-        2 | 3 => (512, 288),
+        0 => (1280, 720),
+        1..=3 => (512, 288),
         _ => (640, 360),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::form::{self, Form, GOPS, RATES};
 use super::overlay::Overlay;
-use super::{Extent, Outcome, each, merged, share_text};
+use super::{Extent, Outcome, alive, each, merged, pair_text, share_text, told_after};
 use crate::cells::cover;
 use crate::chance::Chance;
 use crate::encode::{Codec, Encoding, encode};
@@ -19,13 +19,15 @@ use crate::sources::{Class, Set, Source};
 use crate::watch::{Ask, Product, Watched};
 
 /// How often the covering plan is drawn anew for a whole run: each row with other sources and other rows.
-const ROUNDS: u64 = 11;
+const ROUNDS: u64 = 9;
 /// Seconds of the freezes of a clip; one more is drawn.
 const SECONDS: [f64; 6] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// Clips of live programme for every kind.
 const NEGATIVES: u64 = 10;
 /// Seconds of each.
 const NEGATIVE_SECS: f64 = 40.0;
+/// A night that does not end gets no more holds: light is waited for so long in a clip.
+const LIGHT_SECS: f64 = 20.0;
 /// A found event this near to a true one belongs to it.
 const SLACK_SECS: f64 = 0.5;
 
@@ -101,7 +103,7 @@ struct Case {
 impl Case {
     fn recipe(&self) -> String {
         format!(
-            "freeze {} {:x} {:?} {} {:?} {:?} {:.3} {}",
+            "freeze {} {:x} {:?} {} {:?} {:?} {:.3} {}{}",
             self.source.name,
             self.source.seed,
             self.overlay,
@@ -109,8 +111,14 @@ impl Case {
             self.cadence_hz,
             self.holds,
             self.tail_secs,
-            self.seed
+            self.seed,
+            if self.lives_by_noise() { " alive" } else { "" }
         )
+    }
+
+    /// Whether nothing but the noise of the camera tells the clip from a still.
+    fn lives_by_noise(&self) -> bool {
+        self.source.class == Class::StaticShot && self.holds.is_empty()
     }
 
     fn cells(&self) -> Vec<(&'static str, String)> {
@@ -143,6 +151,15 @@ impl Case {
     }
 
     fn make(&self, path: &Path) -> io::Result<Truth> {
+        match self.lives_by_noise() {
+            true => alive::make(path, &self.encoding, |encoding| {
+                self.make_as(path, encoding)
+            }),
+            false => self.make_as(path, &self.encoding),
+        }
+    }
+
+    fn make_as(&self, path: &Path, encoding: &Encoding) -> io::Result<Truth> {
         let hz = self.encoding.rate_hz;
         let (width, height) = (self.encoding.width, self.encoding.height);
         let programme: Box<dyn Iterator<Item = Raw> + Send> = match self.cadence_hz {
@@ -168,7 +185,7 @@ impl Case {
             shown += 1;
             Some(raw)
         });
-        encode(pictures, &self.encoding, path)?;
+        encode(pictures, encoding, path)?;
         truth.secs = shown as f64 / hz;
         truth.events = frozen.truth;
         Ok(truth)
@@ -184,6 +201,8 @@ struct Frozen {
     one_field: bool,
     /// Live pictures until the next hold.
     live: u64,
+    /// Pictures for which light was waited for.
+    dark: u64,
     /// Of a hold: the picture, how often it is to be shown still, its place in `truth`.
     held: Option<(Raw, u64)>,
     /// Pictures at the end.
@@ -215,6 +234,7 @@ impl Frozen {
             hz,
             one_field: interlaced,
             live: next.map_or(0, |h| count(h.live_secs)),
+            dark: 0,
             held: None,
             tail: count(tail_secs),
             last: None,
@@ -270,11 +290,16 @@ impl Iterator for Frozen {
         };
         let mut raw = self.live_picture()?;
         self.live = self.live.saturating_sub(1);
+        let mut held = raw.clone();
+        let one_field = self.one_field && self.truth.len() % 2 == 1;
+        if one_field {
+            form::one_field(&mut held);
+        }
         // A black picture that stands is the business of another detector: wait for light.
-        if self.live == 0 && has_light(&raw) {
+        if self.live == 0 && has_light(&held) {
             let pictures = (hold.secs * self.hz).round().max(2.0) as u64;
-            if self.one_field && self.truth.len() % 2 == 1 {
-                form::one_field(&mut raw);
+            if one_field {
+                raw = held;
                 self.same_since = self.shown - 1;
                 self.last = Some(raw.clone());
             }
@@ -293,6 +318,11 @@ impl Iterator for Frozen {
             self.live = self
                 .next
                 .map_or(0, |h| (h.live_secs * self.hz).round().max(1.0) as u64);
+        } else if self.live == 0 {
+            self.dark += 1;
+            if self.dark as f64 > LIGHT_SECS * self.hz {
+                self.next = None;
+            }
         }
         Some(raw)
     }
@@ -470,6 +500,8 @@ struct Column {
     start_errors: Vec<f64>,
     end_errors: Vec<f64>,
     covered: Vec<f64>,
+    /// Seconds from the begin of a freeze to where it was told.
+    after: Vec<f64>,
     pictures_late: Vec<f64>,
 }
 
@@ -562,6 +594,11 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         for (k, column) in columns.iter_mut().enumerate() {
             let failures = column.judge(case, &a.made, &of(a, k), least(k));
             if k == 0 || k == 3 {
+                let watched = if k == 0 { &a.short } else { &a.default };
+                let long = |e: &&Span| e.len() >= least(k) - 0.02;
+                let after = a.made.truth.iter().filter(long);
+                let after = after.filter_map(|e| told_after(e, watched.of("freeze", None)));
+                column.after.extend(after);
                 let label = names.get(k).copied().unwrap_or_default();
                 outcome.failures.extend(
                     failures
@@ -579,6 +616,7 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             "worst cell",
             "start error median, p95",
             "end error median, p95",
+            "told after median, p95",
             "time covered",
             "false events between freezes",
         ],
@@ -589,10 +627,6 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             .iter()
             .filter(|(_, s)| s.of >= 10)
             .min_by(|a, b| a.1.ratio().total_cmp(&b.1.ratio()));
-        let pair = |values: &mut Vec<f64>| match (quantile(values, 0.5), quantile(values, 0.95)) {
-            (Some(half), Some(most)) => format!("{:.0}, {:.0} ms", half * 1e3, most * 1e3),
-            _ => "–".to_owned(),
-        };
         let covered = column.covered.iter().sum::<f64>() / column.covered.len().max(1) as f64;
         head.row(&[
             (*name).to_owned(),
@@ -600,8 +634,9 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             worst.map_or("–".to_owned(), |((factor, value), s)| {
                 format!("{factor} {value}: {:.1} %", s.ratio() * 100.0)
             }),
-            pair(&mut column.start_errors),
-            pair(&mut column.end_errors),
+            pair_text(&mut column.start_errors),
+            pair_text(&mut column.end_errors),
+            pair_text(&mut column.after),
             format!("{:.1} %", covered * 100.0),
             format!(
                 "{} in {:.2} h",
@@ -615,6 +650,10 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             let figures = &mut outcome.figures;
             figures.insert(format!("{prefix}_recall"), column.all.ratio());
             figures.insert(format!("{prefix}_events"), column.all.of as f64);
+            let cells = column.by_cell.values().filter(|s| s.of >= 10);
+            if let Some(worst) = cells.map(Share::ratio).min_by(f64::total_cmp) {
+                figures.insert(format!("{prefix}_worst_cell"), worst);
+            }
             figures.insert(format!("{prefix}_false"), column.false_on_frozen as f64);
             if let Some(value) = quantile(&mut column.pictures_late, 0.5) {
                 figures.insert(format!("{prefix}_start_error_median_pictures"), value);
@@ -702,6 +741,10 @@ fn on_live(
     outcome
         .figures
         .insert("freeze_live_false_default".to_owned(), told(3));
+    let hours = rows.values().map(|r| r.0).sum();
+    outcome
+        .figures
+        .insert("freeze_live_hours".to_owned(), hours);
     for (kind, (hours, counts)) in rows {
         let mut cells = vec![kind, format!("{hours:.2}")];
         cells.extend(counts.iter().map(u64::to_string));
@@ -711,68 +754,5 @@ fn on_live(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counting() -> Box<dyn Iterator<Item = Raw> + Send> {
-        Box::new(
-            (0..=255u8)
-                .cycle()
-                .map(|n| Raw::flat(16, 16, (n | 64, n, 128))),
-        )
-    }
-
-    #[test]
-    fn what_is_held_is_what_truth_says() {
-        let holds = [
-            Hold {
-                live_secs: 1.0,
-                secs: 2.0,
-                lost: false,
-            },
-            Hold {
-                live_secs: 1.0,
-                secs: 0.4,
-                lost: true,
-            },
-        ];
-        let mut frozen = Frozen::new(counting(), holds.to_vec(), 1.0, 10.0, false);
-        let mut shown: Vec<u8> = Vec::new();
-        for raw in frozen.by_ref() {
-            shown.push(raw.u[0]);
-        }
-        // The tenth picture stands for two seconds, itself included.
-        assert_eq!(shown[8..12], [8, 9, 9, 9]);
-        assert_eq!(shown[27..31], [9, 9, 10, 11]);
-        assert_eq!(frozen.truth.len(), 2);
-        for event in &frozen.truth {
-            let (from, to) = (
-                (event.start * 10.0).round() as usize,
-                (event.end * 10.0).round() as usize,
-            );
-            assert!(shown[from..to].iter().all(|v| *v == shown[from]));
-            assert_ne!(shown[from - 1], shown[from]);
-            assert_ne!(shown[to], shown[from]);
-        }
-        assert!((frozen.truth[0].len() - 2.0).abs() < 1e-9);
-        // A piece is missing behind the second.
-        let to = (frozen.truth[1].end * 10.0).round() as usize;
-        assert_eq!(shown[to], shown[to - 1] + 5);
-    }
-
-    #[test]
-    fn every_cell_of_the_whole_plan_has_two_hundred_freezes() {
-        let cases = plan(Set::Tune, 1);
-        let mut cells: BTreeMap<(&str, String), usize> = BTreeMap::new();
-        for case in &cases {
-            let scored = case.holds.iter().filter(|h| h.secs >= 1.0).count();
-            for cell in case.cells() {
-                if !matches!(cell.0, "class" | "size") {
-                    *cells.entry(cell).or_default() += scored;
-                }
-            }
-        }
-        let least = cells.iter().min_by_key(|(_, n)| **n);
-        assert!(least.is_some_and(|(_, n)| *n >= 200), "{least:?}");
-    }
-}
+#[path = "freeze_tests.rs"]
+mod tests;

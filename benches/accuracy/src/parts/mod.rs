@@ -1,10 +1,14 @@
 //! The populations: what is made, asked and counted.
 
+pub mod alive;
 pub mod black;
 pub mod clean;
+pub mod cost;
+pub mod damage;
 pub mod form;
 pub mod freeze;
 pub mod overlay;
+pub mod patterns;
 pub mod stutter;
 
 use std::collections::BTreeMap;
@@ -17,8 +21,9 @@ use rayon::prelude::*;
 use crate::chance::Chance;
 use crate::encode::Encoding;
 use crate::report::Table;
-use crate::score::{Share, Span};
+use crate::score::{Share, Span, quantile};
 use crate::sources::Set;
+use crate::watch::{Found, Product};
 
 /// How much of a set is run.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +66,22 @@ pub struct Outcome {
     pub figures: BTreeMap<String, f64>,
     /// What went wrong, one line each, worst first: where, when, what, and the clip.
     pub failures: Vec<String>,
+}
+
+/// What judges pictures, as far as the product has it.
+pub fn known(product: &Product) -> Vec<String> {
+    const ALL: [&str; 7] = [
+        "freeze",
+        "black",
+        "stutter",
+        "blank",
+        "bars",
+        "slate",
+        "block_damage",
+    ];
+    let mut names = product.detector_names();
+    names.retain(|name| ALL.contains(&name.as_str()));
+    names
 }
 
 /// Does one thing for each of some cases on all cores; what cannot be done is told and left out.
@@ -120,6 +141,22 @@ pub fn merged(mut spans: Vec<Span>, gap_secs: f64) -> Vec<Span> {
         }
     }
     out
+}
+
+/// Median and 95th of a hundred, in milliseconds.
+fn pair_text(values: &mut [f64]) -> String {
+    match (quantile(values, 0.5), quantile(values, 0.95)) {
+        (Some(half), Some(most)) => format!("{:.0}, {:.0} ms", half * 1e3, most * 1e3),
+        _ => "–".to_owned(),
+    }
+}
+
+/// Seconds from the begin of an event to where a live watch would first have told it; `None` when it did not.
+fn told_after<'a>(event: &Span, told: impl Iterator<Item = &'a Found>) -> Option<f64> {
+    told.filter(|f| f.span().shared(event) > 0.0)
+        .filter_map(|f| f.raised_secs)
+        .min_by(f64::total_cmp)
+        .map(|at| at - event.start)
 }
 
 /// A share as "98.2 % (96.1-99.3)  of 214".

@@ -16,7 +16,7 @@ use crate::sources::{Class, Set, Source};
 use crate::watch::Ask;
 
 /// Clips with a fault, and as many without.
-const CLIPS: usize = 160;
+const CLIPS: usize = 60;
 const CLIP_SECS: f64 = 40.0;
 /// Programme that moves all over at every moment, so that truth is what was done to it.
 const MOVING: [Class; 7] = [

@@ -2,7 +2,7 @@
 
 use super::{Painter, Stage};
 use crate::chance::Chance;
-use crate::paint::{BLACK, Colour, WHITE, ball, rect, text};
+use crate::paint::{BARS_75, BLACK, Colour, WHITE, ball, rect, text};
 use crate::raw::Raw;
 use crate::world::{Camera, Family};
 
@@ -125,25 +125,15 @@ pub(super) fn slides(stage: &mut Stage) -> Painter {
 pub(super) fn bars(stage: &mut Stage) -> Painter {
     let (w, h) = (stage.width, stage.height);
     let mut raw = Raw::flat(w, h, BLACK);
-    // 75 % bars of BT.709 in limited range.
-    let seven = [
-        (180, 128, 128),
-        (168, 44, 136),
-        (145, 147, 44),
-        (133, 63, 52),
-        (63, 193, 204),
-        (51, 109, 212),
-        (28, 212, 120),
-    ];
     let wide = w as f64 / 7.0;
     match stage.chance.below(3) {
         0 => {
-            for (n, bar) in seven.iter().enumerate() {
+            for (n, bar) in BARS_75.iter().enumerate() {
                 rect(&mut raw, n as f64 * wide, 0.0, wide + 1.0, h as f64, *bar);
             }
         }
         1 => {
-            for (n, bar) in seven.iter().enumerate() {
+            for (n, bar) in BARS_75.iter().enumerate() {
                 rect(
                     &mut raw,
                     n as f64 * wide,

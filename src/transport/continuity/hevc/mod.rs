@@ -1,7 +1,21 @@
-//! HEVC: reference picture sets, slices, random access (ITU-T H.265 7.3, 8.3.1, 8.3.2).
+//! HEVC: reference picture sets, slices and their data, random access (ITU-T H.265 7.3, 8.3.1, 8.3.2).
+
+mod cabac;
+mod contexts;
+mod residual;
+mod segment;
+mod sets;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod walk;
 
 use detectors::base::EvidenceKind;
 
+use self::segment::{Segment, data_begins, segment};
+use self::sets::{Pps, RefSet, Sps, long_term, pps, ref_set, sps};
+use self::trust::Trust;
+use self::walk::{Place, Walked, Walker};
 use super::Found;
 use super::bits::{Bits, bits_for, sei, unescape};
 use super::layout::{Layout, MAX_SLICES};
@@ -11,47 +25,20 @@ const SET_BYTES: usize = 8192;
 /// Most pictures remembered; the standard allows 16.
 const MAX_PICTURES: usize = 32;
 
-/// One entry of a short-term set: distance in picture order, and whether the present picture uses it.
-type Entry = (i32, bool);
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct RefSet {
-    negative: Vec<Entry>,
-    positive: Vec<Entry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sps {
-    separate_planes: bool,
-    width: u32,
-    height: u32,
-    poc_bits: u32,
-    ctbs: u32,
-    sets: Vec<RefSet>,
-    long_term: bool,
-    /// `lt_ref_pic_poc_lsb_sps` and `used_by_curr_pic_lt_sps_flag`.
-    long_sets: Vec<(u32, bool)>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Pps {
-    sps: usize,
-    dependent: bool,
-    output_flag: bool,
-    extra_bits: u32,
-}
-
 #[derive(Debug)]
 struct Slice {
     first: bool,
     address: u32,
+    pps: usize,
     /// What only an independent slice segment says.
     head: Option<Head>,
+    /// Of an independent one, what its data needs; of any, where that begins. `None`: it cannot be judged.
+    segment: Option<Segment>,
+    begin: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Head {
-    pps: u32,
     lsb: u32,
     short: RefSet,
     /// Low bits of the order, cycle of its high bits if given, used now.
@@ -64,6 +51,19 @@ struct Picture {
     intra_access: bool,
     starts: Vec<u32>,
     told: u32,
+    /// What the newest independent slice segment says, as long as none since was left out.
+    segment: Option<Segment>,
+    /// What must come next, by the data of the newest slice segment.
+    next: Next,
+}
+
+/// What must follow a slice segment in its picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Unknown,
+    Address(u32),
+    Nothing,
 }
 
 /// Follows one HEVC stream.
@@ -87,6 +87,10 @@ pub struct Hevc {
     recovering: Option<i32>,
     size: Option<(u32, u32)>,
     layouts: [Layout; 2],
+    walker: Walker,
+    trust: Trust,
+    /// Kind of a slice whose data ended with the bytes, perhaps to go on.
+    open: Option<u32>,
 }
 
 impl Default for Hevc {
@@ -104,6 +108,9 @@ impl Default for Hevc {
             recovering: None,
             size: None,
             layouts: Default::default(),
+            walker: Walker::default(),
+            trust: Trust::default(),
+            open: None,
         }
     }
 }
@@ -115,10 +122,22 @@ impl Hevc {
         self.begins = true;
         self.recovery = None;
         self.recovering = None;
+        self.open = None;
+    }
+
+    /// More bytes came: whether a unit begins with them, so that the one before was whole.
+    pub fn goes_on(&mut self, begins: bool, found: &mut dyn FnMut(Found)) {
+        if let Some(kind) = self.open.take()
+            && begins
+            && self.trust.broken(kind)
+        {
+            found(Found::Earlier(EvidenceKind::BrokenSlice, 1));
+        }
     }
 
     /// Takes one unit; `false` when its header seems cut, and the unit may be given again with more bytes.
-    pub fn unit(&mut self, unit: &[u8], found: &mut dyn FnMut(Found)) -> bool {
+    /// `ended`: another unit begins behind it.
+    pub fn unit(&mut self, unit: &[u8], ended: bool, found: &mut dyn FnMut(Found)) -> bool {
         let Some((&[a, b], body)) = unit.split_first_chunk::<2>() else {
             return false;
         };
@@ -133,13 +152,20 @@ impl Hevc {
             return true;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let limit = if kind < 32 { SLICE_BYTES } else { SET_BYTES };
+        let limit = match kind {
+            0..32 if self.trust.is_lost() => SLICE_BYTES,
+            0..32 => usize::MAX,
+            _ => SET_BYTES,
+        };
         if kind <= 9 || (16..=21).contains(&kind) || (33..=39).contains(&kind) {
             unescape(body, limit, &mut scratch);
         }
         match kind {
             0..=9 | 16..=21 => match self.slice(&scratch, kind) {
-                Some(slice) => self.slice_found(slice, kind, temporal, found),
+                Some(slice) => {
+                    self.slice_found(&slice, kind, temporal, found);
+                    self.data(&scratch, &slice, ended, found);
+                }
                 None => whole = false,
             },
             33 => {
@@ -148,7 +174,11 @@ impl Hevc {
                 if let Some((id, sps)) = sps
                     && let Some(slot) = self.sps.get_mut(id)
                 {
-                    *slot = Some(sps);
+                    let sps = Some(sps);
+                    if *slot != sps {
+                        self.trust = Trust::default();
+                        *slot = sps;
+                    }
                 }
             }
             34 => {
@@ -178,6 +208,13 @@ impl Hevc {
         whole
     }
 
+    /// Sound and failed walks so far, and whether walking ended.
+    #[cfg(test)]
+    pub fn walked(&self) -> (u32, u32, bool) {
+        let (sound, broken) = self.trust.counts();
+        (sound, broken, self.trust.is_lost())
+    }
+
     fn slice(&self, bytes: &[u8], kind: u8) -> Option<Slice> {
         let mut b = Bits::new(bytes);
         let first = b.flag()?;
@@ -187,20 +224,25 @@ impl Hevc {
         let pps_id = b.ue_to(63)?;
         let pps = self.pps.get(pps_id as usize)?.as_ref()?;
         let sps = self.sps.get(pps.sps)?.as_ref()?;
-        let mut address = 0;
+        let mut slice = Slice {
+            first,
+            address: 0,
+            pps: pps_id as usize,
+            head: None,
+            segment: None,
+            begin: None,
+        };
+        let begins = |b: &mut Bits<'_>| data_begins(b, pps.tools.as_ref()?);
         if !first {
             let dependent = pps.dependent && b.flag()?;
-            address = b.u(bits_for(sps.ctbs))?;
+            slice.address = b.u(bits_for(sps.ctbs))?;
             if dependent {
-                return Some(Slice {
-                    first,
-                    address,
-                    head: None,
-                });
+                slice.begin = begins(&mut b);
+                return Some(slice);
             }
         }
         b.skip(pps.extra_bits as usize)?;
-        b.ue_to(2)?;
+        let slice_type = b.ue_to(2)?;
         if pps.output_flag {
             b.flag()?;
         }
@@ -208,7 +250,6 @@ impl Hevc {
             b.u(2)?;
         }
         let mut head = Head {
-            pps: pps_id,
             lsb: 0,
             short: RefSet::default(),
             long: Vec::new(),
@@ -225,28 +266,90 @@ impl Hevc {
                 head.long = long_term(&mut b, sps)?;
             }
         }
-        Some(Slice {
-            first,
-            address,
-            head: Some(head),
-        })
+        let tools = sps.coding.as_ref().zip(pps.tools.as_ref());
+        let used = (head.short.negative.iter().chain(&head.short.positive))
+            .filter(|e| e.1)
+            .count();
+        let used = used + head.long.iter().filter(|l| l.2).count();
+        let orders = (!matches!(kind, 19 | 20), used as u32);
+        slice.segment = tools.and_then(|tools| segment(&mut b, tools, slice_type, orders));
+        slice.begin = slice.segment.and_then(|_| begins(&mut b));
+        slice.head = Some(head);
+        Some(slice)
     }
 
-    fn slice_found(&mut self, slice: Slice, kind: u8, temporal: u8, found: &mut dyn FnMut(Found)) {
+    fn slice_found(&mut self, slice: &Slice, kind: u8, temporal: u8, found: &mut dyn FnMut(Found)) {
         let lsb = slice.head.as_ref().map(|h| h.lsb);
+        // Addresses count along rows of the picture: beside each other, tiles do not ascend.
+        let pps = self.pps.get(slice.pps).and_then(|p| p.as_ref());
+        let tiled = pps.is_some_and(|p| p.tools.as_ref().is_some_and(|t| t.tiles.is_some()));
         let goes_on = !slice.first
             && self.picture.as_ref().is_some_and(|p| {
                 (lsb.is_none() || p.lsb == lsb)
-                    && p.starts.last().is_none_or(|&l| l < slice.address)
+                    && (tiled || p.starts.last().is_none_or(|&l| l < slice.address))
             });
         if !goes_on {
             self.close(found);
-            self.begin(&slice, kind, temporal, found);
+            self.begin(slice, kind, temporal, found);
         }
-        if let Some(picture) = &mut self.picture
-            && picture.starts.len() < MAX_SLICES
-        {
+        let Some(picture) = &mut self.picture else {
+            return;
+        };
+        if picture.starts.len() < MAX_SLICES {
             picture.starts.push(slice.address);
+        }
+        if matches!(picture.next, Next::Address(next) if next != slice.address) {
+            picture.told += 1;
+            found(Found::Evidence(EvidenceKind::BrokenSlice, 1));
+        }
+    }
+
+    /// Walks the data of a slice segment.
+    fn data(&mut self, bytes: &[u8], slice: &Slice, ended: bool, found: &mut dyn FnMut(Found)) {
+        // Before the first random access picture, and of pictures that nobody decodes, nothing is told.
+        let Some(picture) = self.picture.as_mut().filter(|_| self.known.is_some()) else {
+            return;
+        };
+        let follows = picture.next == Next::Address(slice.address);
+        picture.next = Next::Unknown;
+        let dependent = slice.head.is_none();
+        if !dependent || !follows {
+            picture.segment = slice.segment;
+        }
+        let pps = self.pps.get(slice.pps).and_then(|p| p.as_ref());
+        let sps = pps.and_then(|p| self.sps.get(p.sps)?.as_ref());
+        let sets = sps
+            .and_then(|s| s.coding.as_ref())
+            .zip(pps.and_then(|p| p.tools.as_ref()));
+        let (Some(sets), Some(segment), Some(begin), false) =
+            (sets, picture.segment, slice.begin, self.trust.is_lost())
+        else {
+            return;
+        };
+        let place = Place {
+            begin,
+            address: slice.address,
+            dependent,
+        };
+        // Zeros behind the trailing bits may fill up a bit rate (7.3.2.10).
+        let size = bytes
+            .iter()
+            .rposition(|&b| b != 0)
+            .map_or(0, |last| last + 1);
+        let bytes = bytes.get(..size).unwrap_or_default();
+        let kind = segment.kind + if dependent { 3 } else { 0 };
+        match self.walker.walk(bytes, place, sets, &segment) {
+            Walked::Sound(next) => {
+                if self.trust.sound(kind) {
+                    picture.next = next.map_or(Next::Nothing, Next::Address);
+                }
+            }
+            Walked::Short if !ended => self.open = Some(kind),
+            Walked::Short | Walked::Broken => {
+                if self.trust.broken(kind) {
+                    found(Found::Evidence(EvidenceKind::BrokenSlice, 1));
+                }
+            }
         }
     }
 
@@ -258,9 +361,11 @@ impl Hevc {
             return;
         }
         let layout = &mut self.layouts[usize::from(picture.intra_access)];
+        let last = u32::from(matches!(picture.next, Next::Address(_)));
         let missing = layout.picture(&picture.starts).saturating_sub(picture.told);
+        let missing = missing.max(last);
         if missing > 0 {
-            found(Found::Evidence(EvidenceKind::BrokenSlice, missing));
+            found(Found::Earlier(EvidenceKind::BrokenSlice, missing));
         }
     }
 
@@ -283,10 +388,12 @@ impl Hevc {
             intra_access: irap,
             starts: Vec::with_capacity(8),
             told: u32::from(!slice.first),
+            segment: None,
+            next: Next::Unknown,
         });
         let recovery = self.recovery.take();
         let Some(head) = &slice.head else { return };
-        let sps = self.pps.get(head.pps as usize).and_then(|p| p.as_ref());
+        let sps = self.pps.get(slice.pps).and_then(|p| p.as_ref());
         let Some(sps) = sps.and_then(|p| self.sps.get(p.sps)?.as_ref()) else {
             return;
         };
@@ -395,214 +502,4 @@ fn keep(known: &mut Vec<i32>, head: &Head, order: i32, bits: u32) -> u32 {
     kept.truncate(MAX_PICTURES);
     *known = kept;
     lost
-}
-
-fn ref_set(b: &mut Bits<'_>, at: usize, count: usize, sets: &[RefSet]) -> Option<RefSet> {
-    if at > 0 && b.flag()? {
-        let back = if at == count {
-            b.ue_to(63)? as usize + 1
-        } else {
-            1
-        };
-        let sign = b.flag()?;
-        let size = b.ue_to(32_767)? as i32 + 1;
-        let shift = if sign { -size } else { size };
-        let from = sets.get(at.checked_sub(back)?)?;
-        let total = from.negative.len() + from.positive.len();
-        // For each entry of the other set, then for that picture itself: used, and kept at all.
-        let mut flags = Vec::with_capacity(total + 1);
-        for _ in 0..=total {
-            let used = b.flag()?;
-            flags.push((used, used || b.flag()?));
-        }
-        let negatives = from.negative.iter().map(|e| e.0).zip(&flags);
-        let positives = from
-            .positive
-            .iter()
-            .map(|e| e.0)
-            .zip(flags.get(from.negative.len()..)?);
-        let itself = (0, flags.last()?);
-        let shifted =
-            |(delta, &(used, kept)): (i32, &(bool, bool))| kept.then_some((delta + shift, used));
-        let below = |e: &Entry| e.0 < 0;
-        let above = |e: &Entry| e.0 > 0;
-        let negative = positives
-            .clone()
-            .rev()
-            .chain([itself])
-            .chain(negatives.clone());
-        let positive = negatives.rev().chain([itself]).chain(positives);
-        return Some(RefSet {
-            negative: negative
-                .filter_map(shifted)
-                .filter(below)
-                .take(16)
-                .collect(),
-            positive: positive
-                .filter_map(shifted)
-                .filter(above)
-                .take(16)
-                .collect(),
-        });
-    }
-    let (negatives, positives) = (b.ue_to(16)?, b.ue_to(16)?);
-    let mut side = |count: u32, sign: i32| {
-        let mut delta = 0i32;
-        (0..count)
-            .map(|_| {
-                delta += sign * (b.ue_to(32_767)? as i32 + 1);
-                Some((delta, b.flag()?))
-            })
-            .collect::<Option<Vec<_>>>()
-    };
-    Some(RefSet {
-        negative: side(negatives, -1)?,
-        positive: side(positives, 1)?,
-    })
-}
-
-fn long_term(b: &mut Bits<'_>, sps: &Sps) -> Option<Vec<(u32, Option<u32>, bool)>> {
-    let listed = sps.long_sets.len() as u32;
-    let from_sps = if listed > 0 { b.ue_to(32)? } else { 0 };
-    let own = b.ue_to(32)?;
-    let mut all = Vec::new();
-    let mut cycle = 0u32;
-    for i in 0..from_sps + own {
-        let (lsb, used) = if i < from_sps {
-            let at = b.u(bits_for(listed))?;
-            *sps.long_sets.get(at as usize)?
-        } else {
-            (b.u(sps.poc_bits)?, b.flag()?)
-        };
-        // The cycles add up within each of the two groups.
-        if i == 0 || i == from_sps {
-            cycle = 0;
-        }
-        let full = b.flag()?;
-        if full {
-            cycle = cycle.wrapping_add(b.ue()?);
-        }
-        all.push((lsb, full.then_some(cycle), used));
-    }
-    Some(all)
-}
-
-fn profile(b: &mut Bits<'_>, layers: u32) -> Option<()> {
-    b.skip(96)?;
-    let mut present = Vec::with_capacity(8);
-    for _ in 0..layers {
-        present.push((b.flag()?, b.flag()?));
-    }
-    if layers > 0 {
-        b.skip(2 * (8 - layers as usize))?;
-    }
-    for (profile, level) in present {
-        b.skip(if profile { 88 } else { 0 } + if level { 8 } else { 0 })?;
-    }
-    Some(())
-}
-
-fn sps(bytes: &[u8]) -> Option<(usize, Sps)> {
-    let mut b = Bits::new(bytes);
-    b.u(4)?;
-    let layers = b.u(3).filter(|&l| l <= 6)?;
-    b.flag()?;
-    profile(&mut b, layers)?;
-    let id = b.ue_to(15)? as usize;
-    let chroma = b.ue_to(3)?;
-    let separate_planes = chroma == 3 && b.flag()?;
-    let (coded_width, coded_height) = (b.ue_to(65_535)?, b.ue_to(65_535)?);
-    let (mut width, mut height) = (coded_width, coded_height);
-    if b.flag()? {
-        let x = if matches!(chroma, 1 | 2) { 2 } else { 1 };
-        let y = if chroma == 1 { 2 } else { 1 };
-        let cut = |b: &mut Bits<'_>, unit: u32| {
-            let sum = b.ue()?.saturating_add(b.ue()?);
-            Some(sum.saturating_mul(unit))
-        };
-        width = width.checked_sub(cut(&mut b, x)?)?;
-        height = height.checked_sub(cut(&mut b, y)?)?;
-    }
-    b.ue_to(8)?;
-    b.ue_to(8)?;
-    let poc_bits = b.ue_to(12)? + 4;
-    let all_layers = b.flag()?;
-    for _ in 0..if all_layers { layers + 1 } else { 1 } {
-        b.ue()?;
-        b.ue()?;
-        b.ue()?;
-    }
-    let ctb = 1u32 << (b.ue_to(3)? + 3 + b.ue_to(3)?).min(6);
-    b.ue()?;
-    b.ue()?;
-    b.ue()?;
-    b.ue()?;
-    if b.flag()? && b.flag()? {
-        scaling(&mut b)?;
-    }
-    b.flag()?;
-    b.flag()?;
-    if b.flag()? {
-        b.u(8)?;
-        b.ue()?;
-        b.ue()?;
-        b.flag()?;
-    }
-    let count = b.ue_to(64)? as usize;
-    let mut sets = Vec::with_capacity(count);
-    for at in 0..count {
-        let set = ref_set(&mut b, at, count, &sets)?;
-        sets.push(set);
-    }
-    let long_term = b.flag()?;
-    let mut long_sets = Vec::new();
-    if long_term {
-        for _ in 0..b.ue_to(32)? {
-            long_sets.push((b.u(poc_bits)?, b.flag()?));
-        }
-    }
-    let ctbs = coded_width.div_ceil(ctb) * coded_height.div_ceil(ctb);
-    let sps = Sps {
-        separate_planes,
-        width,
-        height,
-        poc_bits,
-        ctbs,
-        sets,
-        long_term,
-        long_sets,
-    };
-    Some((id, sps))
-}
-
-fn scaling(b: &mut Bits<'_>) -> Option<()> {
-    for size in 0..4u32 {
-        let matrices = if size == 3 { 2 } else { 6 };
-        for _ in 0..matrices {
-            if !b.flag()? {
-                b.ue()?;
-                continue;
-            }
-            if size > 1 {
-                b.se()?;
-            }
-            for _ in 0..(1 << (4 + (size << 1))).min(64) {
-                b.se()?;
-            }
-        }
-    }
-    Some(())
-}
-
-fn pps(bytes: &[u8]) -> Option<(usize, Pps)> {
-    let mut b = Bits::new(bytes);
-    let id = b.ue_to(63)? as usize;
-    let sps = b.ue_to(15)? as usize;
-    let pps = Pps {
-        sps,
-        dependent: b.flag()?,
-        output_flag: b.flag()?,
-        extra_bits: b.u(3)?,
-    };
-    Some((id, pps))
 }
