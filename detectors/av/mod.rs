@@ -1,3 +1,4 @@
 //! Detectors of defects between sound and picture.
 
+pub mod av_reference;
 pub mod av_timing;
