@@ -3,6 +3,8 @@
 //! A print is small (less than 2 kbit/s for pictures and one sound track), says nothing of what is seen or heard, and
 //! survives re-encoding, scaling, cropping, logos, other picture rates and other loudness.
 
+use std::time::Duration;
+
 use super::MediaTime;
 
 /// Bits of sound a second (the rate of SMPTE ST 2064-1 for whole picture rates).
@@ -29,6 +31,14 @@ pub struct SoundPrint {
     pub bits: Vec<bool>,
 }
 
+impl SoundPrint {
+    /// Time after the last bit.
+    pub fn until(&self) -> MediaTime {
+        let secs = self.bits.len() as f64 / f64::from(SOUND_BITS_HZ);
+        self.from.plus(Duration::from_secs_f64(secs))
+    }
+}
+
 /// About a second of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Print {
@@ -48,5 +58,13 @@ impl Print {
     pub fn from(&self) -> Option<MediaTime> {
         let pictures = self.pictures.iter().map(|p| p.at);
         pictures.chain(self.sound.iter().map(|s| s.from)).min()
+    }
+
+    /// The latest time in it.
+    pub fn until(&self) -> Option<MediaTime> {
+        let pictures = self.pictures.iter().map(|p| p.at);
+        pictures
+            .chain(self.sound.iter().map(SoundPrint::until))
+            .max()
     }
 }
