@@ -40,7 +40,7 @@ const SKEW_MAX_SECS: f64 = 2.0 * BULK_SECS;
 static SIGNALS: [Signal; 7] = [
     Signal {
         name: "audio_early_secs",
-        unit: "seconds",
+        unit: "seconds early",
         range: (-SKEW_MAX_SECS, SKEW_MAX_SECS),
         basis: Basis::Media,
         help: "By how much sound is earlier beside the picture than in the reference; positive = audio early.",

@@ -126,11 +126,11 @@ impl SyncTally {
                     r#type: "av_sync",
                     source,
                     track: track.map_or(String::new(), |t| t.to_string()),
-                    audio_early_secs: audio_early_secs.map(tenths_of_millis),
+                    audio_early_secs: audio_early_secs.map(rounded),
                     confidence: median("confidence", *track).unwrap_or(confidence),
-                    coverage: early.measured.len() as f64 / f64::from(early.all.max(1)),
-                    audio_delay_secs: median("audio_delay_secs", *track).map(tenths_of_millis),
-                    video_delay_secs: median("video_delay_secs", None).map(tenths_of_millis),
+                    coverage: rounded(early.measured.len() as f64 / f64::from(early.all.max(1))),
+                    audio_delay_secs: median("audio_delay_secs", *track).map(rounded),
+                    video_delay_secs: median("video_delay_secs", None).map(rounded),
                 });
             }
         }
@@ -138,9 +138,10 @@ impl SyncTally {
     }
 }
 
-fn tenths_of_millis(secs: f64) -> f64 {
+/// To a tenth of a millisecond, or of a promille.
+fn rounded(value: f64) -> f64 {
     // Not -0.
-    (secs * 1e4).round() / 1e4 + 0.0
+    (value * 1e4).round() / 1e4 + 0.0
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@ mod analyze;
 mod commands;
 mod daemon;
 mod patterns;
+mod reference;
 mod rig;
 mod ts;

@@ -37,6 +37,10 @@ pub struct Programme {
     /// When `show` and `silent` hold, seconds.
     pub from: u64,
     pub to: u64,
+    /// Seed of uneven motion and sound; `None` = even motion and a tone.
+    pub lively: Option<u64>,
+    /// By how much lively sound is later, milliseconds.
+    pub sound_late_ms: u64,
 }
 
 /// Nothing wrong for so long.
@@ -47,7 +51,23 @@ pub fn clean(secs: u64) -> Programme {
         silent: false,
         from: 0,
         to: 0,
+        lively: None,
+        sound_late_ms: 0,
     }
+}
+
+/// Uneven motion and sound for so long; another seed is another programme.
+pub fn lively(seed: u64, secs: u64) -> Programme {
+    Programme {
+        lively: Some(seed),
+        ..clean(secs)
+    }
+}
+
+/// Any number for a seed and a place.
+fn any(seed: u64, at: u64) -> u64 {
+    let mixed = (seed * 1_000_003 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40
 }
 
 impl Programme {
@@ -79,6 +99,11 @@ impl Programme {
         let step = match show {
             Show::Still => from,
             _ => index,
+        };
+        // Another pace every three pictures.
+        let step = match self.lively {
+            Some(seed) => (0..step).map(|n| 1 + any(seed, n / 3) % 4).sum(),
+            None => step,
         } as usize;
         let mut data = Vec::with_capacity(width * height * 3 / 2);
         for y in 0..height {
@@ -100,6 +125,12 @@ impl Programme {
             let phase = frame as f32 * 440.0 / RATE_HZ as f32;
             let sample = if quiet {
                 0.0
+            } else if let Some(seed) = self.lively {
+                // Noise at another level every 70 ms.
+                let frame =
+                    (frame + 2 * RATE_HZ).saturating_sub(self.sound_late_ms * RATE_HZ / 1_000);
+                let level = [0.01, 0.05, 0.2, 0.6][any(seed + 1, frame / 3_360) as usize % 4];
+                level * (any(seed + 2, frame) % 2_000) as f32 / 1_000.0 - level
             } else {
                 0.3 * (phase * std::f32::consts::TAU).sin()
             };
@@ -187,8 +218,17 @@ impl Done {
         let mut lines = self.lines();
         let summary = lines.pop().expect("a summary");
         assert_eq!(summary["type"], "summary", "{self:?}");
+        lines.retain(|l| l["type"] != "av_sync");
         assert!(lines.iter().all(|l| l["type"] == "defect"), "{self:?}");
         lines
+    }
+
+    /// What a report in JSON lines says of sound against picture, by `source`.
+    pub fn av_sync(&self, source: &str) -> Json {
+        let mut lines = self.lines();
+        lines.retain(|l| l["type"] == "av_sync" && l["source"] == source);
+        assert_eq!(lines.len(), 1, "{self:?}");
+        lines.remove(0)
     }
 
     /// The last line of a report in JSON lines.
