@@ -508,7 +508,7 @@ async fn the_api_tells_streams_and_defects() {
     let readings = &one["stream"]["readings"];
     assert_eq!(
         (&readings[0]["value"], &readings[0]["unit"]),
-        (&Json::from(-0.08), &Json::from("seconds early"))
+        (&Json::from(-0.08), &Json::from("seconds"))
     );
     assert_eq!(
         (&readings[1]["value"], &readings[1]["unmeasurable"]),
