@@ -121,6 +121,8 @@ causes! {
     AvSkew = "av_skew",
     /// Sound and picture lie apart, compared with the reference.
     AvSkewReference = "av_skew_reference",
+    /// Flash and beep of a test signal lie apart.
+    AvSkewPattern = "av_skew_pattern",
     /// The programme is not that of the reference.
     WrongProgramme = "wrong_programme",
     /// Missing sound or pictures by timestamps.

@@ -9,13 +9,17 @@ use serde::Serialize;
 use crate::lane::Sample;
 
 /// Ways of measuring: detector, and how reports call it.
-const SOURCES: [(&str, &str); 2] = [("av_reference", "reference"), ("av_timing", "timestamps")];
+const SOURCES: [(&str, &str); 3] = [
+    ("av_reference", "reference"),
+    ("av_pattern", "pattern"),
+    ("av_timing", "timestamps"),
+];
 
 /// Sound against picture over a whole input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AvSync {
     r#type: &'static str,
-    /// `reference` or `timestamps`.
+    /// `reference`, `pattern` or `timestamps`.
     source: &'static str,
     track: String,
     /// Median; positive = audio early. `null` when it was never measured.
@@ -118,7 +122,8 @@ impl SyncTally {
             for ((_, _, track), early) in of_early {
                 let audio_early_secs = early.median();
                 let exact = detector == "av_timing";
-                if audio_early_secs.is_none() && (exact || !compared) {
+                let owed = compared && detector == "av_reference";
+                if audio_early_secs.is_none() && !owed {
                     continue;
                 }
                 let confidence = if exact { 9.0 } else { 0.0 };

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyze;
+mod av_sync;
 mod commands;
 mod daemon;
 mod patterns;
-mod reference;
 mod rig;
 mod ts;

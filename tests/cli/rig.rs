@@ -26,6 +26,10 @@ pub enum Show {
     Moving,
     Still,
     Black,
+    /// A test signal: every two seconds a flash, and a beep that is earlier.
+    Flashes {
+        early_ms: i64,
+    },
 }
 
 /// A programme: pictures and a tone, with at most one stretch that differs.
@@ -106,10 +110,14 @@ impl Programme {
             None => step,
         } as usize;
         let mut data = Vec::with_capacity(width * height * 3 / 2);
+        let lit = index % (2 * PICTURES_A_SEC) < 3 && index > PICTURES_A_SEC;
         for y in 0..height {
             for x in 0..width {
+                let inside = (40..90).contains(&x) && (100..150).contains(&y);
                 data.push(match show {
                     Show::Black => 16,
+                    Show::Flashes { .. } if lit && inside => 220,
+                    Show::Flashes { .. } => 50,
                     _ => (40 + (x + 3 * step) % 97 + (y + 2 * step) % 61) as u8,
                 });
             }
@@ -125,6 +133,11 @@ impl Programme {
             let phase = frame as f32 * 440.0 / RATE_HZ as f32;
             let sample = if quiet {
                 0.0
+            } else if let Show::Flashes { early_ms } = self.show {
+                let place = frame as i64 + early_ms * RATE_HZ as i64 / 1_000;
+                let on = place.rem_euclid(2 * RATE_HZ as i64) < RATE_HZ as i64 / 20;
+                let on = on && frame > RATE_HZ;
+                f32::from(u8::from(on)) * 0.3 * (phase * std::f32::consts::TAU).sin()
             } else if let Some(seed) = self.lively {
                 // Noise at another level every 70 ms.
                 let frame =

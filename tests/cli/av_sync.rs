@@ -1,4 +1,4 @@
-//! `glasswatch analyze --reference`.
+//! Sound against picture, as `glasswatch analyze` tells it: by a reference, by a test signal, by timestamps.
 
 use serde_json::Value as Json;
 
@@ -66,4 +66,34 @@ fn a_reference_that_cannot_be_read_is_named() {
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(done.err.contains("reference: file_unreadable"), "{done:?}");
     assert_eq!(done.out, "", "{done:?}");
+}
+
+#[test]
+fn a_test_signal_is_measured_without_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    // A transport stream cannot tell the priming of AAC: its sound is later by 1024 samples.
+    let priming_secs = 1_024.0 / 48_000.0;
+    for (early_ms, told) in [
+        (120, "audio_early_unacceptable"),
+        (-80, "audio_late"),
+        (20, ""),
+    ] {
+        let mut programme = clean(14);
+        programme.show = Show::Flashes { early_ms };
+        programme.to = 14;
+        let path = programme.write(dir.path(), "signal.ts");
+        let done = analyze(&path, &[]);
+        let sync = done.av_sync("pattern");
+        let early = sync["audio_early_secs"].as_f64().unwrap();
+        let truth = early_ms as f64 / 1e3 - priming_secs;
+        // Half a picture.
+        assert!((early - truth).abs() <= 0.02, "{sync}");
+        assert!(sync["confidence"].as_f64().unwrap() >= 5.0, "{sync}");
+        let told_of_it = rules(&done)
+            .iter()
+            .any(|r| *r == format!("av_pattern/{told}"));
+        assert!(told_of_it || told.is_empty(), "{done:?}");
+        let any = rules(&done).iter().any(|r| r.starts_with("av_pattern"));
+        assert_eq!(any, !told.is_empty(), "{done:?}");
+    }
 }
