@@ -18,6 +18,8 @@ pub static REGISTRY: &[&Descriptor] = &[
     &video::block_damage::DETECTOR,
     &audio::silence::DETECTOR,
     &av::av_timing::DETECTOR,
+    &av::av_reference::DETECTOR,
+    &av::av_pattern::DETECTOR,
 ];
 
 /// The detector of that name.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::{
     Arrival, BreakEdge, BreakMark, BreakSource, Carry, Cause, Descriptor, Detector, Evidence,
-    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, PlaylistFault,
-    PlaylistLoad, Range, Reading, Scope, SegmentFate, SegmentReport, Signal, Sink, Sound, Stamp,
-    Track, TsCheck, TsErrors, Unit, Value,
+    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, PicturePrint,
+    PlaylistFault, PlaylistLoad, Print, Range, Reading, Scope, SegmentFate, SegmentReport, Signal,
+    Sink, Sound, SoundPrint, Stamp, Track, TsCheck, TsErrors, Unit, Value,
 };
 use crate::plane::{Chroma, Layout, Plane, Samples};
 
@@ -577,7 +577,7 @@ fn hostile_colour(noise: &mut Noise, width: usize, height: usize) -> Colour {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 12 {
+    match noise.bits() % 13 {
         0 => Fact::RandomAccess(at),
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
@@ -640,6 +640,24 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
                     jumps: noise.bits().is_multiple_of(2),
                 },
             },
+        }),
+        10 => Fact::ReferencePrint(Print {
+            pictures: vec![
+                PicturePrint {
+                    at,
+                    motion: noise.bits().to_le_bytes(),
+                };
+                noise.bits() as usize % 3
+            ],
+            sound: vec![SoundPrint {
+                track: noise.bits() as u8,
+                from: [
+                    at,
+                    MediaTime::from_nanos(i64::MAX),
+                    MediaTime::from_nanos(i64::MIN),
+                ][noise.bits() as usize % 3],
+                bits: vec![noise.bits().is_multiple_of(2); noise.bits() as usize % 2_000],
+            }],
         }),
         _ => Fact::Evidence(Evidence {
             kind: [

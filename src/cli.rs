@@ -175,6 +175,7 @@ pub struct DoctorArgs {
   glasswatch analyze recording.mp4 --format jsonl --fail-on critical
   glasswatch analyze recording.ts --set detectors.freeze.rules.frozen.hold=1s --set detectors.black=false
   glasswatch analyze recording.ts --config glasswatch.yaml --set profile=sports --signals signals.csv
+  glasswatch analyze delivered.ts --reference contribution.ts
 
 Files are read as fast as the detectors follow. `glasswatch detectors` lists what can be set.")]
 pub struct AnalyzeArgs {
@@ -187,6 +188,9 @@ pub struct AnalyzeArgs {
     /// Also write every reading to this file as CSV
     #[arg(long, value_name = "FILE")]
     pub signals: Option<PathBuf>,
+    /// Compare with this file or URL of the same programme: delay, A/V skew, or another programme
+    #[arg(long, value_name = "OTHER")]
+    pub reference: Option<String>,
     /// Take `defaults:` and `profiles:` from this configuration
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,

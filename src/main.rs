@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use glasswatch::app::analyze::{Extras, analyze};
+use glasswatch::app::analyze::{Extras, analyze, read_reference};
 use glasswatch::app::doctor::{self, Health};
 use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
 use glasswatch::app::{App, Settings, StartError, hash, probe};
@@ -218,9 +218,24 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
         stream = Arc::new(stream.only(&wanted));
     }
     let pool = Pool::new(args.jobs.map_or(0, usize::from))?;
+    let progress = std::io::stderr().is_terminal();
+    let reference = match &args.reference {
+        Some(other) => {
+            let other_stream = config::one_stream(other, &sets, args.config.as_deref())?;
+            let (reference, end) = read_reference(other_stream, &pool, progress).await;
+            if reference.is_empty() {
+                let why = end.cause.map_or("undecodable", |c| c.as_str());
+                eprintln!("glasswatch: reference: {why}: {}", end.detail);
+                return Ok(INPUT);
+            }
+            Some(reference)
+        }
+        None => None,
+    };
     let extras = Extras {
         signals: args.signals.as_deref(),
-        progress: std::io::stderr().is_terminal(),
+        reference,
+        progress,
     };
     let analysis = analyze(stream, &pool, extras)
         .await
@@ -236,6 +251,12 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
                 writeln!(out, "{}", serde_json::to_string(&line)?)?;
             }
             ReportFormat::Text => writeln!(out, "{}", defect_text(defect))?,
+        }
+    }
+    for sync in &analysis.av_sync {
+        match args.format {
+            ReportFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(sync)?)?,
+            ReportFormat::Text => writeln!(out, "{}", sync.text())?,
         }
     }
     match args.format {

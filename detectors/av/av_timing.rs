@@ -49,7 +49,7 @@ const NO_SKEW_AFTER_SECS: f64 = 30.0;
 static SIGNALS: [Signal; 5] = [
     Signal {
         name: "audio_early_secs",
-        unit: "seconds",
+        unit: "seconds early",
         range: (-SHIFT_MAX_SECS, SHIFT_MAX_SECS),
         basis: Basis::Media,
         help: "Shift of sound against picture since the baseline was learned; positive = audio early.",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MediaTime, Track, TsErrors};
+use super::{MediaTime, Print, Track, TsErrors};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
@@ -119,6 +119,12 @@ causes! {
     PictureDamage = "picture_damage",
     /// Sound and picture timestamps moved apart.
     AvSkew = "av_skew",
+    /// Sound and picture lie apart, compared with the reference.
+    AvSkewReference = "av_skew_reference",
+    /// Flash and beep of a test signal lie apart.
+    AvSkewPattern = "av_skew_pattern",
+    /// The programme is not that of the reference.
+    WrongProgramme = "wrong_programme",
     /// Missing sound or pictures by timestamps.
     TimestampGap = "timestamp_gap",
     /// Overlapping sound or pictures by timestamps.
@@ -506,4 +512,6 @@ pub enum Fact {
     Playlist(PlaylistLoad),
     /// A segment was dealt with. Track: none.
     Segment(SegmentReport),
+    /// About a second of the stream that this one is compared with, on that stream's own media clock. Track: none.
+    ReferencePrint(Print),
 }

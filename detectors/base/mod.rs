@@ -3,6 +3,7 @@
 pub mod detector;
 pub mod fact;
 pub mod picture;
+pub mod print;
 pub mod rule;
 pub mod signal;
 pub mod sound;
@@ -20,6 +21,7 @@ pub use fact::{
     VideoFormat,
 };
 pub use picture::{Carry, Picture, Range, Transfer};
+pub use print::{PicturePrint, Print, SOUND_BITS_HZ, SoundPrint};
 pub use rule::{Limit, RuleSpec, Severity};
 pub use signal::{Basis, Exhibit, Reading, Signal, Sink, Value, Why};
 pub use sound::Sound;

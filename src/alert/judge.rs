@@ -406,6 +406,10 @@ fn sentence(says: &str, unit: &str, value: f64, limit: Limit) -> String {
         return format!("{says} For {} (limit {}).", seconds(value), seconds(limit));
     }
     let (value, limit, unit) = match unit {
+        "seconds early" => {
+            let (value, limit) = (aside(value), aside(limit));
+            return format!("{says} Audio {value} (limit {limit}).");
+        }
         "ratio 0..1" => (100.0 * value, 100.0 * limit, "%"),
         "ratio of the page limit" => {
             return format!("{says} For {} times the page limit.", number(value));
@@ -425,6 +429,15 @@ fn seconds(secs: f64) -> String {
         return format!("{} min {} s", whole / 60, whole % 60);
     }
     format!("{} s", number(secs))
+}
+
+/// "120 ms late"
+fn aside(early_secs: f64) -> String {
+    let side = if early_secs < 0.0 { "late" } else { "early" };
+    match early_secs.abs() {
+        secs if secs < 1.0 => format!("{:.0} ms {side}", secs * 1e3),
+        secs => format!("{} {side}", seconds(secs)),
+    }
 }
 
 /// Three significant places at most, no trailing zeros, no exponent.

@@ -206,6 +206,14 @@ fn numbers_read_well() {
         "Still. For 2.4 s (limit 2 s)."
     );
     assert_eq!(
+        sentence("Lips.", "seconds early", -0.1201, Limit::AtMost(-0.06)),
+        "Lips. Audio 120 ms late (limit 60 ms late)."
+    );
+    assert_eq!(
+        sentence("Lips.", "seconds early", 1.5, Limit::AtLeast(0.04)),
+        "Lips. Audio 1.5 s early (limit 40 ms early)."
+    );
+    assert_eq!(
         sentence("Quiet.", "dBFS", -72.0, Limit::AtMost(-60.5)),
         "Quiet. Measured -72 dBFS (limit -60.5 dBFS)."
     );

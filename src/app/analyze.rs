@@ -6,17 +6,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use detectors::base::{MediaTime, Value};
+use detectors::base::{MediaTime, Print, Value};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
+use super::av_sync::{AvSync, SyncTally};
 use crate::alert::{Change, Defect, Moment, Transition};
 use crate::config;
 use crate::ingest;
 use crate::ingest::source::{SourceContext, SourceEnd};
 use crate::ingest::stats::Stats;
 use crate::lane::pool::Pool;
-use crate::lane::{Lane, Mode, Outlet, Sample, Status};
+use crate::lane::{Lane, Mode, Outlet, Reference, Sample, Status};
 
 /// How an analysis ended.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Analysis {
     pub status: Status,
     /// How the input ended.
     pub end: SourceEnd,
+    /// Sound against picture over the whole input.
+    pub av_sync: Vec<AvSync>,
 }
 
 /// Keeps the newest version of every defect, and when it was raised.
@@ -53,8 +56,29 @@ impl Outlet for Collected {
 pub struct Extras<'a> {
     /// Every reading as CSV.
     pub signals: Option<&'a Path>,
+    /// Another place of the same programme.
+    pub reference: Option<Reference>,
     /// A bar on standard error.
     pub progress: bool,
+}
+
+/// Reads an input once to its end for its prints, for an analysis that compares with it; how it ended stands beside
+/// them.
+pub async fn read_reference(
+    stream: Arc<config::Stream>,
+    pool: &Pool,
+    progress: bool,
+) -> (Reference, SourceEnd) {
+    // The detector itself has nothing to do, but pictures and sound are to be decoded.
+    let stream = Arc::new(stream.only(&["av_reference"]));
+    let nobody = Arc::new(Collected::default());
+    let lane = Lane::open(pool, Arc::clone(&stream), Mode::Offline, nobody, None);
+    let prints = Arc::<Mutex<Vec<Print>>>::default();
+    let tap = Arc::clone(&prints);
+    lane.set_print_tap(Arc::new(move |print| lock(&tap).push(print)));
+    let end = play(stream, &lane, progress).await;
+    let prints = std::mem::take(&mut *lock(&prints));
+    (Reference::new(prints), end)
 }
 
 /// Runs the stream's input once to its end through its detectors.
@@ -72,31 +96,19 @@ pub async fn analyze(
         None,
     );
     let csv = extras.signals.map(Csv::create).transpose()?.map(Arc::new);
-    if let Some(csv) = &csv {
-        let csv = Arc::clone(csv);
-        lane.set_signal_tap(Arc::new(move |sample| csv.write(sample)));
+    let sync = Arc::new(SyncTally::default());
+    let taps = (csv.clone(), Arc::clone(&sync));
+    lane.set_signal_tap(Arc::new(move |sample| {
+        if let Some(csv) = &taps.0 {
+            csv.write(sample);
+        }
+        taps.1.note(sample);
+    }));
+    let compared = extras.reference.is_some();
+    if let Some(reference) = extras.reference {
+        lane.set_reference(reference);
     }
-    let stats = Arc::new(Stats::default());
-    let bytes = file_bytes(&stream);
-    let cx = SourceContext {
-        stream,
-        intake: lane.intake(),
-        stats: Arc::clone(&stats),
-        cancel: CancellationToken::new(),
-    };
-    let bar = (extras.progress).then(|| progress(Arc::clone(&lane), Arc::clone(&stats), bytes));
-    let end = ingest::play_once(&cx).await;
-    let waiting = Arc::clone(&lane);
-    // The lane has the end of the input in its mailbox; `join` returns when that has been handled.
-    let joined = tokio::task::spawn_blocking(move || waiting.join()).await;
-    if let Some(bar) = bar {
-        bar.abort();
-    }
-    if let Err(failed) = joined
-        && failed.is_panic()
-    {
-        std::panic::resume_unwind(failed.into_panic());
-    }
+    let end = play(stream, &lane, extras.progress).await;
     if let Some(csv) = &csv {
         csv.finish()?;
     }
@@ -118,7 +130,34 @@ pub async fn analyze(
         raised: std::mem::take(&mut *lock(&collected.raised)),
         status,
         end,
+        av_sync: sync.lines(compared),
     })
+}
+
+/// Plays the input to its end, and waits until the lane has handled all of it.
+async fn play(stream: Arc<config::Stream>, lane: &Arc<Lane>, with_bar: bool) -> SourceEnd {
+    let stats = Arc::new(Stats::default());
+    let bytes = file_bytes(&stream);
+    let cx = SourceContext {
+        stream,
+        intake: lane.intake(),
+        stats: Arc::clone(&stats),
+        cancel: CancellationToken::new(),
+    };
+    let bar = with_bar.then(|| progress(Arc::clone(lane), Arc::clone(&stats), bytes));
+    let end = ingest::play_once(&cx).await;
+    let waiting = Arc::clone(lane);
+    // The lane has the end of the input in its mailbox; `join` returns when that has been handled.
+    let joined = tokio::task::spawn_blocking(move || waiting.join()).await;
+    if let Some(bar) = bar {
+        bar.abort();
+    }
+    if let Err(failed) = joined
+        && failed.is_panic()
+    {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+    end
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

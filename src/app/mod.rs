@@ -1,6 +1,7 @@
 //! Starts, reloads and drains every part; the only place that knows them all.
 
 pub mod analyze;
+pub mod av_sync;
 pub mod doctor;
 mod glance;
 pub mod hash;

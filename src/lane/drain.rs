@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::mailbox::{Mailbox, Wake};
 use super::pool::{Pool, Turn};
+use super::reference::{PrintTap, Reference};
 use super::worker::{Board, Worker};
 use super::{Health, Mode, Outlet, Status, Tap};
 use crate::config;
@@ -62,6 +63,14 @@ impl Core {
 
     pub(super) fn set_tap(&self, tap: Tap) {
         self.worker().tap = Some(tap);
+    }
+
+    pub(super) fn hand_out_prints(&self, tap: PrintTap) {
+        self.worker().prints.hand_out(tap);
+    }
+
+    pub(super) fn compare_with(&self, reference: Reference) {
+        self.worker().prints.reference = Some(reference);
     }
 
     pub(super) fn status(&self) -> Status {

@@ -19,6 +19,7 @@ mod drain;
 mod instance;
 mod outbox;
 pub mod picture;
+pub mod reference;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 pub(crate) mod testing;
@@ -39,6 +40,7 @@ use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
 
 use self::drain::Core;
 pub use self::pool::{Pool, PoolError};
+pub use self::reference::{PrintTap, Reference};
 pub use self::shed::Level;
 
 /// How a lane treats time and a full mailbox.
@@ -260,6 +262,18 @@ impl Lane {
     /// Lets `tap` see every reading from now on. Waits for the batch at work; call it before the input starts.
     pub fn set_signal_tap(&self, tap: Tap) {
         self.core.set_tap(tap);
+    }
+
+    /// Hands prints of the first picture track and the sound to `tap` from now on, about one a second. Call it before
+    /// the input starts.
+    pub fn set_print_tap(&self, tap: PrintTap) {
+        self.core.hand_out_prints(tap);
+    }
+
+    /// Lets detectors compare with a reference that has been read to its end, beginning with beginning. Offline only;
+    /// call it before the input starts.
+    pub fn set_reference(&self, reference: Reference) {
+        self.core.compare_with(reference);
     }
 
     /// Refuses units from now on; what is queued is still handled. Does not wait.

@@ -14,6 +14,7 @@ use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
 use super::mailbox::{Item, Mailbox, Taken};
 use super::outbox::Outbox;
 use super::picture::{chroma, luma, transfer};
+use super::reference::Prints;
 use super::shed::{Ladder, Level, Load};
 use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, TrackStatus};
 use crate::alert::judge::{Epoch, Judge, Testimony};
@@ -49,6 +50,7 @@ pub(super) struct Worker {
     judge: Judge,
     keeper: Option<Keeper>,
     pub(super) tap: Option<Tap>,
+    pub(super) prints: Prints,
     instances: Vec<Instance>,
     tallies: Vec<Tally>,
     tracks: BTreeMap<Track, TrackState>,
@@ -116,6 +118,7 @@ impl Worker {
             outbox: Outbox::new(outlet),
             keeper,
             tap: None,
+            prints: Prints::default(),
             instances: Vec::new(),
             tallies: vec![Tally::default(); stream.detectors.len()],
             tracks: BTreeMap::new(),
@@ -177,6 +180,14 @@ impl Worker {
                 self.clock.next_tick = at.plus(TICK);
                 ticks += 1;
             }
+            let reference = self.prints.reference.as_mut();
+            let due: Vec<_> = reference
+                .map(|r| std::iter::from_fn(|| r.due(media)).collect())
+                .unwrap_or_default();
+            for print in due {
+                let content = Content::Fact(Fact::ReferencePrint(print));
+                self.handle(made_up(self.clock.arrival, content));
+            }
             self.clock.arrival = self.clock.arrival.max(target);
             if self.clock.next_tick <= target {
                 self.clock.next_tick = target.plus(TICK);
@@ -228,6 +239,7 @@ impl Worker {
                         .with_chroma(chroma(&picture))
                         .with_transfer(transfer(&picture))
                         .with_spare(spare);
+                    self.prints.picture(track, media, &view);
                     self.observe(&Unit {
                         at,
                         track: Some(track),
@@ -252,6 +264,7 @@ impl Worker {
                 match Sound::new(&sound.samples, sound.channels, sound.rate_hz) {
                     Some(view) => {
                         self.arrived(track, view.frames() as u64, &at);
+                        self.prints.sound(track, media, &view);
                         self.observe(&Unit {
                             at,
                             track: Some(track),
@@ -401,6 +414,7 @@ impl Worker {
                 self.news = true;
             }
             Fact::Input(InputEvent::Ended) => {
+                self.prints.finish();
                 self.ended = true;
                 self.news = true;
             }

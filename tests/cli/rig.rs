@@ -26,6 +26,10 @@ pub enum Show {
     Moving,
     Still,
     Black,
+    /// A test signal: every two seconds a flash, and a beep that is earlier.
+    Flashes {
+        early_ms: i64,
+    },
 }
 
 /// A programme: pictures and a tone, with at most one stretch that differs.
@@ -37,6 +41,10 @@ pub struct Programme {
     /// When `show` and `silent` hold, seconds.
     pub from: u64,
     pub to: u64,
+    /// Seed of uneven motion and sound; `None` = even motion and a tone.
+    pub lively: Option<u64>,
+    /// By how much lively sound is later, milliseconds.
+    pub sound_late_ms: u64,
 }
 
 /// Nothing wrong for so long.
@@ -47,7 +55,23 @@ pub fn clean(secs: u64) -> Programme {
         silent: false,
         from: 0,
         to: 0,
+        lively: None,
+        sound_late_ms: 0,
     }
+}
+
+/// Uneven motion and sound for so long; another seed is another programme.
+pub fn lively(seed: u64, secs: u64) -> Programme {
+    Programme {
+        lively: Some(seed),
+        ..clean(secs)
+    }
+}
+
+/// Any number for a seed and a place.
+fn any(seed: u64, at: u64) -> u64 {
+    let mixed = (seed * 1_000_003 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40
 }
 
 impl Programme {
@@ -79,12 +103,21 @@ impl Programme {
         let step = match show {
             Show::Still => from,
             _ => index,
+        };
+        // Another pace every three pictures.
+        let step = match self.lively {
+            Some(seed) => (0..step).map(|n| 1 + any(seed, n / 3) % 4).sum(),
+            None => step,
         } as usize;
         let mut data = Vec::with_capacity(width * height * 3 / 2);
+        let lit = index % (2 * PICTURES_A_SEC) < 3 && index > PICTURES_A_SEC;
         for y in 0..height {
             for x in 0..width {
+                let inside = (40..90).contains(&x) && (100..150).contains(&y);
                 data.push(match show {
                     Show::Black => 16,
+                    Show::Flashes { .. } if lit && inside => 220,
+                    Show::Flashes { .. } => 50,
                     _ => (40 + (x + 3 * step) % 97 + (y + 2 * step) % 61) as u8,
                 });
             }
@@ -100,6 +133,17 @@ impl Programme {
             let phase = frame as f32 * 440.0 / RATE_HZ as f32;
             let sample = if quiet {
                 0.0
+            } else if let Show::Flashes { early_ms } = self.show {
+                let place = frame as i64 + early_ms * RATE_HZ as i64 / 1_000;
+                let on = place.rem_euclid(2 * RATE_HZ as i64) < RATE_HZ as i64 / 20;
+                let on = on && frame > RATE_HZ;
+                f32::from(u8::from(on)) * 0.3 * (phase * std::f32::consts::TAU).sin()
+            } else if let Some(seed) = self.lively {
+                // Noise at another level every 70 ms.
+                let frame =
+                    (frame + 2 * RATE_HZ).saturating_sub(self.sound_late_ms * RATE_HZ / 1_000);
+                let level = [0.01, 0.05, 0.2, 0.6][any(seed + 1, frame / 3_360) as usize % 4];
+                level * (any(seed + 2, frame) % 2_000) as f32 / 1_000.0 - level
             } else {
                 0.3 * (phase * std::f32::consts::TAU).sin()
             };
@@ -187,8 +231,17 @@ impl Done {
         let mut lines = self.lines();
         let summary = lines.pop().expect("a summary");
         assert_eq!(summary["type"], "summary", "{self:?}");
+        lines.retain(|l| l["type"] != "av_sync");
         assert!(lines.iter().all(|l| l["type"] == "defect"), "{self:?}");
         lines
+    }
+
+    /// What a report in JSON lines says of sound against picture, by `source`.
+    pub fn av_sync(&self, source: &str) -> Json {
+        let mut lines = self.lines();
+        lines.retain(|l| l["type"] == "av_sync" && l["source"] == source);
+        assert_eq!(lines.len(), 1, "{self:?}");
+        lines.remove(0)
     }
 
     /// The last line of a report in JSON lines.

@@ -21,7 +21,7 @@ enum Need {
 /// What is measured, by which figure, and what it must be.
 type Gate = (&'static str, &'static str, Need);
 
-const GATES: [Gate; 33] = {
+const GATES: [Gate; 41] = {
     use Need::{ADay, AtLeast, AtMost, NoneIn};
     [
         (
@@ -164,6 +164,42 @@ const GATES: [Gate; 33] = {
             "all picture detectors by decoding, CPU (goal 0.10)",
             "cost_detectors_by_decode",
             AtMost(0.20),
+        ),
+        (
+            "sound and pictures found in a reference",
+            "sync_found",
+            AtLeast(0.99),
+        ),
+        (
+            "another programme rejected as a reference",
+            "sync_rejected",
+            AtLeast(1.0),
+        ),
+        (
+            "sound against a reference: error, 95th of a hundred, s",
+            "sync_sound_p95_secs",
+            AtMost(0.002),
+        ),
+        (
+            "pictures against a reference, same picture rate: the same",
+            "sync_pictures_p95_secs",
+            AtMost(0.0166),
+        ),
+        (
+            "pictures against a reference, another picture rate: the same",
+            "sync_pictures_another_rate_p95_secs",
+            AtMost(0.0166),
+        ),
+        (
+            "decided against a reference after, 95th of a hundred, s",
+            "sync_decided_p95_secs",
+            AtMost(10.0),
+        ),
+        ("flash and beep found", "sync_pattern_found", AtLeast(1.0)),
+        (
+            "flash and beep within half a picture",
+            "sync_pattern_half",
+            AtLeast(1.0),
         ),
     ]
 };

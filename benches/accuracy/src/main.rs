@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use accuracy::encode::Codec;
 use accuracy::keep::Bench;
-use accuracy::parts::{Extent, Outcome, black, clean, cost, damage, freeze, patterns, stutter};
+use accuracy::parts::{
+    Extent, Outcome, black, clean, cost, damage, freeze, patterns, stutter, sync,
+};
 use accuracy::raw::Raw;
 use accuracy::report::{self, Run};
 use accuracy::sources::{Set, Source};
@@ -104,6 +106,7 @@ enum Part {
     Patterns,
     Clean,
     Cost,
+    Sync,
 }
 
 impl Part {
@@ -116,6 +119,7 @@ impl Part {
             Part::Patterns => "patterns",
             Part::Clean => "clean",
             Part::Cost => "cost",
+            Part::Sync => "sync",
         }
     }
 
@@ -128,6 +132,7 @@ impl Part {
             Part::Patterns => patterns::run(bench, extent),
             Part::Clean => clean::run(bench, extent),
             Part::Cost => cost::run(bench, extent),
+            Part::Sync => sync::run(bench, extent),
         }
     }
 }

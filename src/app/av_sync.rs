@@ -1,0 +1,162 @@
+//! What an analysis says of sound against picture as a whole: one line a way of measuring and sound track.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use detectors::base::{Track, Value};
+use serde::Serialize;
+
+use crate::lane::Sample;
+
+/// Ways of measuring: detector, and how reports call it.
+const SOURCES: [(&str, &str); 3] = [
+    ("av_reference", "reference"),
+    ("av_pattern", "pattern"),
+    ("av_timing", "timestamps"),
+];
+
+/// Sound against picture over a whole input.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AvSync {
+    r#type: &'static str,
+    /// `reference`, `pattern` or `timestamps`.
+    source: &'static str,
+    track: String,
+    /// Median; positive = audio early. `null` when it was never measured.
+    audio_early_secs: Option<f64>,
+    /// 0 to 9, median; timestamps are exact.
+    confidence: f64,
+    /// Share of the readings that are measured.
+    coverage: f64,
+    /// Delays against the reference, medians, counted from the beginnings of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_delay_secs: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video_delay_secs: Option<f64>,
+}
+
+impl AvSync {
+    /// For people.
+    pub fn text(&self) -> String {
+        let source = self.source;
+        let Some(early) = self.audio_early_secs else {
+            return format!("A/V sync by {source} on {}: not measurable", self.track);
+        };
+        let mut text = format!(
+            "A/V sync by {source} on {}: {} (confidence {:.0} of 9, measured {:.0} %)",
+            self.track,
+            in_words(early),
+            self.confidence,
+            self.coverage * 100.0
+        );
+        if let (Some(audio), Some(video)) = (self.audio_delay_secs, self.video_delay_secs) {
+            text += &format!(
+                "; sound {audio:+.3} s, pictures {video:+.3} s later than in the reference"
+            );
+        }
+        text
+    }
+}
+
+fn in_words(early_secs: f64) -> String {
+    let millis = (early_secs * 1e3).round();
+    match millis {
+        1.0.. => format!("audio {millis:.0} ms early"),
+        ..=-1.0 => format!("audio {:.0} ms late", -millis),
+        _ => "in sync".to_owned(),
+    }
+}
+
+/// Readings of one signal on one track.
+#[derive(Debug, Default)]
+struct Readings {
+    measured: Vec<f64>,
+    all: u32,
+}
+
+impl Readings {
+    fn median(&self) -> Option<f64> {
+        let mut sorted = self.measured.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied()
+    }
+}
+
+type Key = (&'static str, &'static str, Option<Track>);
+
+/// Keeps the readings that matter while an input is analysed.
+#[derive(Debug, Default)]
+pub struct SyncTally(Mutex<BTreeMap<Key, Readings>>);
+
+impl SyncTally {
+    /// Takes note of a reading.
+    pub fn note(&self, sample: &Sample<'_>) {
+        let wanted = [
+            "audio_early_secs",
+            "confidence",
+            "audio_delay_secs",
+            "video_delay_secs",
+        ];
+        let of_sync = SOURCES.iter().any(|s| s.0 == sample.detector);
+        if !of_sync || !wanted.contains(&sample.signal.name) {
+            return;
+        }
+        let key = (sample.detector, sample.signal.name, sample.track);
+        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = readings.entry(key).or_default();
+        readings.all = readings.all.saturating_add(1);
+        if let Value::Measured(value) = sample.reading.value {
+            readings.measured.push(value);
+        }
+    }
+
+    /// One line a way of measuring and track; `compared` = there is a reference, so that its line is owed.
+    pub fn lines(&self, compared: bool) -> Vec<AvSync> {
+        let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = Vec::new();
+        for (detector, source) in SOURCES {
+            let median = |signal, track| readings.get(&(detector, signal, track))?.median();
+            let of_early = readings.iter().filter(|((d, s, track), _)| {
+                *d == detector && *s == "audio_early_secs" && track.is_some()
+            });
+            for ((_, _, track), early) in of_early {
+                let audio_early_secs = early.median();
+                let exact = detector == "av_timing";
+                let owed = compared && detector == "av_reference";
+                if audio_early_secs.is_none() && !owed {
+                    continue;
+                }
+                let confidence = if exact { 9.0 } else { 0.0 };
+                lines.push(AvSync {
+                    r#type: "av_sync",
+                    source,
+                    track: track.map_or(String::new(), |t| t.to_string()),
+                    audio_early_secs: audio_early_secs.map(rounded),
+                    confidence: median("confidence", *track).unwrap_or(confidence),
+                    coverage: rounded(early.measured.len() as f64 / f64::from(early.all.max(1))),
+                    audio_delay_secs: median("audio_delay_secs", *track).map(rounded),
+                    video_delay_secs: median("video_delay_secs", None).map(rounded),
+                });
+            }
+        }
+        lines
+    }
+}
+
+/// To a tenth of a millisecond, or of a promille.
+fn rounded(value: f64) -> f64 {
+    // Not -0.
+    (value * 1e4).round() / 1e4 + 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_is_in_the_words() {
+        assert_eq!(in_words(0.1204), "audio 120 ms early");
+        assert_eq!(in_words(-0.0213), "audio 21 ms late");
+        assert_eq!(in_words(-0.0004), "in sync");
+    }
+}
