@@ -176,19 +176,20 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     let only: Vec<&str> = known.iter().map(String::as_str).collect();
     let ask = Ask::only(&bench.product, &only);
     let cases = extent.take(plan(extent.set, extent.seed), "clean", |c| &c.encoding);
+    let asked: &[Peer] = if extent.peers { &PEERS } else { &[] };
     let (answers, lost) = each("clean", &cases, |case| {
         let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
             case.make(path)
         })?;
         let answer = Answer {
             watched: bench.watched(&made, &ask)?,
-            peers: bench.peers(&made, if extent.peers { &PEERS } else { &[] })?,
+            peers: bench.peers(&made, asked)?,
             made,
         };
         bench.done(&answer.made);
         Ok(answer)
     });
-    let peers: Vec<String> = PEERS.iter().map(Peer::name).collect();
+    let peers: Vec<String> = asked.iter().map(Peer::name).collect();
     let mut names = known.clone();
     names.extend(peers);
     let mut outcome = Outcome::default();
