@@ -11,13 +11,13 @@ mod beep;
 mod flash;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use self::beep::{Beep, Ear};
 use self::flash::{Eye, Flash};
+use super::offset_rules;
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Limit, Media, MediaTime, Needs,
-    Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Media, MediaTime, Needs, Reading,
+    Reset, RuleSpec, Scope, Signal, Sink, Track, Unit, Why,
 };
 
 /// Largest offset looked for, seconds.
@@ -54,24 +54,15 @@ static SIGNALS: [Signal; 2] = [
 static AUDIO_EARLY: &Signal = &SIGNALS[0];
 static CONFIDENCE: &Signal = &SIGNALS[1];
 
-const fn rule(
-    name: &'static str,
-    (raise, clear): (Limit, Limit),
-    severity: Severity,
-    says: &'static str,
-) -> RuleSpec {
-    RuleSpec {
-        name,
-        signal: "audio_early_secs",
-        raise,
-        clear,
-        hold: Duration::from_secs(2),
-        release: Duration::from_secs(2),
-        severity,
-        cause: Cause::AvSkewPattern,
-        says,
-    }
-}
+static RULES: [RuleSpec; 4] = offset_rules(
+    Cause::AvSkewPattern,
+    [
+        "The beep comes far too early for the flash.",
+        "The beep comes far too late for the flash.",
+        "The beep comes too early for the flash.",
+        "The beep comes too late for the flash.",
+    ],
+);
 
 /// Flash and beep.
 pub static DETECTOR: Descriptor = Descriptor {
@@ -85,32 +76,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         media: true,
     },
     signals: &SIGNALS,
-    rules: &[
-        rule(
-            "audio_early_unacceptable",
-            (Limit::AtLeast(0.090), Limit::AtMost(0.080)),
-            Severity::Critical,
-            "The beep comes far too early for the flash.",
-        ),
-        rule(
-            "audio_late_unacceptable",
-            (Limit::AtMost(-0.185), Limit::AtLeast(-0.170)),
-            Severity::Critical,
-            "The beep comes far too late for the flash.",
-        ),
-        rule(
-            "audio_early",
-            (Limit::AtLeast(0.040), Limit::AtMost(0.030)),
-            Severity::Warning,
-            "The beep comes too early for the flash.",
-        ),
-        rule(
-            "audio_late",
-            (Limit::AtMost(-0.060), Limit::AtLeast(-0.050)),
-            Severity::Warning,
-            "The beep comes too late for the flash.",
-        ),
-    ],
+    rules: &RULES,
     options: &[],
     list: None,
     build: |_| Box::new(AvPattern::default()),

@@ -21,6 +21,7 @@ use self::align::{Aligner, BULK_SECS, Found, KEEP_SECS, Peak};
 use self::bits::Bits;
 use self::motion::Motion;
 pub use self::printer::Printer;
+use super::offset_rules;
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Kind, Limit, Media, MediaTime,
     Needs, Print, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, Unit, Why,
@@ -100,24 +101,29 @@ static OF_AUDIO: [&Signal; 4] = [AUDIO_EARLY, CONFIDENCE, AUDIO_DELAY, AUDIO_FID
 /// Signals of the stream.
 static OF_STREAM: [&Signal; 3] = [VIDEO_DELAY, VIDEO_FIDELITY, MISMATCH];
 
-const fn skew(
-    name: &'static str,
-    (raise, clear): (Limit, Limit),
-    severity: Severity,
-    says: &'static str,
-) -> RuleSpec {
-    RuleSpec {
-        name,
-        signal: "audio_early_secs",
-        raise,
-        clear,
-        hold: Duration::from_secs(2),
+static RULES: [RuleSpec; 5] = {
+    let [far_early, far_late, early, late] = offset_rules(
+        Cause::AvSkewReference,
+        [
+            "The sound comes far too early for the picture, compared with the reference.",
+            "The sound comes far too late for the picture, compared with the reference.",
+            "The sound comes too early for the picture, compared with the reference.",
+            "The sound comes too late for the picture, compared with the reference.",
+        ],
+    );
+    let wrong_programme = RuleSpec {
+        name: "wrong_programme",
+        signal: "mismatch_secs",
+        raise: Limit::AtLeast(20.0),
+        clear: Limit::AtMost(0.0),
+        hold: Duration::ZERO,
         release: Duration::from_secs(2),
-        severity,
-        cause: Cause::AvSkewReference,
-        says,
-    }
-}
+        severity: Severity::Critical,
+        cause: Cause::WrongProgramme,
+        says: "The programme is not that of the reference.",
+    };
+    [far_early, far_late, early, late, wrong_programme]
+};
 
 /// Comparison with a reference.
 pub static DETECTOR: Descriptor = Descriptor {
@@ -132,43 +138,7 @@ pub static DETECTOR: Descriptor = Descriptor {
         media: true,
     },
     signals: &SIGNALS,
-    rules: &[
-        skew(
-            "audio_early_unacceptable",
-            (Limit::AtLeast(0.090), Limit::AtMost(0.080)),
-            Severity::Critical,
-            "The sound comes far too early for the picture, compared with the reference.",
-        ),
-        skew(
-            "audio_late_unacceptable",
-            (Limit::AtMost(-0.185), Limit::AtLeast(-0.170)),
-            Severity::Critical,
-            "The sound comes far too late for the picture, compared with the reference.",
-        ),
-        skew(
-            "audio_early",
-            (Limit::AtLeast(0.040), Limit::AtMost(0.030)),
-            Severity::Warning,
-            "The sound comes too early for the picture, compared with the reference.",
-        ),
-        skew(
-            "audio_late",
-            (Limit::AtMost(-0.060), Limit::AtLeast(-0.050)),
-            Severity::Warning,
-            "The sound comes too late for the picture, compared with the reference.",
-        ),
-        RuleSpec {
-            name: "wrong_programme",
-            signal: "mismatch_secs",
-            raise: Limit::AtLeast(20.0),
-            clear: Limit::AtMost(0.0),
-            hold: Duration::ZERO,
-            release: Duration::from_secs(2),
-            severity: Severity::Critical,
-            cause: Cause::WrongProgramme,
-            says: "The programme is not that of the reference.",
-        },
-    ],
+    rules: &RULES,
     options: &[],
     list: None,
     build: |_| Box::new(AvReference::default()),

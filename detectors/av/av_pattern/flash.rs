@@ -43,6 +43,8 @@ impl Flash {
 pub(super) struct Eye {
     columns: usize,
     before: Vec<f32>,
+    /// Memory for the next picture.
+    spare: Vec<f32>,
     last: Option<MediaTime>,
     /// A flash that has not gone dark yet, and what its tiles were before.
     lit: Option<(Flash, Vec<f32>)>,
@@ -55,7 +57,9 @@ pub(super) struct Eye {
 impl Eye {
     /// Takes in a picture; gives the flash that has just ended.
     pub(super) fn see(&mut self, at: MediaTime, tiles: &Tiles) -> Option<Flash> {
-        let now: Vec<f32> = tiles.all().iter().map(|t| t.mean).collect();
+        let mut now = std::mem::take(&mut self.spare);
+        now.clear();
+        now.extend(tiles.all().iter().map(|t| t.mean));
         let after = self.last.map(|last| at.secs_after(last));
         let follows = after.is_some_and(|secs| secs > 0.0 && secs < LENGTH_MAX_SECS);
         let same = self.columns == tiles.columns() && self.before.len() == now.len();
@@ -76,7 +80,7 @@ impl Eye {
         if !place.is_empty() {
             self.rise(at, place);
         }
-        self.before = now;
+        self.spare = std::mem::replace(&mut self.before, now);
         self.columns = tiles.columns();
         self.last = Some(at);
         ended
