@@ -218,6 +218,11 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
         stream = Arc::new(stream.only(&wanted));
     }
     let pool = Pool::new(args.jobs.map_or(0, usize::from))?;
+    let mut running = stream.detectors.iter().map(|d| d.descriptor.name);
+    if args.reference.is_some() && !running.any(|name| name == "av_reference") {
+        eprintln!("glasswatch: --reference needs the detector av_reference, which is off");
+        return Ok(USAGE);
+    }
     let progress = std::io::stderr().is_terminal();
     let reference = match &args.reference {
         Some(other) => {

@@ -69,6 +69,21 @@ fn a_reference_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_reference_needs_its_detector() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = lively(1, 2).write(dir.path(), "a.ts");
+    let off = [
+        "--reference",
+        input.to_str().unwrap(),
+        "--set",
+        "detectors.av_reference=false",
+    ];
+    let done = analyze(&input, &off);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.err.contains("av_reference, which is off"), "{done:?}");
+}
+
+#[test]
 fn a_test_signal_is_measured_without_configuration() {
     let dir = tempfile::tempdir().unwrap();
     // A transport stream cannot tell the priming of AAC: its sound is later by 1024 samples.
