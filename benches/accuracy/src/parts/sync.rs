@@ -106,13 +106,8 @@ struct Case {
 
 fn name(of: &Path) -> String {
     let stem = of.file_stem().unwrap_or_default().to_string_lossy();
-    stem.chars()
-        .rev()
-        .take(28)
-        .collect::<Vec<_>>()
-        .iter()
-        .rev()
-        .collect()
+    let more = stem.chars().count().saturating_sub(28);
+    stem.chars().skip(more).collect()
 }
 
 fn ffmpeg(arguments: &[&str], to: &Path) -> io::Result<()> {
@@ -239,12 +234,11 @@ fn plan(extent: &Extent) -> Vec<Case> {
     cases
 }
 
-/// Errors of one way.
+/// Errors of one way, seconds.
 #[derive(Debug, Default)]
 struct Column {
     found: Share,
     sound: Vec<f64>,
-    /// In pictures of 25 Hz.
     pictures: Vec<f64>,
     decided: Vec<f64>,
 }
