@@ -13,7 +13,7 @@ use accuracy::parts::{
 };
 use accuracy::raw::Raw;
 use accuracy::report::{self, Run};
-use accuracy::sources::{Set, Source};
+use accuracy::sources::{Class, Set, Source};
 use accuracy::watch::Product;
 use clap::{Parser, ValueEnum};
 
@@ -39,6 +39,9 @@ struct Args {
     /// Of the part `damage` only these codecs
     #[arg(long, value_enum, value_delimiter = ',')]
     codecs: Vec<CodecArg>,
+    /// Of the part `clean` only these classes of programme, as RESULTS.md names them
+    #[arg(long, value_delimiter = ',', value_parser = class)]
+    classes: Vec<Class>,
     /// Only pictures of at most 360 rows: a quick look
     #[arg(long)]
     small: bool,
@@ -123,18 +126,30 @@ impl Part {
         }
     }
 
-    fn run(self, bench: &Bench, extent: &Extent, codecs: &[Codec]) -> io::Result<Outcome> {
+    fn run(self, bench: &Bench, extent: &Extent, only: &Only) -> io::Result<Outcome> {
         match self {
             Part::Freeze => freeze::run(bench, extent),
-            Part::Damage => damage::run(bench, extent, codecs),
+            Part::Damage => damage::run(bench, extent, &only.codecs),
             Part::Stutter => stutter::run(bench, extent),
             Part::Black => black::run(bench, extent),
             Part::Patterns => patterns::run(bench, extent),
-            Part::Clean => clean::run(bench, extent),
+            Part::Clean => clean::run(bench, extent, &only.classes),
             Part::Cost => cost::run(bench, extent),
             Part::Sync => sync::run(bench, extent),
         }
     }
+}
+
+/// What a part is narrowed to; empty lists for all.
+struct Only {
+    codecs: Vec<Codec>,
+    classes: Vec<Class>,
+}
+
+fn class(given: &str) -> Result<Class, String> {
+    (Class::GENERATED.into_iter().chain([Class::Natural]))
+        .find(|class| class.name() == given)
+        .ok_or_else(|| format!("there is no class {given}"))
 }
 
 fn main() -> ExitCode {
@@ -177,11 +192,14 @@ fn work(args: Args) -> io::Result<()> {
     } else {
         args.parts
     };
-    let codecs: Vec<Codec> = args.codecs.iter().map(|c| (*c).into()).collect();
+    let only = Only {
+        codecs: args.codecs.iter().map(|c| (*c).into()).collect(),
+        classes: args.classes,
+    };
     let mut outcomes = Vec::new();
     for part in parts {
         let began = Instant::now();
-        let mut outcome = part.run(&bench, &extent, &codecs)?;
+        let mut outcome = part.run(&bench, &extent, &only)?;
         let secs = began.elapsed().as_secs_f64();
         let figure = format!("{}_run_secs", part.name());
         outcome.figures.insert(figure, secs.round());

@@ -167,15 +167,17 @@ struct Answer {
     peers: Vec<Vec<Span>>,
 }
 
-/// Runs the part.
+/// Runs the part, of some classes of programme only or, without, of all.
 ///
 /// # Errors
 /// None at present: what cannot be run is told and counted.
-pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
+pub fn run(bench: &Bench, extent: &Extent, classes: &[Class]) -> io::Result<Outcome> {
     let known = super::known(&bench.product);
     let only: Vec<&str> = known.iter().map(String::as_str).collect();
     let ask = Ask::only(&bench.product, &only);
-    let cases = extent.take(plan(extent.set, extent.seed), "clean", |c| &c.encoding);
+    let mut all = plan(extent.set, extent.seed);
+    all.retain(|case| classes.is_empty() || classes.contains(&case.source.class));
+    let cases = extent.take(all, "clean", |c| &c.encoding);
     let asked: &[Peer] = if extent.peers { &PEERS } else { &[] };
     let (answers, lost) = each("clean", &cases, |case| {
         let made = bench.clip(&case.recipe(), case.encoding.codec.extension(), |path| {
