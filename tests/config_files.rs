@@ -47,6 +47,11 @@ fn env(file: &str) -> Env {
         ("passphrase", "0123456789"),
         ("password", "p"),
         ("stream_id", "s"),
+        (
+            "reference",
+            "https://monitor-2.example.com/api/v1/streams/a",
+        ),
+        ("reference_token", "t"),
     ];
     for (name, text) in files {
         env.files

@@ -14,6 +14,7 @@ use detectors::base::{
     Why,
 };
 use glasswatch::alert::{Change, Defect, Moment, Transition};
+use glasswatch::compare::wire::{self, Place};
 use glasswatch::config::{
     Decode, DetectorConfig, Expect, Http, Input, Limits, Pace, Protocol, Rendition, Secret, Srt,
     SrtMode, Stream,
@@ -110,6 +111,8 @@ fn stream(id: &str, protocol: Protocol) -> Arc<Stream> {
             decode: Decode::default(),
             pace: Pace::RealTime,
         },
+        reference: None,
+        reference_token: None,
         expect: Expect {
             video: None,
             audio: None,
@@ -250,6 +253,10 @@ impl Source for Fake {
     }
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+    fn prints(&self, stream: &str, since: Option<Place>) -> Option<Vec<u8>> {
+        let here = since.unwrap_or(Place { run: 1, next: 0 });
+        (stream == "news").then(|| wire::encode(here, [].iter()))
     }
 }
 
@@ -467,6 +474,7 @@ async fn the_token_guards_all_but_health() {
         "/version",
         "/api/v1/streams",
         "/api/v1/streams/hls1",
+        "/api/v1/streams/hls1/prints",
         "/api/v1/defects",
         "/api/v1/evidence/a.jpg",
         "/nothing",
@@ -537,6 +545,8 @@ async fn errors_are_json_and_every_answer_is_protected() {
     for (method, path, status) in [
         ("GET", "/nothing", 404),
         ("GET", "/api/v1/streams/nobody", 404),
+        ("GET", "/api/v1/streams/nobody/prints", 404),
+        ("GET", "/api/v1/streams/news/prints?run=x", 400),
         ("GET", "/api/v1/evidence/a.jpg", 404),
         ("GET", "/api/v1/defects?open=perhaps", 400),
         ("POST", "/api/v1/streams", 405),

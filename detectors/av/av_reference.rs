@@ -3,7 +3,8 @@
 //! Prints of the stream's own pictures and sound ([`Printer`]) are laid over those of a reference
 //! ([`Fact::ReferencePrint`]): contribution against delivery, one rendition or region against another. Where the
 //! pictures lie and where the sound lies are found apart; their difference is the error that came in between, whatever
-//! the timestamps say and whatever is shown. Nothing matches: it is another programme.
+//! the timestamps say and whatever is shown. Nothing matches: it is another programme. An empty print says that nothing
+//! comes from the reference (any more): then nothing is measurable, and nothing is a mismatch.
 //!
 //! Method and constants were measured over nine clips, each encoded again in eight ways (rates down to 80 kbit/s at 144
 //! rows, 24, 25 and 29.97 pictures a second, logo, crop, loudness): sound within 0.2 ms (95 % of windows), motion within
@@ -149,6 +150,8 @@ pub static DETECTOR: Descriptor = Descriptor {
 struct Place {
     motion: Motion,
     sounds: BTreeMap<u8, Bits>,
+    /// Something has come, and comes still.
+    comes: bool,
 }
 
 impl Place {
@@ -220,6 +223,11 @@ impl AvReference {
         let Some(reference) = &self.reference else {
             return;
         };
+        if !reference.comes {
+            self.apart_since = None;
+            self.blind(Why::NoReference, out);
+            return;
+        }
         let heard = (self.hearings.values()).find_map(|h| h.aligner.delay_secs());
         let seen = self.sight.look(&self.own.motion, &reference.motion, heard);
         let mut found = vec![seen];
@@ -284,17 +292,21 @@ impl AvReference {
             (Some(_), None) => Why::WarmingUp,
             (Some(_), Some(_)) => return,
         };
+        self.blind(why, out);
+        if self.hearings.is_empty() {
+            for signal in OF_AUDIO {
+                out.put(signal, Reading::unmeasurable(why));
+            }
+        }
+    }
+
+    fn blind(&self, why: Why, out: &mut Sink<'_>) {
         for signal in OF_STREAM {
             out.put(signal, Reading::unmeasurable(why));
         }
         for index in self.hearings.keys() {
             for signal in OF_AUDIO {
                 out.put_on(Track::audio(*index), signal, Reading::unmeasurable(why));
-            }
-        }
-        if self.hearings.is_empty() {
-            for signal in OF_AUDIO {
-                out.put(signal, Reading::unmeasurable(why));
             }
         }
     }
@@ -341,8 +353,14 @@ impl Detector for AvReference {
     fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
         match unit.media {
             Media::Video(_) | Media::Audio(_) => self.take_in(unit, out),
+            Media::Fact(Fact::ReferencePrint(print)) if print.is_empty() => {
+                self.forget_own();
+                self.reference = Some(Place::default());
+            }
             Media::Fact(Fact::ReferencePrint(print)) => {
-                self.reference.get_or_insert_default().add(print);
+                let reference = self.reference.get_or_insert_default();
+                reference.comes = true;
+                reference.add(print);
             }
             Media::Fact(Fact::Input(InputEvent::Reopened)) => self.forget_own(),
             Media::Fact(_) => {}

@@ -43,6 +43,8 @@ pub enum Why {
     NoTimestamps,
     /// Nothing to compare with: one of picture or sound is missing by design.
     NotApplicable,
+    /// Another place of the programme is to be compared with, and nothing comes from there.
+    NoReference,
     /// The detector panicked and was switched off on this stream.
     DetectorFailed,
 }
@@ -57,6 +59,7 @@ impl Why {
         Why::UnsupportedFormat,
         Why::NoTimestamps,
         Why::NotApplicable,
+        Why::NoReference,
         Why::DetectorFailed,
     ];
 
@@ -70,6 +73,7 @@ impl Why {
             Why::UnsupportedFormat => "unsupported_format",
             Why::NoTimestamps => "no_timestamps",
             Why::NotApplicable => "not_applicable",
+            Why::NoReference => "no_reference",
             Why::DetectorFailed => "detector_failed",
         }
     }
@@ -79,7 +83,11 @@ impl Why {
     pub fn is_blindness(self) -> bool {
         matches!(
             self,
-            Why::Shed | Why::UnsupportedFormat | Why::NoTimestamps | Why::DetectorFailed
+            Why::Shed
+                | Why::UnsupportedFormat
+                | Why::NoTimestamps
+                | Why::NoReference
+                | Why::DetectorFailed
         )
     }
 }

@@ -460,6 +460,7 @@ fn blind_says(why: Why) -> &'static str {
         Why::Shed => "Not watched: the monitor is overloaded and leaves this check out.",
         Why::UnsupportedFormat => "Not watched: the sample format is not one this check reads.",
         Why::NoTimestamps => "Not watched: the timestamps are missing or unusable.",
+        Why::NoReference => "Not watched: nothing comes from the reference to compare with.",
         Why::DetectorFailed => "Not watched: this check failed and was switched off.",
         _ => "Not watched.",
     }

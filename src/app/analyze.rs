@@ -17,7 +17,7 @@ use crate::ingest;
 use crate::ingest::source::{SourceContext, SourceEnd};
 use crate::ingest::stats::Stats;
 use crate::lane::pool::Pool;
-use crate::lane::{Lane, Mode, Outlet, Reference, Sample, Status};
+use crate::lane::{Lane, Mode, Outlet, PrintTap, Reference, Sample, Status};
 
 /// How an analysis ended.
 #[derive(Debug)]
@@ -51,6 +51,16 @@ impl Outlet for Collected {
     }
 }
 
+/// All prints of an input.
+#[derive(Default)]
+struct Prints(Mutex<Vec<Print>>);
+
+impl PrintTap for Prints {
+    fn take(&self, print: Print) {
+        lock(&self.0).push(print);
+    }
+}
+
 /// What may accompany an analysis.
 #[derive(Default)]
 pub struct Extras<'a> {
@@ -73,11 +83,11 @@ pub async fn read_reference(
     let stream = Arc::new(stream.only(&["av_reference"]));
     let nobody = Arc::new(Collected::default());
     let lane = Lane::open(pool, Arc::clone(&stream), Mode::Offline, nobody, None);
-    let prints = Arc::<Mutex<Vec<Print>>>::default();
-    let tap = Arc::clone(&prints);
-    lane.set_print_tap(Arc::new(move |print| lock(&tap).push(print)));
+    let prints = Arc::<Prints>::default();
+    let tap: Arc<dyn PrintTap> = prints.clone();
+    lane.set_print_tap(tap);
     let end = play(stream, &lane, progress).await;
-    let prints = std::mem::take(&mut *lock(&prints));
+    let prints = std::mem::take(&mut *lock(&prints.0));
     (Reference::new(prints), end)
 }
 

@@ -22,14 +22,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::alert::{Change, Defect, Moment, Transition};
-use crate::config::{self, Config, LoadError};
+use crate::compare::wire::Place;
+use crate::compare::{self, Exchange};
+use crate::config::{self, Against, Config, LoadError};
 use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError};
 use crate::ingest::source::SourceContext;
 use crate::ingest::stats::Stats;
 use crate::ingest::{self, Running, clock, teardown};
 use crate::lane::pool::{Pool, PoolError};
-use crate::lane::{Lane, Mode, Outlet, Status};
+use crate::lane::{Feed, Lane, Mode, Outlet, Reference, Status};
 use crate::notify::event::Epoch;
 use crate::notify::jsonl::EventsTo;
 use crate::notify::ledger::Ledger;
@@ -88,7 +90,8 @@ impl Settings {
             config = config.select_groups(&self.groups)?;
         }
         if let Some(shard) = config.shard {
-            config.streams.retain(|s| plan::owns(shard, &s.id));
+            let all = config.streams.clone();
+            (config.streams).retain(|s| plan::owns(shard, plan::placed_by(s, &all)));
         }
         if let Some(listen) = self.listen {
             config.listen_on(listen)?;
@@ -121,6 +124,7 @@ struct Shared {
     notifier: Notifier,
     outlet: Arc<dyn Outlet>,
     stills: Option<Arc<Stills>>,
+    exchange: Exchange,
     epoch: Epoch,
     draining: AtomicBool,
     reload_ok: AtomicBool,
@@ -181,6 +185,7 @@ impl App {
             notifier,
             outlet,
             stills: Some(stills),
+            exchange: Exchange::default(),
             epoch,
             draining: AtomicBool::new(false),
             reload_ok: AtomicBool::new(true),
@@ -298,6 +303,23 @@ impl Shared {
             Arc::clone(&self.outlet),
             stills,
         );
+        lane.set_print_tap(self.exchange.tap(&stream.id));
+        if let Some(against) = &stream.reference {
+            let feed = Arc::new(Feed::default());
+            match against {
+                Against::Stream(id) => self.exchange.subscribe(id, &feed),
+                Against::Instance(url) => {
+                    tokio::spawn(compare::fetch::follow(
+                        stream.input.clone(),
+                        url.clone(),
+                        stream.reference_token.clone(),
+                        Arc::clone(&stream.id),
+                        Arc::downgrade(&feed),
+                    ));
+                }
+            }
+            lane.set_reference(Reference::live(feed));
+        }
         let stats = Arc::new(Stats::default());
         let running = ingest::spawn(SourceContext {
             stream: Arc::clone(stream),
@@ -430,6 +452,11 @@ impl http::Source for Shared {
 
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn prints(&self, stream: &str, since: Option<Place>) -> Option<Vec<u8>> {
+        let id = (self.watched().get_key_value(stream)).map(|(id, _)| Arc::clone(id))?;
+        Some(self.exchange.since(&id, since, clock::now()))
     }
 }
 

@@ -11,7 +11,9 @@ use detectors::base::Severity;
 use detectors::registry::{self, REGISTRY};
 
 use super::address;
-use super::checked::{Config, Http, Instance, Receiver, ReceiverKind, Secret, Shard, Stream};
+use super::checked::{
+    Against, Config, Http, Instance, Receiver, ReceiverKind, Secret, Shard, Stream,
+};
 use super::problem::{Mark, Problem, Problems, suggest};
 use super::raw::{self, Data, Node, Text};
 use super::schema::{self, Key, Shape};
@@ -638,7 +640,7 @@ impl<'a> Checker<'a> {
         if top.node.get("streams").is_none() {
             self.missing(root, "streams", None);
         }
-        let mut streams = Vec::new();
+        let mut streams: Vec<(Stream, &Node)> = Vec::new();
         let mut ids: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.items(top, "streams") {
             if let Some(id) = node.get("id")
@@ -653,9 +655,21 @@ impl<'a> Checker<'a> {
                 }
             }
             let none = Node::empty("");
-            streams.extend(self.stream(node, &none, root).map(Arc::new));
+            streams.extend(self.stream(node, &none, root).map(|s| (s, node)));
         }
-        streams
+        for (stream, node) in &streams {
+            let Some(Against::Stream(other)) = &stream.reference else {
+                continue;
+            };
+            let at = (node.get("reference").or(node.get("reference_file"))).unwrap_or(node);
+            if *other == stream.id {
+                self.wrong(at, "a stream cannot be its own reference", None);
+            } else if !ids.contains_key(&**other) {
+                let known = suggest(other, ids.keys().map(String::as_str));
+                self.wrong(at, "no stream of this file has this id", known);
+            }
+        }
+        streams.into_iter().map(|(s, _)| Arc::new(s)).collect()
     }
 
     /// The absolute form of an input's directory.

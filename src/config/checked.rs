@@ -196,6 +196,10 @@ pub struct Stream {
     pub labels: BTreeMap<String, String>,
     /// Where and how to read it.
     pub input: Input,
+    /// Another place of the same programme to compare with.
+    pub reference: Option<Against>,
+    /// Bearer token of the other instance.
+    pub reference_token: Option<Secret>,
     /// What every correct delivery holds.
     pub expect: Expect,
     /// Detectors to run, with options and rules.
@@ -310,6 +314,15 @@ impl Protocol {
             Protocol::Rtsp => "rtsp",
         }
     }
+}
+
+/// Another place of the same programme.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Against {
+    /// A stream of this configuration, by its id.
+    Stream(Arc<str>),
+    /// A stream of another instance, by its URL in the API there.
+    Instance(Secret),
 }
 
 /// How a stream is read.

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use detectors::registry::REGISTRY;
 
 use super::checked::{
-    Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode, Stream,
+    Against, Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode,
+    Stream,
 };
 use super::content_keys::Licence;
 use super::schema::{hash_word, number_word, span_word};
@@ -161,6 +162,12 @@ fn stream(out: &mut Out, s: &Stream) {
         Licence::At(url) => out.secret(2, "licence_url", Some(url)),
         Licence::FromManifest => out.pair(2, "licence_url", "from_manifest"),
     }
+    match &s.reference {
+        None => {}
+        Some(Against::Stream(id)) => out.pair(2, "reference", &quoted(id)),
+        Some(Against::Instance(url)) => out.secret(2, "reference", Some(url)),
+    }
+    out.secret(2, "reference_token", s.reference_token.as_ref());
     out.pair(2, "allow_private", &input.allow_private.to_string());
     for (key, span) in [
         ("visible_after", input.visible_after),

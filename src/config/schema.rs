@@ -298,6 +298,21 @@ pub const STREAM: &[Key] = &[
         text("sports"),
         "Name of a profile to lay between `defaults` and this stream.",
     ),
+    key(
+        "reference",
+        Shape::Secret {
+            sample: "https://monitor-2.example.com/api/v1/streams/channel-1",
+        },
+        "Another place of the same programme, with which `av_reference` compares sound and pictures: the `id` of a \
+         stream of this file, or the URL of a stream in the API of another instance.",
+    ),
+    key(
+        "reference_token",
+        Shape::Secret {
+            sample: "${GLASSWATCH_TOKEN}",
+        },
+        "Bearer token of that other instance.",
+    ),
 ];
 
 /// Settings of a stream.

@@ -9,8 +9,8 @@ use detectors::registry::REGISTRY;
 use super::address;
 use super::check::{Checker, ID_HINT, Origin, Section, child, is_id};
 use super::checked::{
-    Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Rtsp, RtspTransport,
-    Secret, Srt, SrtMode, Stream,
+    Against, Decode, DetectorConfig, Expect, Input, Limits, Pace, Protocol, Rendition, Rtsp,
+    RtspTransport, Secret, Srt, SrtMode, Stream,
 };
 use super::content_keys::{ContentKeys, Licence};
 use super::problem::suggest;
@@ -117,6 +117,8 @@ impl Checker<'_> {
                 decode: settings.decode,
                 pace: settings.pace,
             },
+            reference: self.reference(s, &settings.detectors),
+            reference_token: self.reference_token(s),
             expect: settings.expect,
             detectors: settings.detectors,
             blind_after: settings.blind_after,
@@ -309,6 +311,38 @@ impl Checker<'_> {
                 Licence::None
             }
         }
+    }
+
+    /// Whether a stream that is named is there, [`Checker::streams`] sees.
+    fn reference(&mut self, s: Section<'_>, detectors: &[DetectorConfig]) -> Option<Against> {
+        let (text, at, origin) = self.secret(s, "reference")?;
+        if !detectors
+            .iter()
+            .any(|d| d.descriptor.name == "av_reference")
+        {
+            let hint = "leave `reference` out, or `av_reference` on".to_owned();
+            self.wrong(at, "`av_reference`, which would compare, is off", hint);
+        }
+        let word = text.value.trim();
+        if is_id(word) {
+            return Some(Against::Stream(word.into()));
+        }
+        match address::endpoint(&text, origin == Origin::File) {
+            Ok((url, _)) => Some(Against::Instance(url)),
+            Err(wrong) => {
+                let hint = "give the id of a stream, or an http or https URL".to_owned();
+                self.wrong(at, wrong.message, wrong.hint.or(Some(hint)));
+                None
+            }
+        }
+    }
+
+    fn reference_token(&mut self, s: Section<'_>) -> Option<Secret> {
+        let (text, at, _) = self.secret(s, "reference_token")?;
+        if text.value.trim().chars().any(char::is_control) {
+            self.wrong(at, "a token must be one line of plain text", None);
+        }
+        Some(Secret::new(text.value.trim()))
     }
 
     fn srt(&mut self, node: &Node) -> Srt {

@@ -8,6 +8,7 @@
 //! | `/version` | versions |
 //! | `/api/v1/streams` | all streams in brief |
 //! | `/api/v1/streams/{id}` | one stream in full |
+//! | `/api/v1/streams/{id}/prints` | for another instance that compares: what is kept of pictures and sound |
 //! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
 //! | `/api/v1/evidence/{path}` | a still, or the page of a set of stills |
 //! | `/` | a table of streams |
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::compare::wire;
 use crate::config::Http;
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
@@ -68,6 +70,8 @@ pub trait Source: Send + Sync + 'static {
     fn evidence(&self) -> EvidenceCounts;
     /// Arrival clock to UTC.
     fn epoch(&self) -> Epoch;
+    /// Prints of a stream since a place, as [`wire`] writes them; `None` when there is no such stream.
+    fn prints(&self, stream: &str, since: Option<wire::Place>) -> Option<Vec<u8>>;
 }
 
 /// Everything a scrape tells.
@@ -162,6 +166,7 @@ fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
         .route("/version", get(version))
         .route("/api/v1/streams", get(streams))
         .route("/api/v1/streams/{id}", get(stream))
+        .route("/api/v1/streams/{id}/prints", get(prints))
         .route("/api/v1/defects", get(defects))
         .route("/api/v1/evidence/{*path}", get(evidence))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
@@ -241,6 +246,34 @@ async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response
             let defects: Vec<_> = open.iter().filter(|e| *e.stream == *id).collect();
             let full = view::full(watched, source.epoch());
             Json(json!({ "stream": full, "defects": as_refs(&defects) })).into_response()
+        }
+        None => problem(StatusCode::NOT_FOUND, "no such stream"),
+    }
+}
+
+#[derive(Deserialize)]
+struct Since {
+    run: Option<u64>,
+    next: Option<u64>,
+}
+
+async fn prints(
+    State(source): Shared,
+    UrlPath(id): UrlPath<String>,
+    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Ok(Query(since)) = since else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "parameters are `run=NUMBER` and `next=NUMBER`",
+        );
+    };
+    let since = since.run.zip(since.next);
+    let since = since.map(|(run, next)| wire::Place { run, next });
+    match source.prints(&id, since) {
+        Some(bytes) => {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            ([(CONTENT_TYPE, kind)], bytes).into_response()
         }
         None => problem(StatusCode::NOT_FOUND, "no such stream"),
     }

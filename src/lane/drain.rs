@@ -65,7 +65,7 @@ impl Core {
         self.worker().tap = Some(tap);
     }
 
-    pub(super) fn hand_out_prints(&self, tap: PrintTap) {
+    pub(super) fn hand_out_prints(&self, tap: Arc<dyn PrintTap>) {
         self.worker().prints.hand_out(tap);
     }
 

@@ -40,7 +40,7 @@ use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
 
 use self::drain::Core;
 pub use self::pool::{Pool, PoolError};
-pub use self::reference::{PrintTap, Reference};
+pub use self::reference::{Feed, PrintTap, Reference};
 pub use self::shed::Level;
 
 /// How a lane treats time and a full mailbox.
@@ -266,12 +266,12 @@ impl Lane {
 
     /// Hands prints of the first picture track and the sound to `tap` from now on, about one a second. Call it before
     /// the input starts.
-    pub fn set_print_tap(&self, tap: PrintTap) {
+    pub fn set_print_tap(&self, tap: Arc<dyn PrintTap>) {
         self.core.hand_out_prints(tap);
     }
 
-    /// Lets detectors compare with a reference that has been read to its end, beginning with beginning. Offline only;
-    /// call it before the input starts.
+    /// Lets detectors compare with a reference: offline with one that has been read to its end, beginning with
+    /// beginning; live with one that is watched as well. Call it before the input starts.
     pub fn set_reference(&self, reference: Reference) {
         self.core.compare_with(reference);
     }

@@ -219,6 +219,8 @@ pub fn stream(detectors: &[(&'static Descriptor, &[RuleSpec])]) -> config::Strea
             decode: config::Decode::default(),
             pace: config::Pace::Fast,
         },
+        reference: None,
+        reference_token: None,
         expect: config::Expect {
             video: None,
             audio: None,

@@ -149,10 +149,22 @@ impl Worker {
                         lag: now.since(item.unit.arrival),
                         fill: taken.fill,
                     });
+                    let is_media =
+                        matches!(item.unit.content, Content::Picture(_) | Content::Sound(_));
+                    if let (true, Some(media)) = (is_media, item.unit.media) {
+                        self.refer(media, item.unit.arrival);
+                    }
                     self.handle(item);
                 }
                 Mode::Offline => self.handle_offline(item),
             }
+        }
+    }
+
+    /// Hands the detectors what is due of the reference.
+    fn refer(&mut self, now: MediaTime, arrival: Arrival) {
+        while let Some(print) = self.prints.reference.as_mut().and_then(|r| r.due(now)) {
+            self.handle(made_up(arrival, Content::Fact(Fact::ReferencePrint(print))));
         }
     }
 
@@ -180,14 +192,7 @@ impl Worker {
                 self.clock.next_tick = at.plus(TICK);
                 ticks += 1;
             }
-            let reference = self.prints.reference.as_mut();
-            let due: Vec<_> = reference
-                .map(|r| std::iter::from_fn(|| r.due(media)).collect())
-                .unwrap_or_default();
-            for print in due {
-                let content = Content::Fact(Fact::ReferencePrint(print));
-                self.handle(made_up(self.clock.arrival, content));
-            }
+            self.refer(media, self.clock.arrival);
             self.clock.arrival = self.clock.arrival.max(target);
             if self.clock.next_tick <= target {
                 self.clock.next_tick = target.plus(TICK);

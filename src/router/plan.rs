@@ -7,8 +7,13 @@
 //! The weight is FNV-1a (64 bit) over the stream id's bytes and then the instance's index as four bytes, least
 //! significant first, finished with the mixer of SplitMix64 (FNV alone spreads its last bytes too little). It is a
 //! promise between versions: instances of different builds must agree, so it never changes.
+//!
+//! A stream goes where the stream goes that it is compared with, so that both are decoded in one process.
 
-use crate::config::checked::Shard;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config::checked::{Against, Shard, Stream};
 
 const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
@@ -18,6 +23,36 @@ pub fn owns(shard: Shard, stream_id: &str) -> bool {
     // On equal weights, which are as good as impossible, the lower index wins.
     let heaviest = (0..shard.count.max(1)).max_by_key(|&i| (weight(stream_id, i), !i));
     heaviest == Some(shard.index)
+}
+
+/// The id by which a stream is assigned: its own, or that of the last in the row of references that it begins. Of
+/// streams that are each other's references, the first id.
+pub fn placed_by<'a>(stream: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
+    let mut at = stream;
+    let mut row: BTreeSet<&str> = BTreeSet::new();
+    while let Some(Against::Stream(id)) = &at.reference
+        && let Some(next) = all.iter().find(|s| s.id == *id)
+    {
+        if !row.insert(&at.id) {
+            // The row has led into a ring; it is walked once more for its members.
+            return ring(at, all);
+        }
+        at = next;
+    }
+    &at.id
+}
+
+fn ring<'a>(first: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
+    let mut least: &str = &first.id;
+    let mut at = first;
+    while let Some(Against::Stream(id)) = &at.reference
+        && let Some(next) = all.iter().find(|s| s.id == *id)
+        && next.id != first.id
+    {
+        least = least.min(&next.id);
+        at = next;
+    }
+    least
 }
 
 fn weight(stream_id: &str, index: u32) -> u64 {

@@ -1,5 +1,7 @@
 //! Sound against picture, as `glasswatch analyze` tells it: by a reference, by a test signal, by timestamps.
 
+use std::path::Path;
+
 use serde_json::Value as Json;
 
 use crate::rig::*;
@@ -111,4 +113,82 @@ fn a_test_signal_is_measured_without_configuration() {
         let any = rules(&done).iter().any(|r| r.starts_with("av_pattern"));
         assert_eq!(any, !told.is_empty(), "{done:?}");
     }
+}
+
+/// Two copies of a programme, with their sound so late; and the configuration of one stream.
+fn copies(dir: &Path, secs: u64, late_ms: [u64; 2]) -> impl Fn(&str, &str) -> String {
+    for (name, late_ms) in ["contribution.ts", "delivery.ts"].iter().zip(late_ms) {
+        let mut copy = lively(1, secs);
+        copy.sound_late_ms = late_ms;
+        copy.write(dir, name);
+    }
+    let dir = dir.display().to_string();
+    move |id, more| {
+        let only =
+            "av_reference: true, black: false, freeze: false, stutter: false, block_damage: false";
+        format!("  - {{id: {id}, url: {dir}/{id}.ts, detectors: {{{only}}}{more}}}\n")
+    }
+}
+
+fn told(daemon: &Daemon, kind: &str) -> Option<Json> {
+    let lines = daemon.out();
+    let mut events = lines
+        .lines()
+        .filter_map(|l| serde_json::from_str::<Json>(l).ok());
+    events.find(|e| e["type"] == kind && e["detector"] == "av_reference")
+}
+
+fn start(dir: &Path, name: &str, streams: &str) -> Daemon {
+    let path = dir.join(name).with_extension("yaml");
+    let data = dir.join(name);
+    let text = format!(
+        "version: 1\ninstance: {{data_dir: {}}}\nstreams:\n{streams}",
+        data.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    Daemon::start(&["--config", path.to_str().unwrap(), "--events", "-"])
+}
+
+#[test]
+fn streams_of_one_process_are_compared_while_they_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = copies(dir.path(), 40, [0, 120]);
+    let streams = [
+        stream("contribution", ""),
+        stream("delivery", ", reference: contribution"),
+    ];
+    let mut daemon = start(dir.path(), "one", &streams.concat());
+    let raised = daemon.until("the late sound", |d| told(d, "raise"));
+    assert_eq!(raised["stream"], "delivery", "{raised}");
+    assert_eq!(raised["rule"], "audio_late", "{raised}");
+    let early = raised["value"].as_f64().unwrap();
+    assert!((early + 0.12).abs() <= 0.003, "{raised}");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn streams_of_two_processes_are_compared_and_a_reference_that_goes_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = copies(dir.path(), 50, [70, 0]);
+    let contribution = start(dir.path(), "contribution", &stream("contribution", ""));
+    let reference = format!(
+        ", blind_after: 15s, reference: \"http://127.0.0.1:{}/api/v1/streams/contribution\"",
+        contribution.port()
+    );
+    let mut delivery = start(dir.path(), "delivery", &stream("delivery", &reference));
+    let raised = delivery.until("the early sound", |d| told(d, "raise"));
+    assert_eq!(raised["rule"], "audio_early", "{raised}");
+    let early = raised["value"].as_f64().unwrap();
+    assert!((early - 0.07).abs() <= 0.003, "{raised}");
+
+    assert_eq!(contribution.stop().code, Some(0));
+    delivery.logged("no reference");
+    let blind =
+        r#"glasswatch_defect_active{stream="delivery",detector="av_reference",rule="blind""#;
+    delivery.until("blindness", |d| {
+        d.get("/metrics").contains(blind).then_some(())
+    });
+    let done = delivery.stop();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!done.out.contains("wrong_programme"), "{}", done.out);
 }

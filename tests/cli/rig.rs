@@ -343,6 +343,11 @@ impl Daemon {
         }
     }
 
+    /// Where it serves on the loopback address.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Threads of the process now.
     pub fn threads(&self) -> usize {
         let tasks = format!("/proc/{}/task", self.child.id());

@@ -443,6 +443,8 @@ pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
             id: "test".into(),
             labels: Default::default(),
             input,
+            reference: None,
+            reference_token: None,
             expect: Expect {
                 video: None,
                 audio: None,

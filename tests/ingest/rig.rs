@@ -293,6 +293,8 @@ pub fn context(input: Input) -> (SourceContext, Arc<Sink>, Arc<Stats>) {
         id: "test".into(),
         labels: Default::default(),
         input,
+        reference: None,
+        reference_token: None,
         expect: Expect {
             video: None,
             audio: None,
