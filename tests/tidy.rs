@@ -47,9 +47,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     ("config", &["config", "listing"]),
     ("evidence", &["alert", "ingest", "telemetry"]),
+    ("compare", &["config", "ingest", "lane"]),
     (
         "http",
         &[
+            "compare",
             "alert",
             "config",
             "evidence",

@@ -206,6 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn a_live_print_is_laid_on_the_moment_at_which_it_comes_and_silence_is_told() {
+        let feed = Arc::new(Feed::default());
+        let mut reference = Reference::live(Arc::clone(&feed));
+        let begin = MediaTime::from_millis(5_960);
+        let after = |secs| begin.plus(Duration::from_secs(secs));
+        let none = Some(Print::default());
+        assert_eq!(reference.due(begin), none);
+        assert_eq!(reference.due(begin), None);
+        feed.push(print(36_000_000));
+        assert_eq!(reference.due(begin), Some(print(5_000)));
+        // A late one stays beside the one before it.
+        feed.push(print(36_001_000));
+        assert_eq!(reference.due(after(3)), Some(print(6_000)));
+        assert_eq!(reference.due(after(12)), None);
+        assert_eq!(reference.due(after(13)), none);
+        // Another timeline is laid anew.
+        feed.push(print(0));
+        assert_eq!(reference.due(after(20)), Some(print(25_000)));
+    }
+
+    #[test]
     fn prints_come_when_they_would_have_been_made_counted_from_the_beginnings() {
         let mut reference = Reference::new([print(36_000_000), print(36_001_000)]);
         let second = Duration::from_secs(1);

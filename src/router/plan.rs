@@ -83,6 +83,27 @@ mod tests {
     }
 
     #[test]
+    fn streams_that_are_compared_stay_together() {
+        let stream = |id: &str, reference: Option<&str>| {
+            Arc::new(Stream {
+                id: id.into(),
+                reference: reference.map(|id| Against::Stream(id.into())),
+                ..crate::lane::testing::stream(&[])
+            })
+        };
+        let all = [
+            stream("a", None),
+            stream("b", Some("a")),
+            stream("c", Some("b")),
+            stream("d", Some("e")),
+            stream("e", Some("d")),
+            stream("f", Some("gone")),
+        ];
+        let by: Vec<&str> = all.iter().map(|s| placed_by(s, &all)).collect();
+        assert_eq!(by, ["a", "a", "a", "d", "d", "f"]);
+    }
+
+    #[test]
     fn load_is_even() {
         for count in [1u32, 2, 3, 7, 20] {
             let mut load = vec![0u32; count as usize];
