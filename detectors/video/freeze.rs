@@ -29,6 +29,8 @@
 //! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and three pictures at half
 //! resolution, and tile means of 1.6 s: some 4 MB for 1080p.
 
+mod creep;
+mod light;
 mod onset;
 mod shape;
 mod wander;
@@ -46,6 +48,8 @@ use crate::kernel::half::HalfLuma;
 use crate::kernel::spread::Spread;
 use crate::kernel::tiles::{TILE, Tile, Tiles, differences};
 
+use creep::{Creep, Distance};
+use light::Light;
 use onset::Onset;
 use shape::Shape;
 use wander::Wander;
@@ -158,15 +162,6 @@ const LOCAL_WEIGHT: f64 = 2.5;
 const STRAY: f32 = 1.4;
 /// The same where only a part of the picture changed.
 const FAR_ALONE: f32 = 2.0;
-/// Creep: the distance to the anchor grows by this many codes in the last part of a second, picture by picture. The
-/// sharpening of a coarse first picture has slowed down by this age; exposure, dusk and slow zooms have not.
-const CREEP_CODES: f32 = 1.3;
-const CREEP_SPAN_SECS: f64 = 0.7;
-const CREEP_AGE_SECS: f64 = 1.4;
-/// Light that goes or comes: the mean of the picture drifts by so many codes in that time, in many steps. Redrawing keeps
-/// the mean.
-const DRIFT_CODES: f32 = 0.3;
-const DRIFT_AGE_SECS: f64 = 0.5;
 /// Pictures further apart than this do not belong to one run: the loss detector tells about missing pictures.
 const HOLE_SECS: f64 = 1.0;
 /// Grain: half of the tiles change by this much, on half of the pictures. An encoded still shows 0.
@@ -177,6 +172,8 @@ const FAINT_CODES: f32 = 0.03;
 const FAINT_RATIO: f64 = 0.6;
 /// Grain must be gone for so long to be gone for good; it is noticed half of [`MEMORY_SECS`] after it went.
 const GRAIN_HOLD_SECS: f64 = 0.3;
+/// From this age on a run begins anew when it outlives its grain; before, only when it outlives faint grain.
+const GRAIN_TOLD_SECS: f64 = 2.0;
 /// An overlay that moves at least so often is live: a clock shows each second, a ticker runs.
 const OVERLAY_HZ: f64 = 0.6;
 /// A run that lasted for so long may have been told.
@@ -194,6 +191,13 @@ const CUT_RATIO: f64 = 0.6;
 /// A run is dated when it has lasted for so long, and again when it is surer; what is nearer than this stays as it is.
 const DATED_SECS: [f64; 2] = [0.6, 1.3];
 const NEAR_SECS: f64 = 0.05;
+/// Where nothing but noise stirs, and that came back after a lull longer than this, the next lull is told only when it has
+/// lasted for so many times as long: what an encoder leaves of noise comes and goes.
+const LULL_SECS: f64 = 0.7;
+const LULL_RATIO: f64 = 2.5;
+/// Where light that went or came has slowed down before the picture stood still, it stands as long as if such a lull
+/// had been: most drifts turn.
+const EBB_SECS: f64 = 1.7;
 /// How far back grain and motion are remembered, and at most how many pictures.
 const MEMORY_SECS: f64 = 1.0;
 const MEMORY_PICTURES: usize = 128;
@@ -209,6 +213,7 @@ struct Freeze {
     recent: VecDeque<Past>,
     glimpses: VecDeque<Glimpse>,
     onset: Onset,
+    light: Light,
     before: Option<MediaTime>,
     differences: Vec<f32>,
 }
@@ -255,20 +260,13 @@ struct Run {
     moved_before: Option<bool>,
     /// Newest picture on which fresh grain told that the camera is live.
     alive: Option<MediaTime>,
+    /// The longest that it seemed to stand still before life showed again, seconds.
+    lull_secs: f64,
+    /// Whether it showed on the newest picture.
+    showed: bool,
     /// What is too small to end it and yet lives.
     wander: Wander,
-    /// Recent distances to the anchor.
-    distances: VecDeque<Distance>,
-}
-
-/// What tells slow change.
-#[derive(Debug, Clone, Copy)]
-struct Distance {
-    at: MediaTime,
-    /// Difference to the anchor that 99 % of the tiles stay below, codes.
-    codes: f32,
-    /// Mean luma of the picture, codes.
-    level: f32,
+    creep: Creep,
 }
 
 /// What is remembered of a picture.
@@ -292,6 +290,7 @@ impl Freeze {
             recent: VecDeque::new(),
             glimpses: VecDeque::new(),
             onset: Onset::default(),
+            light: Light::default(),
             before: None,
             differences: Vec::new(),
         }
@@ -331,10 +330,10 @@ impl Freeze {
         let below = (self.differences.iter().enumerate())
             .filter(|(i, _)| !known.contains(*i))
             .map(|(_, difference)| *difference);
-        run.note_distance(Distance {
+        run.creep.note(Distance {
             at: now,
             codes: Spread::of(below).quantile(0.99),
-            level: tiles.all().iter().map(|t| t.mean).sum::<f32>() / tiles.all().len() as f32,
+            level: self.light.level(),
         });
         let median = spread.quantile(0.5);
         let slack = self.moved_codes + median.min(2.0);
@@ -495,6 +494,9 @@ impl Freeze {
         if let Some(at) = found.filter(|at| at.secs_after(run.since).abs() > NEAR_SECS) {
             run.since = at;
         }
+        if self.light.ebbs(run.since) {
+            run.lull_secs = run.lull_secs.max(EBB_SECS);
+        }
     }
 
     /// Keeps a picture now and then; a cut starts over.
@@ -579,9 +581,11 @@ impl Run {
             dated: 0,
             moved_before: None,
             alive: None,
+            lull_secs: 0.0,
+            showed: false,
             wander: Wander::new(anchor.at),
             anchor,
-            distances: VecDeque::new(),
+            creep: Creep::default(),
         }
     }
 
@@ -599,7 +603,7 @@ impl Run {
         self.renewed = now;
         self.touched.clear();
         self.wander = Wander::new(now);
-        self.distances.clear();
+        self.creep = Creep::default();
     }
 
     /// The same for one of the steps in which rate control catches up.
@@ -639,28 +643,18 @@ impl Run {
         began
     }
 
-    fn note_distance(&mut self, now: Distance) {
-        self.distances.push_back(now);
-        while self.distances.len() > MEMORY_PICTURES
-            || (self.distances.front()).is_some_and(|d| now.at.secs_after(d.at) > CREEP_SPAN_SECS)
-        {
-            self.distances.pop_front();
+    /// Whether the programme lives: it shows so, or nothing ever moved and this lull has not lasted for longer than those
+    /// after which life showed again.
+    fn lives(&mut self, shows: bool, still_secs: f64) -> bool {
+        if shows && !self.showed && self.moved_before == Some(false) {
+            self.lull_secs = self.lull_secs.max(still_secs);
         }
+        self.showed = shows;
+        shows || (self.lull_secs >= LULL_SECS && still_secs < LULL_RATIO * self.lull_secs)
     }
 
-    /// Whether the picture moves away from the anchor steadily, not in one step; or its light goes.
     fn creeps(&self, now: MediaTime) -> bool {
-        let steps = |of: fn(&Distance) -> f32| {
-            (self.distances.iter().zip(self.distances.iter().skip(1)))
-                .map(move |(a, b)| of(b) - of(a))
-        };
-        let age = now.secs_after(self.since);
-        let growth: f32 = steps(|d| d.codes).sum();
-        let largest = steps(|d| d.codes).fold(0.0, f32::max);
-        let drift: f32 = steps(|d| d.level).sum();
-        let jump = steps(|d| d.level).fold(0.0, |most: f32, step| most.max(step.abs()));
-        (age >= CREEP_AGE_SECS && growth - largest >= CREEP_CODES)
-            || (age >= DRIFT_AGE_SECS && drift.abs() >= DRIFT_CODES && 3.0 * jump <= drift.abs())
+        self.creep.is_seen(now.secs_after(self.since))
     }
 
     fn reading(&self, still_secs: f64, tiles: &Tiles) -> Reading {
@@ -748,6 +742,8 @@ impl PictureDetector for Freeze {
             self.remember(past);
         }
 
+        let level = tiles.all().iter().map(|t| t.mean).sum::<f32>() / tiles.all().len() as f32;
+        self.light.note(now, level, past.moved);
         self.follow(now, elapsed, picture, &moved, abrupt);
         self.glimpse(now, picture.half(), past.moved >= CUT_RATIO);
         self.onset.note(now, tiles);
@@ -762,15 +758,18 @@ impl PictureDetector for Freeze {
                 run.anchor.before.clear();
             }
             let quiet = doubtful && run.moved_before != Some(true);
-            let alive = run.is_alive(now, faint && quiet) || (grain && quiet);
+            // A young run need not have been told of yet, and loses nothing of its age when grain goes.
+            let told = now.secs_after(run.since) >= GRAIN_TOLD_SECS;
+            let alive = run.is_alive(now, (faint || (grain && told)) && quiet) || (grain && quiet);
             let wanders = run.wanders(now);
             // What has been told ends there.
             let until =
                 (wanders.filter(|at| at.secs_after(run.since) >= TOLD_SECS)).or(run.before_until);
             let still = run.last_still.secs_after(run.since).clamp(0.0, 1e9);
+            let live = run.lives(alive || wanders.is_some(), still);
             out.put(
                 STILL_SECS,
-                match alive || wanders.is_some() {
+                match live {
                     true => Reading::measured(0.0).until(until),
                     false => run.reading(still, tiles),
                 },
@@ -785,6 +784,7 @@ impl PictureDetector for Freeze {
         self.recent.clear();
         self.glimpses.clear();
         self.onset.clear();
+        self.light.clear();
         self.before = None;
     }
 }
