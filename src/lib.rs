@@ -2,9 +2,10 @@
 //!
 //! The way of the data, room by room:
 //! [`ingest`] (with [`transport`]) turns a stream into decoded units, a [`lane`] per stream hands them to the
-//! detectors of the `detectors` crate ([`compare`] lends it prints of other streams), [`alert`] turns their numbers into defects, [`notify`], [`evidence`],
-//! [`telemetry`] and [`http`] tell people and machines. [`config`] is what the operator wrote, checked;
-//! [`app`] is the only place that knows every part. `ARCHITECTURE.md` has the map and the invariants.
+//! detectors of the `detectors` crate ([`compare`] lends it prints of other streams), [`alert`] turns their numbers
+//! into defects, [`notify`], [`evidence`], [`telemetry`] and [`http`] tell people and machines. [`config`] is what the
+//! operator wrote, checked; [`app`] is the only place that knows every part. `ARCHITECTURE.md` has the map and the
+//! invariants.
 
 pub mod alert;
 pub mod app;

@@ -304,7 +304,9 @@ impl Shared {
             stills,
         );
         lane.set_print_tap(self.exchange.tap(&stream.id));
-        if let Some(against) = &stream.reference {
+        // Nobody but `av_reference` reads what comes from there.
+        let compares = (stream.detectors.iter()).any(|d| d.descriptor.name == "av_reference");
+        if let Some(against) = stream.reference.as_ref().filter(|_| compares) {
             let feed = Arc::new(Feed::default());
             match against {
                 Against::Stream(id) => self.exchange.subscribe(id, &feed),

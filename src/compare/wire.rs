@@ -16,7 +16,7 @@
 //! | 8 | time of the first bit, ns |
 //! | var | count of bits, then the bits, first one lowest, filled up to a whole byte |
 //!
-//! `var` is LEB128. A version that is not known is refused as a whole: both sides are told in the log.
+//! `var` is LEB128. A version that is not known is refused as a whole: the instance that asked tells it in its log.
 
 use detectors::base::{MediaTime, PicturePrint, Print, SoundPrint};
 

@@ -10,7 +10,6 @@
 //!
 //! A stream goes where the stream goes that it is compared with, so that both are decoded in one process.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::checked::{Against, Shard, Stream};
@@ -28,31 +27,18 @@ pub fn owns(shard: Shard, stream_id: &str) -> bool {
 /// The id by which a stream is assigned: its own, or that of the last in the row of references that it begins. Of
 /// streams that are each other's references, the first id.
 pub fn placed_by<'a>(stream: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
+    let mut row: Vec<&str> = vec![&stream.id];
     let mut at = stream;
-    let mut row: BTreeSet<&str> = BTreeSet::new();
     while let Some(Against::Stream(id)) = &at.reference
         && let Some(next) = all.iter().find(|s| s.id == *id)
     {
-        if !row.insert(&at.id) {
-            // The row has led into a ring; it is walked once more for its members.
-            return ring(at, all);
+        if let Some(ring) = row.iter().position(|id| **id == *next.id) {
+            return row[ring..].iter().copied().min().unwrap_or(&next.id);
         }
+        row.push(&next.id);
         at = next;
     }
     &at.id
-}
-
-fn ring<'a>(first: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
-    let mut least: &str = &first.id;
-    let mut at = first;
-    while let Some(Against::Stream(id)) = &at.reference
-        && let Some(next) = all.iter().find(|s| s.id == *id)
-        && next.id != first.id
-    {
-        least = least.min(&next.id);
-        at = next;
-    }
-    least
 }
 
 fn weight(stream_id: &str, index: u32) -> u64 {
