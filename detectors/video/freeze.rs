@@ -15,7 +15,9 @@
 //!   may do so in more steps in the first second; what goes far in one place only is a mouth.
 //! - A picture that *creeps* away from the anchor steadily (slow zoom), or whose light drifts (exposure, dusk), is live.
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
-//!   to the next without a cut, or slow motion was there before and is no more: then grain was added downstream.
+//!   to the next without a cut, or slow motion was there before and is no more: then grain was added downstream. Where
+//!   encoders let it come and go, a lull must outlast those after which life showed again.
+//! - Light that had slowed down turns (`light`): the picture must stand longer than that takes.
 //! - Something small that wanders (far players, a ball) means a live picture as well (`wander`).
 //! - The start is where the means of the tiles came to rest (`onset`), the end the first picture that was not still.
 //!
@@ -32,6 +34,7 @@
 mod creep;
 mod light;
 mod onset;
+mod recent;
 mod shape;
 mod wander;
 
@@ -51,6 +54,7 @@ use crate::kernel::tiles::{TILE, Tile, Tiles, differences};
 use creep::{Creep, Distance};
 use light::Light;
 use onset::Onset;
+use recent::remember;
 use shape::Shape;
 use wander::Wander;
 
@@ -357,7 +361,7 @@ impl Freeze {
             .filter(|t| !overlay.contains(**t))
             .count();
         let known = |tile| overlay.contains(tile) || run.touched.contains_key(&tile);
-        (run.wander).note(now, moved, tiles.all().len(), known);
+        run.wander.note(now, moved, &shape, known);
         let holds = gone == 0 && new <= allowed && (new == 0 || new + old <= 4 * allowed);
         if holds && !run.creeps(now) {
             run.touched.extend(fresh.iter().copied());
@@ -467,15 +471,6 @@ impl Freeze {
     /// Difference beyond which a tile has moved.
     fn limit(&self, slack: f32, tile: &Tile) -> f32 {
         slack + self.texture_ratio * tile.variance.sqrt()
-    }
-
-    fn remember(&mut self, past: Past) {
-        self.recent.push_back(past);
-        while self.recent.len() > MEMORY_PICTURES
-            || (self.recent.front()).is_some_and(|p| past.at.secs_after(p.at) > MEMORY_SECS)
-        {
-            self.recent.pop_front();
-        }
     }
 
     /// Dates the run once it has lasted: to where the picture came to rest.
@@ -739,7 +734,13 @@ impl PictureDetector for Freeze {
         let abrupt = self.dies_abruptly(past);
         // After pictures that we dropped, the difference says nothing about one picture's worth of motion.
         if picture.before().is_some() && at.gap == Gap::None {
-            self.remember(past);
+            remember(
+                &mut self.recent,
+                past,
+                |p| p.at,
+                MEMORY_SECS,
+                MEMORY_PICTURES,
+            );
         }
 
         let level = tiles.all().iter().map(|t| t.mean).sum::<f32>() / tiles.all().len() as f32;

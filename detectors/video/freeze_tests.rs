@@ -96,6 +96,42 @@ fn a_shot_that_loses_its_grain_stands_from_there_on() {
 }
 
 #[test]
+fn noise_that_comes_and_goes_is_told_at_most_once_and_a_longer_lull_is() {
+    let shot = |i: usize| moving(0).grain(&mut Noise::new(i as u64), 3.0);
+    // Lulls of 2.6 s, five times.
+    let fitful = |i: usize| shot(if i % 100 < 35 { i } else { i - i % 100 + 35 });
+    let mut bench = Bench::new(&DETECTOR);
+    let (mut told, mut before) = (0, 0.0);
+    for step in pictures(0, 500, fitful) {
+        bench.run(&[step]);
+        let now = bench.value("still_secs");
+        told += u32::from(before < 2.0 && now >= 2.0);
+        before = now;
+    }
+    assert!(told <= 1, "{told}");
+    bench.run(&pictures(20_000, 25, |i| shot(500 + i)));
+    bench.run(&pictures(21_000, 225, |_| shot(7)));
+    assert!(bench.value("still_secs") > 8.0);
+}
+
+#[test]
+fn light_that_turns_is_alive_and_light_that_is_stopped_is_not() {
+    let lit = |secs: f64, light: fn(f64) -> f64| {
+        let mut frame = moving(0);
+        for v in &mut frame.samples {
+            *v = (f64::from(*v) + light(secs)).round().clamp(17.0, 234.0) as u8;
+        }
+        frame
+    };
+    let longest_of =
+        |light: fn(f64) -> f64| longest(&pictures(0, 200, |i| lit(i as f64 / 25.0, light)));
+    let turns = longest_of(|secs| 0.8 * (secs - 4.0).powi(2));
+    assert!(turns < 2.0, "{turns}");
+    let stopped = longest_of(|secs| 0.8 * (secs.min(3.0) - 5.0).powi(2));
+    assert!(stopped > 4.0, "{stopped}");
+}
+
+#[test]
 fn grain_added_after_motion_died_at_once_does_not_hide_it() {
     let grain = |frame: Frame, i: usize| frame.grain(&mut Noise::new(i as u64), 3.0);
     let mut steps = pictures(0, 50, |i| grain(moving(i), i));

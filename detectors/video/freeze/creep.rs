@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::recent::remember;
 use crate::base::MediaTime;
 
 /// Creep: the distance to the anchor grows by this many codes in the last part of a second, picture by picture. The
@@ -35,12 +36,8 @@ pub(super) struct Creep {
 impl Creep {
     /// Notes a picture.
     pub(super) fn note(&mut self, now: Distance) {
-        self.distances.push_back(now);
-        while self.distances.len() > MEMORY_PICTURES
-            || (self.distances.front()).is_some_and(|d| now.at.secs_after(d.at) > CREEP_SPAN_SECS)
-        {
-            self.distances.pop_front();
-        }
+        let past = &mut self.distances;
+        remember(past, now, |d| d.at, CREEP_SPAN_SECS, MEMORY_PICTURES);
     }
 
     /// Whether the picture of a run of this age, in seconds, moves away from the anchor steadily, not in one step; or its

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::recent::remember;
 use crate::base::MediaTime;
 
 /// The picture stood still, but for its light, for so long before.
@@ -37,12 +38,9 @@ struct Level {
 impl Light {
     /// Notes a picture: its mean luma, and the share of tiles that moved.
     pub(super) fn note(&mut self, at: MediaTime, codes: f32, moved: f64) {
-        self.pictures.push_back(Level { at, codes, moved });
-        while self.pictures.len() > MEMORY_PICTURES
-            || (self.pictures.front()).is_some_and(|p| at.secs_after(p.at) > MEMORY_SECS)
-        {
-            self.pictures.pop_front();
-        }
+        let level = Level { at, codes, moved };
+        let past = &mut self.pictures;
+        remember(past, level, |p| p.at, MEMORY_SECS, MEMORY_PICTURES);
     }
 
     /// Mean luma of the newest picture.

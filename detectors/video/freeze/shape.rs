@@ -1,11 +1,13 @@
 //! Where overlays run.
 
+use std::collections::BTreeSet;
+
 use crate::kernel::tiles::Tiles;
 
 /// The picture as rows and columns of tiles.
 pub(super) struct Shape {
-    columns: usize,
-    rows: usize,
+    pub(super) columns: usize,
+    pub(super) rows: usize,
 }
 
 impl Shape {
@@ -14,6 +16,17 @@ impl Shape {
             columns: tiles.columns(),
             rows: tiles.all().len().div_ceil(tiles.columns().max(1)),
         }
+    }
+
+    /// Whether these tiles lie further apart than a quarter of the picture's width or height.
+    pub(super) fn is_wide(&self, tiles: &BTreeSet<usize>) -> bool {
+        let columns = self.columns.max(1);
+        let extent = |of: fn(usize, usize) -> usize| {
+            let places = tiles.iter().map(|tile| of(*tile, columns));
+            places.clone().max().unwrap_or(0) - places.min().unwrap_or(0)
+        };
+        4 * extent(|tile, columns| tile % columns) > self.columns
+            || 4 * extent(|tile, columns| tile / columns) > self.rows
     }
 
     /// The small boxes, or thin bands, near the upper or lower edge into which these tiles fall: where clocks,

@@ -11,6 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::recent::remember;
+use super::shape::Shape;
 use crate::base::MediaTime;
 
 /// The first pictures of a run are still being redrawn.
@@ -28,6 +30,16 @@ const WANDERED_RATIO: f64 = 1.8;
 const VISITS: usize = 4;
 const VISITS_SECS: f64 = 1.0;
 const VISITORS: usize = 4;
+/// Players whom noise half hides stir now this tile, now that: few at a time on so many of the pictures of a second, so
+/// many different ones, this many times more than at a time; and further apart than what runs in one place.
+const SCATTER_SECS: f64 = 1.0;
+const SCATTER_AT_ONCE: usize = 8;
+const SCATTER_SHARE: f64 = 0.4;
+const SCATTERED: usize = 5;
+const SCATTERED_RATIO: f64 = 2.0;
+/// Pictures of that second, at least and at most.
+const SCATTER_PICTURES: usize = 16;
+const MEMORY_PICTURES: usize = 128;
 /// More than this share of the tiles is no small thing that moves: the picture is redrawn.
 const REDRAWN_RATIO: f64 = 0.1;
 /// How long after the newest sign the picture still counts as live.
@@ -41,6 +53,8 @@ pub(super) struct Wander {
     lively: VecDeque<BTreeSet<usize>>,
     bin: Bin,
     visits: VecDeque<MediaTime>,
+    /// Tiles that moved on the newest pictures, where they were few.
+    stirs: VecDeque<(MediaTime, Vec<usize>)>,
     /// When life began to show, and its newest sign.
     alive: Option<(MediaTime, MediaTime)>,
 }
@@ -59,17 +73,17 @@ impl Wander {
             lively: VecDeque::new(),
             bin: Bin::new(began),
             visits: VecDeque::new(),
+            stirs: VecDeque::new(),
             alive: None,
         }
     }
 
-    /// Notes which of so many tiles moved since the picture before; `known` ones have stirred in this run, or belong to
-    /// an overlay.
+    /// Notes which tiles moved since the picture before; `known` ones have stirred in this run, or belong to an overlay.
     pub(super) fn note(
         &mut self,
         now: MediaTime,
         moved: &[usize],
-        tiles: usize,
+        shape: &Shape,
         known: impl Fn(usize) -> bool,
     ) {
         if now.secs_after(self.began) < AGE_SECS {
@@ -80,7 +94,7 @@ impl Wander {
             self.close(now);
         }
         self.bin.pictures += 1;
-        if moved.len() as f64 <= REDRAWN_RATIO * tiles as f64 {
+        if moved.len() as f64 <= REDRAWN_RATIO * (shape.columns * shape.rows) as f64 {
             for tile in moved {
                 *self.bin.moved.entry(*tile).or_default() += 1;
             }
@@ -95,6 +109,36 @@ impl Wander {
         {
             self.show(*first, *last);
         }
+        let few = match moved.len() <= SCATTER_AT_ONCE {
+            true => moved.to_vec(),
+            false => Vec::new(),
+        };
+        let stir = (now, few);
+        remember(
+            &mut self.stirs,
+            stir,
+            |s| s.0,
+            SCATTER_SECS,
+            MEMORY_PICTURES,
+        );
+        if self.scatters(shape)
+            && let Some((first, _)) = self.stirs.front()
+        {
+            self.show(*first, now);
+        }
+    }
+
+    /// Whether few tiles at a time stirred on most of the newest pictures, never the same, and far apart.
+    fn scatters(&self, shape: &Shape) -> bool {
+        let stirring = self.stirs.iter().filter(|(_, tiles)| !tiles.is_empty());
+        let (count, of) = (stirring.clone().count(), self.stirs.len());
+        let sum: usize = stirring.clone().map(|(_, tiles)| tiles.len()).sum();
+        let all: BTreeSet<usize> = stirring.flat_map(|(_, tiles)| tiles).copied().collect();
+        of >= SCATTER_PICTURES
+            && count as f64 >= SCATTER_SHARE * of as f64
+            && all.len() >= SCATTERED
+            && (all.len() * count) as f64 >= SCATTERED_RATIO * sum as f64
+            && shape.is_wide(&all)
     }
 
     /// Life showed from one time to another.
@@ -156,9 +200,13 @@ mod tests {
     /// Whether life is ever seen in eight seconds at 25 Hz, in which so many tiles move on the n-th picture.
     fn lives(moved: impl Fn(usize) -> Vec<usize>, known: impl Fn(usize) -> bool + Copy) -> bool {
         let at = |n: usize| MediaTime::from_millis(40 * n as i64);
+        let shape = Shape {
+            columns: 40,
+            rows: TILES / 40,
+        };
         let mut wander = Wander::new(at(0));
         (0..200).any(|n| {
-            wander.note(at(n), &moved(n), TILES, known);
+            wander.note(at(n), &moved(n), &shape, known);
             wander.alive(at(n)).is_some()
         })
     }
@@ -185,6 +233,23 @@ mod tests {
         };
         assert!(!lives(ticker, all));
         assert!(!lives(|_| vec![], all));
+    }
+
+    #[test]
+    fn few_tiles_never_the_same_are_alive_and_a_flickering_few_are_not() {
+        let all = |_: usize| true;
+        // Two of three pictures show something of six players.
+        let players = |n: usize| match n % 3 {
+            0 => vec![],
+            _ => vec![300 + 41 * (n * 5 % 7)],
+        };
+        assert!(lives(players, all));
+        // Four tiles in which the codec flickers, two at a time.
+        let flicker = |n: usize| vec![300 + n % 2, 400 + n % 2];
+        assert!(!lives(flicker, all));
+        // Strays now and then.
+        let strays = |n: usize| if n.is_multiple_of(4) { vec![n] } else { vec![] };
+        assert!(!lives(strays, all));
     }
 
     #[test]
