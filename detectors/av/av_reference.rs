@@ -22,7 +22,8 @@ use self::align::{Aligner, BULK_SECS, Found, KEEP_SECS, Peak};
 use self::bits::Bits;
 use self::motion::Motion;
 pub use self::printer::Printer;
-use super::offset_rules;
+use super::step::Steps;
+use super::{offset_rules, step_rules};
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Kind, Limit, Media, MediaTime,
     Needs, Print, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, Unit, Why,
@@ -39,7 +40,7 @@ const MISMATCH_MAX_SECS: f64 = 1e7;
 /// Largest error told, seconds.
 const SKEW_MAX_SECS: f64 = 2.0 * BULK_SECS;
 
-static SIGNALS: [Signal; 7] = [
+static SIGNALS: [Signal; 8] = [
     Signal {
         name: "audio_early_secs",
         unit: "seconds early",
@@ -89,6 +90,13 @@ static SIGNALS: [Signal; 7] = [
         basis: Basis::Media,
         help: "How long neither pictures nor sound have been found in the reference although there were some.",
     },
+    Signal {
+        name: "step_secs",
+        unit: "seconds early",
+        range: (-2.0 * SKEW_MAX_SECS, 2.0 * SKEW_MAX_SECS),
+        basis: Basis::Media,
+        help: "By how much audio_early_secs lies off what it was in the last minute; positive = earlier than before.",
+    },
 ];
 static AUDIO_EARLY: &Signal = &SIGNALS[0];
 static CONFIDENCE: &Signal = &SIGNALS[1];
@@ -97,12 +105,13 @@ static VIDEO_DELAY: &Signal = &SIGNALS[3];
 static AUDIO_FIDELITY: &Signal = &SIGNALS[4];
 static VIDEO_FIDELITY: &Signal = &SIGNALS[5];
 static MISMATCH: &Signal = &SIGNALS[6];
+static STEP: &Signal = &SIGNALS[7];
 /// Signals of an audio track.
-static OF_AUDIO: [&Signal; 4] = [AUDIO_EARLY, CONFIDENCE, AUDIO_DELAY, AUDIO_FIDELITY];
+static OF_AUDIO: [&Signal; 5] = [AUDIO_EARLY, CONFIDENCE, AUDIO_DELAY, AUDIO_FIDELITY, STEP];
 /// Signals of the stream.
 static OF_STREAM: [&Signal; 3] = [VIDEO_DELAY, VIDEO_FIDELITY, MISMATCH];
 
-static RULES: [RuleSpec; 5] = {
+static RULES: [RuleSpec; 7] = {
     let [far_early, far_late, early, late] = offset_rules(
         Cause::AvSkewReference,
         [
@@ -123,7 +132,22 @@ static RULES: [RuleSpec; 5] = {
         cause: Cause::WrongProgramme,
         says: "The programme is not that of the reference.",
     };
-    [far_early, far_late, early, late, wrong_programme]
+    let [step_early, step_late] = step_rules(
+        Cause::AvSkewReference,
+        [
+            "The sound suddenly comes earlier for the picture than before, compared with the reference.",
+            "The sound suddenly comes later for the picture than before, compared with the reference.",
+        ],
+    );
+    [
+        far_early,
+        far_late,
+        early,
+        late,
+        wrong_programme,
+        step_early,
+        step_late,
+    ]
 };
 
 /// Comparison with a reference.
@@ -172,6 +196,7 @@ struct Hearing {
     aligner: Aligner,
     /// Errors of the last looks.
     recent: VecDeque<f64>,
+    steps: Steps,
 }
 
 #[derive(Default)]
@@ -244,7 +269,7 @@ impl AvReference {
             tell(sound, AUDIO_DELAY, AUDIO_FIDELITY, Some(track), out);
             let (Found::At(picture), Found::At(sound)) = (seen, sound) else {
                 hearing.recent.clear();
-                for signal in [AUDIO_EARLY, CONFIDENCE] {
+                for signal in [AUDIO_EARLY, CONFIDENCE, STEP] {
                     out.put_on(track, signal, Reading::unmeasurable(Why::WarmingUp));
                 }
                 continue;
@@ -252,7 +277,8 @@ impl AvReference {
             if hearing.recent.len() == MEDIAN_OF {
                 hearing.recent.pop_front();
             }
-            (hearing.recent).push_back(picture.delay_secs - sound.delay_secs);
+            let error = picture.delay_secs - sound.delay_secs;
+            hearing.recent.push_back(error);
             let mut sorted: Vec<f64> = hearing.recent.iter().copied().collect();
             sorted.sort_unstable_by(f64::total_cmp);
             let early = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
@@ -260,6 +286,11 @@ impl AvReference {
             out.put_on(track, AUDIO_EARLY, Reading::measured(early));
             let confidence = picture.confidence().min(sound.confidence());
             out.put_on(track, CONFIDENCE, Reading::measured(confidence));
+            let step = match hearing.steps.note(error) {
+                Some(secs) => Reading::measured(secs.clamp(STEP.range.0, STEP.range.1)),
+                None => Reading::unmeasurable(Why::WarmingUp),
+            };
+            out.put_on(track, STEP, step);
         }
         self.mismatch(&found, now, out);
     }
