@@ -19,6 +19,7 @@ pub static REGISTRY: &[&Descriptor] = &[
     &audio::silence::DETECTOR,
     &av::av_timing::DETECTOR,
     &av::av_reference::DETECTOR,
+    &av::av_languages::DETECTOR,
     &av::av_pattern::DETECTOR,
 ];
 

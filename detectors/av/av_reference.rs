@@ -11,7 +11,7 @@
 //! 2 ms at the same picture rate, 13 ms at another.
 
 mod align;
-mod bits;
+pub(super) mod bits;
 mod motion;
 mod printer;
 

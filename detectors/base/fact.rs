@@ -121,6 +121,8 @@ causes! {
     AvSkew = "av_skew",
     /// Sound and picture lie apart, compared with the reference.
     AvSkewReference = "av_skew_reference",
+    /// One sound track lies early or late beside another.
+    AvSkewLanguages = "av_skew_languages",
     /// Flash and beep of a test signal lie apart.
     AvSkewPattern = "av_skew_pattern",
     /// The programme is not that of the reference.

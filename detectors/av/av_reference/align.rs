@@ -25,13 +25,13 @@ const SECOND_MAX: f64 = 0.85;
 
 /// A place that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Peak {
+pub(in crate::av) struct Peak {
     /// By how much the window is later than in the reference, seconds.
-    pub(super) delay_secs: f64,
+    pub(in crate::av) delay_secs: f64,
     /// Correlation there.
-    pub(super) likeness: f64,
+    pub(in crate::av) likeness: f64,
     /// The largest correlation elsewhere.
-    pub(super) second: f64,
+    pub(in crate::av) second: f64,
 }
 
 impl Peak {

@@ -19,7 +19,7 @@ const SKIRT_SECS: f64 = 0.3;
 
 /// Bits by their place in time, and which of them are known.
 #[derive(Debug, Default)]
-pub(super) struct Bits {
+pub(in crate::av) struct Bits {
     /// Place of the first bit of the first word, a multiple of 64.
     first: i64,
     words: VecDeque<(u64, u64)>,
@@ -30,7 +30,7 @@ pub(super) struct Bits {
 
 impl Bits {
     /// Adds a run; what is older than `keep_secs` goes.
-    pub(super) fn add(&mut self, run: &SoundPrint, keep_secs: f64) {
+    pub(in crate::av) fn add(&mut self, run: &SoundPrint, keep_secs: f64) {
         let place = run.from.secs() * HZ;
         let from = place.round() as i64;
         let count = i64::try_from(run.bits.len()).unwrap_or(i64::MAX);
@@ -72,13 +72,13 @@ impl Bits {
     }
 
     /// Time after the newest bit.
-    pub(super) fn end(&self) -> Option<MediaTime> {
+    pub(in crate::av) fn end(&self) -> Option<MediaTime> {
         let secs = self.end as f64 / HZ + self.phase_secs;
         (!self.words.is_empty()).then(|| MediaTime::from_nanos((secs * 1e9) as i64))
     }
 
     /// Seconds that are kept.
-    pub(super) fn secs(&self) -> f64 {
+    pub(in crate::av) fn secs(&self) -> f64 {
         (self.end - self.first).max(0) as f64 / HZ
     }
 
@@ -106,7 +106,7 @@ impl Bits {
     }
 
     /// Whether the window that ends `back_secs` before the newest bit says something.
-    pub(super) fn is_lively(&self, end: MediaTime, secs: f64) -> bool {
+    pub(in crate::av) fn is_lively(&self, end: MediaTime, secs: f64) -> bool {
         let (from, words) = extent(end, secs);
         let (mut known, mut ones) = (0, 0);
         for (bits, seen) in self.window(from, words) {
@@ -119,7 +119,7 @@ impl Bits {
 
     /// Where the window of `self` that ends at `end` lies in `reference`: by how much it is later, looked for between
     /// the two `delays_secs`.
-    pub(super) fn find(
+    pub(in crate::av) fn find(
         &self,
         end: MediaTime,
         secs: f64,
