@@ -416,7 +416,7 @@ fn numbers_come_out_as_measured() {
     let source = fake(None);
     let page = render(&snapshot(&*source)).unwrap();
     for line in [
-        r#"glasswatch_av_offset_audio_early_seconds{stream="hls1",track="audio:0"} -0.08"#,
+        r#"glasswatch_av_offset_audio_early_seconds{stream="hls1",track="audio:0",source="timestamps"} -0.08"#,
         r#"glasswatch_signal_value{stream="hls1",detector="av_timing",signal="audio_early_secs",track="audio:0"} -0.08"#,
         r#"glasswatch_signals_unmeasurable{stream="hls1",detector="av_timing",reason="warming_up"} 1"#,
         r#"glasswatch_stream_up{stream="srt1"} 1"#,

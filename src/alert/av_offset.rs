@@ -197,12 +197,23 @@ mod tests {
     #[test]
     fn what_is_measured_exactly_is_believed_first() {
         let mut offsets = heard(&[(Source::Edges, 0.1), (Source::Timestamps, 0.0)]);
-        offsets.hear(Source::Reference, "audio_early_secs", &Reading::measured(-0.12));
+        offsets.hear(
+            Source::Reference,
+            "audio_early_secs",
+            &Reading::measured(-0.12),
+        );
         offsets.hear(Source::Reference, "confidence", &Reading::measured(7.6));
         let best = offsets.best();
-        assert_eq!(best.map(|b| (b.source, b.confidence)), Some((Source::Reference, 8)));
+        assert_eq!(
+            best.map(|b| (b.source, b.confidence)),
+            Some((Source::Reference, 8))
+        );
         let words: Vec<String> = offsets.all().map(|o| o.to_string()).collect();
-        let wanted = ["reference: audio 120 ms late", "timestamps: in sync", "edges: audio 100 ms early"];
+        let wanted = [
+            "reference: audio 120 ms late",
+            "timestamps: in sync",
+            "edges: audio 100 ms early",
+        ];
         assert_eq!(words, wanted);
         let gone = Reading::unmeasurable(Why::NoReference);
         offsets.hear(Source::Reference, "audio_early_secs", &gone);

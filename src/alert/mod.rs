@@ -1,5 +1,6 @@
 //! From numbers to defects: pure, with time passed in.
 
+pub mod av_offset;
 pub mod judge;
 pub mod rule;
 

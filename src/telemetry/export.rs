@@ -12,6 +12,7 @@ use prometheus::proto::{
 
 use super::names::{self, Family, Kind, SIGNAL_FAMILIES};
 use super::process::Process;
+use crate::alert::av_offset::Source;
 use crate::config::Protocol;
 use crate::ingest::stats::{RequestResult, Stats};
 use crate::lane::{State, Status};
@@ -369,7 +370,11 @@ fn signals(page: &mut Page, status: &Status) {
         );
         for (detector, signal, family) in SIGNAL_FAMILIES {
             if *detector == latest.detector && *signal == name {
-                page.put(family, &[id, &track], value);
+                let mut labels = vec![id, &*track];
+                if family.labels.contains(&"source") {
+                    labels.extend(Source::of(detector).map(Source::as_str));
+                }
+                page.put(family, &labels, value);
             }
         }
     }

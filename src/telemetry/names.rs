@@ -86,7 +86,8 @@ families! {
 
     SIGNAL_VALUE = Gauge "glasswatch_signal_value" ["stream", "detector", "signal", "track"] "Newest value of every signal that can be measured now; the unit is the suffix of the signal's name.";
     SIGNAL_UNMEASURABLE = Gauge "glasswatch_signals_unmeasurable" ["stream", "detector", "reason"] "Signals of a detector that cannot be measured now, by reason.";
-    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track"] "A/V offset by timestamps against the stream's own beginning: positive when audio is early, negative when it is late.";
+    AV_OFFSET = Gauge "glasswatch_av_offset_audio_early_seconds" ["stream", "track", "source"] "A/V offset by way of measuring: positive when audio is early, negative when it is late. pattern and reference tell the offset itself; timestamps tell its change since the stream's beginning, edges against what is usual on it.";
+    AV_CONFIDENCE = Gauge "glasswatch_av_offset_confidence" ["stream", "track", "source"] "How sure the A/V offset is, 0 to 9; timestamps are exact and not listed. How much of the time it is measured: glasswatch_detector_measured_seconds_total by glasswatch_detector_due_seconds_total.";
     AUDIO_LEVEL = Gauge "glasswatch_audio_level_dbfs" ["stream", "track"] "Level of the loudest channel, dB of full scale.";
     VIDEO_STILL = Gauge "glasswatch_video_still_seconds" ["stream", "track"] "How long the picture has been standing still.";
 
@@ -109,9 +110,13 @@ families! {
     EVIDENCE_BYTES = Gauge "glasswatch_evidence_bytes" [] "Evidence on disk.";
 }
 
-/// Signals that also have a family of their own: detector, signal, family.
+/// Signals that also have a family of their own: detector, signal, family. Label `source`: how the detector measures.
 pub static SIGNAL_FAMILIES: &[(&str, &str, &Family)] = &[
     ("av_timing", "audio_early_secs", &AV_OFFSET),
+    ("av_reference", "audio_early_secs", &AV_OFFSET),
+    ("av_reference", "confidence", &AV_CONFIDENCE),
+    ("av_pattern", "audio_early_secs", &AV_OFFSET),
+    ("av_pattern", "confidence", &AV_CONFIDENCE),
     ("silence", "level_dbfs", &AUDIO_LEVEL),
     ("freeze", "still_secs", &VIDEO_STILL),
 ];
@@ -156,6 +161,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::alert::av_offset::Source;
 
     #[test]
     fn names_keep_the_conventions() {
@@ -202,7 +208,12 @@ mod tests {
     #[test]
     fn signals_with_a_family_of_their_own_exist() {
         for (detector, signal, family) in SIGNAL_FAMILIES {
-            assert_eq!(family.labels, ["stream", "track"]);
+            let measures = matches!(family.labels, ["stream", "track", "source"]);
+            assert!(
+                measures || family.labels == ["stream", "track"],
+                "{detector}"
+            );
+            assert_eq!(measures, Source::of(detector).is_some(), "{detector}");
             // A detector that is not built in has no series; one that is must have the signal.
             if let Some(row) = detectors::registry::find(detector) {
                 assert!(
