@@ -48,6 +48,13 @@ static OFFSET: Signal = Signal {
     help: "Offset.",
 };
 
+static SURE: Signal = Signal {
+    name: "confidence",
+    unit: "0 to 9",
+    range: (0.0, 9.0),
+    basis: Basis::Media,
+    help: "",
+};
 static ODD: Signal = Signal {
     name: "odd_ratio",
     unit: "ratio 0..1",
@@ -153,8 +160,8 @@ fn defect(stream: &str) -> Defect {
 }
 
 fn watched(id: &str, protocol: Protocol, state: State) -> Watched {
-    let info = TrackInfo {
-        track: Track::video(0),
+    let info = |track| TrackInfo {
+        track,
         codec: "h264\"\n\\".into(),
         language: None,
         problem: None,
@@ -170,21 +177,33 @@ fn watched(id: &str, protocol: Protocol, state: State) -> Watched {
         stream: stream(id, protocol),
         state,
         cause: (state == State::Down).then_some(Cause::NoInput),
-        tracks: vec![TrackStatus {
-            info,
-            format: Some(Format::Video(VideoFormat {
-                width: 1920,
-                height: 1080,
-                rate_hz: 25.0,
-                bits: 8,
-                interlaced: false,
-            })),
-            decoded: 250,
-            last: Some(Arrival::from_millis(500)),
-        }],
+        tracks: vec![
+            TrackStatus {
+                info: info(Track::video(0)),
+                format: Some(Format::Video(VideoFormat {
+                    width: 1920,
+                    height: 1080,
+                    rate_hz: 25.0,
+                    bits: 8,
+                    interlaced: false,
+                })),
+                decoded: 250,
+                last: Some(Arrival::from_millis(500)),
+            },
+            TrackStatus {
+                info: info(Track::audio(0)),
+                format: None,
+                decoded: 480_000,
+                last: None,
+            },
+        ],
         latest: vec![
             latest(&OFFSET, Some(Track::audio(0)), Reading::measured(-0.08)),
             latest(&ODD, None, Reading::unmeasurable(Why::WarmingUp)),
+            Latest {
+                detector: "av_reference",
+                ..latest(&SURE, Some(Track::audio(0)), Reading::measured(8.0))
+            },
         ],
         detectors: vec![DetectorStatus {
             detector: "av_timing",
@@ -417,6 +436,7 @@ fn numbers_come_out_as_measured() {
     let page = render(&snapshot(&*source)).unwrap();
     for line in [
         r#"glasswatch_av_offset_audio_early_seconds{stream="hls1",track="audio:0",source="timestamps"} -0.08"#,
+        r#"glasswatch_av_offset_confidence{stream="hls1",track="audio:0",source="reference"} 8"#,
         r#"glasswatch_signal_value{stream="hls1",detector="av_timing",signal="audio_early_secs",track="audio:0"} -0.08"#,
         r#"glasswatch_signals_unmeasurable{stream="hls1",detector="av_timing",reason="warming_up"} 1"#,
         r#"glasswatch_stream_up{stream="srt1"} 1"#,
@@ -513,6 +533,11 @@ async fn the_api_tells_streams_and_defects() {
     assert_eq!(list["streams"][2]["cause"], "no_input");
     let one = json(&server, "/api/v1/streams/srt1").await;
     assert_eq!(one["stream"]["track_details"][0]["format"]["width"], 1920);
+    let offset = &one["stream"]["track_details"][1]["av_offsets"][0];
+    assert_eq!(
+        (&offset["source"], &offset["audio_early_secs"]),
+        (&Json::from("timestamps"), &Json::from(-0.08))
+    );
     let readings = &one["stream"]["readings"];
     assert_eq!(
         (&readings[0]["value"], &readings[0]["unit"]),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use detectors::base::{Format, Value};
+use detectors::base::{Format, Track, Value};
 use serde::Serialize;
 
+use crate::alert::av_offset::{AvOffsets, Offset, Source};
 use crate::lane::{Latest, Status, TrackStatus};
 use crate::notify::event::{Epoch, clean, rfc3339_millis};
 use crate::telemetry::export::Watched;
@@ -49,6 +50,8 @@ pub(super) struct TrackView {
     pub format: Option<FormatView>,
     pub decoded: u64,
     pub last_utc: Option<String>,
+    /// Of a sound track: where it lies against the picture by every way that measures now, the most believed first.
+    pub av_offsets: Vec<Offset>,
 }
 
 /// A decoded format.
@@ -128,7 +131,9 @@ pub(super) fn full((status, stats): &Watched, epoch: Epoch) -> Full {
         input_bytes: stats.input_bytes.get(),
         dropped_pictures: status.dropped_pictures,
         queued_units: status.queued,
-        track_details: status.tracks.iter().map(|t| track(t, epoch)).collect(),
+        track_details: (status.tracks.iter())
+            .map(|t| track(t, av_offsets(status, t.info.track), epoch))
+            .collect(),
         readings: status.latest.iter().map(reading).collect(),
         detectors: status
             .detectors
@@ -147,7 +152,17 @@ pub(super) fn full((status, stats): &Watched, epoch: Epoch) -> Full {
     }
 }
 
-fn track(status: &TrackStatus, epoch: Epoch) -> TrackView {
+fn av_offsets(status: &Status, track: Track) -> Vec<Offset> {
+    let mut offsets = AvOffsets::default();
+    for latest in status.latest.iter().filter(|l| l.track == Some(track)) {
+        if let Some(source) = Source::of(latest.detector) {
+            offsets.hear(source, latest.signal.name, &latest.reading);
+        }
+    }
+    offsets.all().collect()
+}
+
+fn track(status: &TrackStatus, av_offsets: Vec<Offset>, epoch: Epoch) -> TrackView {
     TrackView {
         track: status.info.track.to_string(),
         codec: clean(&status.info.codec),
@@ -169,6 +184,7 @@ fn track(status: &TrackStatus, epoch: Epoch) -> TrackView {
         }),
         decoded: status.decoded,
         last_utc: status.last.map(|at| rfc3339_millis(epoch.utc(at))),
+        av_offsets,
     }
 }
 
