@@ -20,6 +20,7 @@ pub static REGISTRY: &[&Descriptor] = &[
     &av::av_timing::DETECTOR,
     &av::av_reference::DETECTOR,
     &av::av_pattern::DETECTOR,
+    &av::av_edges::DETECTOR,
 ];
 
 /// The detector of that name.

@@ -123,6 +123,8 @@ causes! {
     AvSkewReference = "av_skew_reference",
     /// Flash and beep of a test signal lie apart.
     AvSkewPattern = "av_skew_pattern",
+    /// Sound and picture have moved against each other, going by edges that they have in common.
+    AvSkewEdges = "av_skew_edges",
     /// The programme is not that of the reference.
     WrongProgramme = "wrong_programme",
     /// Missing sound or pictures by timestamps.
