@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::lane::Sample;
 
 /// Ways of measuring: detector, and how reports call it.
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 4] = [
     ("av_reference", "reference"),
     ("av_pattern", "pattern"),
+    ("av_edges", "edges"),
     ("av_timing", "timestamps"),
 ];
 
@@ -19,7 +20,7 @@ const SOURCES: [(&str, &str); 3] = [
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AvSync {
     r#type: &'static str,
-    /// `reference`, `pattern` or `timestamps`.
+    /// `reference`, `pattern`, `edges` or `timestamps`.
     source: &'static str,
     track: String,
     /// Median; positive = audio early. `null` when it was never measured.

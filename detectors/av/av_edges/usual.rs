@@ -15,7 +15,7 @@ const NEWEST: usize = 12;
 const NEWEST_MIN: usize = 8;
 const NEWEST_SECS: f64 = 4.0 * 3_600.0;
 /// Share of the newest that must agree, and within what (three deviations, within bounds).
-const AGREE_SHARE: f64 = 0.75;
+const AGREE_SHARE: f64 = 0.66;
 const AGREE_SECS: (f64, f64) = (0.025, 0.06);
 /// A smaller change is told without proof, since nobody is warned of it.
 pub(super) const FLOOR_SECS: f64 = 0.045;
