@@ -16,13 +16,13 @@ const NEWEST_MIN: usize = 8;
 const NEWEST_SECS: f64 = 4.0 * 3_600.0;
 /// Share of the newest that must agree, and within what (three deviations, within bounds).
 const AGREE_SHARE: f64 = 0.66;
-const AGREE_SECS: (f64, f64) = (0.025, 0.06);
+const AGREE_SECS: (f64, f64) = (0.04, 0.06);
 /// A smaller change is told without proof, since nobody is warned of it.
 pub(super) const FLOOR_SECS: f64 = 0.045;
 /// A change is so many standard errors away.
 const ERRORS: f64 = 4.0;
-/// Chance at most that so many of the newest lie together there, going by how often pairs lay there before.
-const CHANCE_MAX: f64 = 1e-5;
+/// Chance at most that so many of the newest lie together there, going by how many lay there before.
+const CHANCE_MAX: f64 = 1e-6;
 /// After so many pairs at another place that place is the usual one.
 const FORGET_PAIRS: u32 = 100;
 
@@ -157,21 +157,23 @@ impl Usual {
         if (group.count as f64) < AGREE_SHARE * newest.len() as f64 {
             return None;
         }
-        // How often pairs lay there before, and how well it is known where they usually lie.
-        let (mut chance, mut error) = (0.0, group.error());
+        // How many lay there before, of how many, and how well it is known where they usually lie.
+        let (mut there, mut of, mut error) = (0.0, 0.0, group.error());
         for (kind, place) in places {
             let share = newest.iter().filter(|n| n.1 == kind).count() as f64 / newest.len() as f64;
             let (Some(place), true) = (place, share > 0.0) else {
                 continue;
             };
             let before = self.before(kind).iter();
-            let there = before.filter(|p| near(p.early_secs - place.middle, group.middle));
-            chance += share * (there.count() + 1) as f64 / (place.count + 2) as f64;
+            let lay = before.filter(|p| near(p.early_secs - place.middle, group.middle));
+            there += share * lay.count() as f64;
+            of += share * place.count as f64;
             error = error.hypot(share * place.error());
         }
         let moved = group.middle.abs();
-        let proven =
-            moved >= ERRORS * error && at_least(group.count, newest.len(), chance) <= CHANCE_MAX;
+        let before = (there.ceil() as usize, of.ceil() as usize);
+        let chance = at_least((group.count, newest.len()), before);
+        let proven = moved >= ERRORS * error && chance <= CHANCE_MAX;
         (moved < FLOOR_SECS || proven).then_some(Change {
             early_secs: group.middle,
             spread_secs: group.spread,
@@ -220,16 +222,29 @@ impl Place {
     }
 }
 
-/// Chance of at least `least` out of `of` when each has this chance.
-fn at_least(least: usize, of: usize, chance: f64) -> f64 {
-    let mut term = (1.0 - chance).powf(of as f64);
-    let odds = chance / (1.0 - chance);
-    let mut sum = 0.0;
-    for n in 0..=of {
-        if n >= least {
-            sum += term;
-        }
-        term *= odds * (of - n) as f64 / (n + 1) as f64;
+/// Chance of so many out of so many, or more, when it is as likely as before (Fisher's exact test, one-sided).
+fn at_least((count, of): (usize, usize), (before, of_before): (usize, usize)) -> f64 {
+    let ways = |of: usize, count: usize| {
+        let factors = (0..count).map(|n| ((of - n) as f64 / (n + 1) as f64).ln());
+        factors.sum::<f64>()
+    };
+    let all = count + before;
+    let ending = (count..=of.min(all)).filter(|n| all - n <= of_before);
+    ending
+        .map(|n| (ways(of, n) + ways(of_before, all - n) - ways(of + of_before, all)).exp())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_is_that_of_a_known_table() {
+        // The lady who tastes tea: all four right of eight, and three or more.
+        assert!((at_least((4, 4), (0, 4)) - 1.0 / 70.0).abs() < 1e-12);
+        assert!((at_least((3, 4), (1, 4)) - 17.0 / 70.0).abs() < 1e-12);
+        assert!(at_least((12, 12), (0, 400)) < 1e-20);
+        assert!((at_least((0, 12), (0, 400)) - 1.0).abs() < 1e-9);
     }
-    sum
 }
