@@ -23,7 +23,7 @@ pub struct AvSync {
     /// `reference`, `pattern`, `edges` or `timestamps`.
     source: &'static str,
     track: String,
-    /// Median; positive = audio early. `null` when it was never measured.
+    /// Median, by edges the newest, which is a change; positive = audio early. `null` when it was never measured.
     audio_early_secs: Option<f64>,
     /// 0 to 9, median; timestamps are exact.
     confidence: f64,
@@ -43,8 +43,12 @@ impl AvSync {
         let Some(early) = self.audio_early_secs else {
             return format!("A/V sync by {source} on {}: not measurable", self.track);
         };
+        let against = match source {
+            "edges" => " against what is usual",
+            _ => "",
+        };
         let mut text = format!(
-            "A/V sync by {source} on {}: {} (confidence {:.0} of 9, measured {:.0} %)",
+            "A/V sync by {source} on {}: {}{against} (confidence {:.0} of 9, measured {:.0} %)",
             self.track,
             in_words(early),
             self.confidence,
@@ -121,7 +125,10 @@ impl SyncTally {
                 *d == detector && *s == "audio_early_secs" && track.is_some()
             });
             for ((_, _, track), early) in of_early {
-                let audio_early_secs = early.median();
+                let audio_early_secs = match detector {
+                    "av_edges" => early.measured.last().copied(),
+                    _ => early.median(),
+                };
                 let exact = detector == "av_timing";
                 let owed = compared && detector == "av_reference";
                 if audio_early_secs.is_none() && !owed {
