@@ -90,6 +90,9 @@ fn run(
     (from, to): (f64, f64),
 ) -> Vec<(f64, Option<f64>)> {
     let mut noise = Noise::new(3);
+    let noise: Vec<f32> = (0..64 * BLOCK)
+        .map(|_| (f64::from(noise.bits()) / f64::from(u32::MAX) - 0.5) as f32)
+        .collect();
     // Some scenes that move a little.
     let frames: Vec<Frame> = (0..64)
         .map(|n| {
@@ -123,13 +126,14 @@ fn run(
         let start = at_block(block);
         let level = |at: f64| now(&programme.levels, at).unwrap_or(0.3);
         let flat = (level(start), level(start + block_secs - 1e-6));
-        let samples = (0..BLOCK).map(|i| {
+        let noise = noise[block % 61 * BLOCK..].iter().take(BLOCK).enumerate();
+        let samples = noise.map(|(i, x)| {
             // Few blocks hold an edge.
             let level = match flat.0 == flat.1 {
                 true => flat.0,
                 false => level(start + i as f64 / RATE_HZ as f64),
             };
-            level * (f64::from(noise.bits()) / f64::from(u32::MAX) - 0.5) as f32
+            level * x
         });
         let sound = Item::Sound(samples.collect(), 1, RATE_HZ as u32);
         bench.step(&stamped(start, Some(Track::audio(0)), sound));
@@ -231,7 +235,7 @@ fn a_slow_drift_is_told() {
 
 #[test]
 fn unrelated_edges_are_never_told() {
-    for seed in 1..=4 {
+    for seed in 1..=3 {
         let mut dice = Dice::new(10 * seed);
         let secs = 7_200.0;
         let scenes = times(&mut dice, secs, (3.2, 14.0));
@@ -254,7 +258,7 @@ fn unrelated_edges_are_never_told() {
 
 #[test]
 fn a_channel_of_two_habits_is_never_told() {
-    for seed in 1..=4 {
+    for seed in 1..=3 {
         let mut dice = Dice::new(50 + seed);
         let secs = 5_400.0;
         let cuts = times(&mut dice, secs, SHOTS);

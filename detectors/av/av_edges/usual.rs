@@ -80,7 +80,7 @@ pub(super) struct Usual {
     cuts: VecDeque<Pair>,
     flats: VecDeque<Pair>,
     newest: VecDeque<Pair>,
-    /// Pairs since the newest lie elsewhere.
+    /// Pairs since the newest lie elsewhere, and have not been seen back.
     elsewhere: u32,
 }
 
@@ -92,7 +92,7 @@ impl Usual {
             self.retire(old);
         }
         if Place::of(self.before(pair.kind)).is_none() {
-            self.remember(pair);
+            self.retire(pair);
             return self.judge();
         }
         self.newest.push_back(pair);
@@ -102,8 +102,11 @@ impl Usual {
             self.retire(old);
         }
         let change = self.judge();
-        let moved = change.is_some_and(|c| c.early_secs.abs() >= FLOOR_SECS);
-        self.elsewhere = if moved { self.elsewhere + 1 } else { 0 };
+        let moved = change.map(|c| c.early_secs.abs() >= FLOOR_SECS);
+        self.elsewhere = match moved.unwrap_or(self.elsewhere > 0) {
+            true => self.elsewhere + 1,
+            false => 0,
+        };
         if self.elsewhere > FORGET_PAIRS {
             *self = Self::default();
         }
