@@ -21,6 +21,7 @@ pub static REGISTRY: &[&Descriptor] = &[
     &av::av_reference::DETECTOR,
     &av::av_languages::DETECTOR,
     &av::av_pattern::DETECTOR,
+    &av::av_edges::DETECTOR,
 ];
 
 /// The detector of that name.

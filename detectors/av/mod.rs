@@ -1,5 +1,6 @@
 //! Detectors of defects between sound and picture.
 
+pub mod av_edges;
 pub mod av_languages;
 pub mod av_pattern;
 pub mod av_reference;

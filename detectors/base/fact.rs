@@ -125,6 +125,8 @@ causes! {
     AvSkewLanguages = "av_skew_languages",
     /// Flash and beep of a test signal lie apart.
     AvSkewPattern = "av_skew_pattern",
+    /// Sound and picture have moved against each other, going by edges that they have in common.
+    AvSkewEdges = "av_skew_edges",
     /// The programme is not that of the reference.
     WrongProgramme = "wrong_programme",
     /// Missing sound or pictures by timestamps.

@@ -24,7 +24,7 @@ pub use picture::{Carry, Picture, Range, Transfer};
 pub use print::{PicturePrint, Print, SOUND_BITS_HZ, SoundPrint};
 pub use rule::{Limit, RuleSpec, Severity};
 pub use signal::{Basis, Exhibit, Reading, Signal, Sink, Value, Why};
-pub use sound::Sound;
+pub use sound::{SampleClock, Sound};
 pub use time::{Arrival, MediaTime};
 pub use ts::{TsCheck, TsErrors};
 pub use unit::{Gap, Kind, Media, Stamp, Track, Unit};

@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::lane::Sample;
 
 /// Ways of measuring: detector, and how reports call it.
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 4] = [
     ("av_reference", "reference"),
     ("av_pattern", "pattern"),
+    ("av_edges", "edges"),
     ("av_timing", "timestamps"),
 ];
 
@@ -19,10 +20,10 @@ const SOURCES: [(&str, &str); 3] = [
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AvSync {
     r#type: &'static str,
-    /// `reference`, `pattern` or `timestamps`.
+    /// `reference`, `pattern`, `edges` or `timestamps`.
     source: &'static str,
     track: String,
-    /// Median; positive = audio early. `null` when it was never measured.
+    /// Median, by edges the newest, which is a change; positive = audio early. `null` when it was never measured.
     audio_early_secs: Option<f64>,
     /// 0 to 9, median; timestamps are exact.
     confidence: f64,
@@ -42,8 +43,12 @@ impl AvSync {
         let Some(early) = self.audio_early_secs else {
             return format!("A/V sync by {source} on {}: not measurable", self.track);
         };
+        let against = match source {
+            "edges" => " against what is usual",
+            _ => "",
+        };
         let mut text = format!(
-            "A/V sync by {source} on {}: {} (confidence {:.0} of 9, measured {:.0} %)",
+            "A/V sync by {source} on {}: {}{against} (confidence {:.0} of 9, measured {:.0} %)",
             self.track,
             in_words(early),
             self.confidence,
@@ -120,7 +125,10 @@ impl SyncTally {
                 *d == detector && *s == "audio_early_secs" && track.is_some()
             });
             for ((_, _, track), early) in of_early {
-                let audio_early_secs = early.median();
+                let audio_early_secs = match detector {
+                    "av_edges" => early.measured.last().copied(),
+                    _ => early.median(),
+                };
                 let exact = detector == "av_timing";
                 let owed = compared && detector == "av_reference";
                 if audio_early_secs.is_none() && !owed {

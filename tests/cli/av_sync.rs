@@ -1,4 +1,5 @@
-//! Sound against picture, as `glasswatch analyze` tells it: by a reference, by a test signal, by timestamps.
+//! Sound against picture, as `glasswatch analyze` tells it: by a reference, by a test signal, by edges, by
+//! timestamps.
 
 use std::path::Path;
 
@@ -113,6 +114,55 @@ fn a_test_signal_is_measured_without_configuration() {
         let any = rules(&done).iter().any(|r| r.starts_with("av_pattern"));
         assert_eq!(any, !told.is_empty(), "{done:?}");
     }
+}
+
+/// Cuts with steps of the sound, which is later from some time on.
+#[test]
+fn sound_that_moves_against_cuts_is_told_where_timestamps_are_perfect() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape {
+        size: (96, 54),
+        pictures_hz: 10,
+        rate_hz: 16_000,
+        secs: 640,
+    };
+    let (moved, late) = (480.0, 0.15);
+    // Shots of five to eleven seconds, in whole pictures.
+    let ends = (1..80u64).scan(0, |at, n| {
+        *at += 50 + n * n * 7 % 61;
+        Some(*at)
+    });
+    let ends: Vec<u64> = ends.collect();
+    let shot = |picture: u64| ends.partition_point(|end| *end <= picture);
+    let picture = |index: u64| {
+        let scene = shot(index) * 37 + 5;
+        let luma = (0..96 * 54).map(|i| (30 + (i * scene / 11 + i / 96 * scene) % 190) as u8);
+        luma.chain([128; 96 * 54 / 2]).collect()
+    };
+    let sound = |block: u64| {
+        let sample = |frame: u64| {
+            let at = frame as f64 / 16_000.0;
+            let at = if at < moved { at } else { at - late };
+            let loud = shot((at * 10.0) as u64) % 2 == 0;
+            let noise = (frame.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 24) as f32;
+            (noise - 0.5) * if loud { 0.6 } else { 0.03 }
+        };
+        let frames = block * 1024..(block + 1) * 1024;
+        frames.flat_map(|f| sample(f).to_le_bytes()).collect()
+    };
+    let path = dir.path().join("cuts.ts");
+    shape.encode(&path, picture, sound);
+    let done = analyze(&path, &["--set", "detectors.stutter=false"]);
+    let told = rules(&done);
+    assert!(told.contains(&"av_edges/audio_late".to_owned()), "{done:?}");
+    assert!(
+        !told.contains(&"av_edges/audio_early".to_owned()),
+        "{done:?}"
+    );
+    let sync = done.av_sync("edges");
+    let early = sync["audio_early_secs"].as_f64().unwrap();
+    assert!((early + late).abs() <= 0.02, "{sync}");
+    assert_eq!(done.av_sync("timestamps")["audio_early_secs"], 0.0);
 }
 
 /// Two copies of a programme, with their sound so late; and the configuration of one stream.

@@ -155,6 +155,39 @@ impl Programme {
     /// Encodes the programme into `dir/name`; the name tells the container.
     pub fn write(self, dir: &Path, name: &str) -> PathBuf {
         let path = dir.join(name);
+        let shape = Shape {
+            size: SIZE,
+            pictures_hz: PICTURES_A_SEC,
+            rate_hz: RATE_HZ,
+            secs: self.secs,
+        };
+        shape.encode(
+            &path,
+            |index| self.picture(index),
+            |block| self.sound(block),
+        );
+        path
+    }
+}
+
+/// What a file is made of.
+pub struct Shape {
+    /// Width and height.
+    pub size: (usize, usize),
+    pub pictures_hz: u64,
+    pub rate_hz: u64,
+    pub secs: u64,
+}
+
+impl Shape {
+    /// Encodes I420 pictures, by index, and blocks of 1024 samples of mono sound (F32LE) into a file; its name tells the
+    /// container.
+    pub fn encode(
+        &self,
+        path: &Path,
+        picture: impl Fn(u64) -> Vec<u8>,
+        sound: impl Fn(u64) -> Vec<u8>,
+    ) {
         let mux = match path.extension().and_then(|e| e.to_str()) {
             Some("ts") => "mpegtsmux",
             Some("mp4") => "mp4mux",
@@ -162,14 +195,14 @@ impl Programme {
             other => panic!("no container for {other:?}"),
         };
         gst::init().unwrap();
-        let (width, height) = SIZE;
+        let ((width, height), pictures_hz, rate_hz) = (self.size, self.pictures_hz, self.rate_hz);
         let description = format!(
             "{mux} name=m ! filesink location={} \
              appsrc name=v format=time max-bytes=0 \
-               caps=video/x-raw,format=I420,width={width},height={height},framerate={PICTURES_A_SEC}/1 \
+               caps=video/x-raw,format=I420,width={width},height={height},framerate={pictures_hz}/1 \
                ! x264enc speed-preset=ultrafast key-int-max=25 bframes=0 bitrate=800 threads=1 ! h264parse ! queue ! m. \
              appsrc name=a format=time max-bytes=0 \
-               caps=audio/x-raw,format=F32LE,layout=interleaved,rate={RATE_HZ},channels=1 \
+               caps=audio/x-raw,format=F32LE,layout=interleaved,rate={rate_hz},channels=1 \
                ! audioconvert ! avenc_aac ! aacparse ! queue ! m.",
             path.display()
         );
@@ -187,14 +220,14 @@ impl Programme {
             buffer.get_mut().unwrap().set_pts(stamp);
             buffer
         };
-        for index in 0..self.secs * PICTURES_A_SEC {
-            let nanos = index * 1_000_000_000 / PICTURES_A_SEC;
-            let pushed = video.push_buffer(stamped(self.picture(index), nanos));
+        for index in 0..self.secs * pictures_hz {
+            let nanos = index * 1_000_000_000 / pictures_hz;
+            let pushed = video.push_buffer(stamped(picture(index), nanos));
             pushed.unwrap();
         }
-        for block in 0..self.secs * RATE_HZ / 1024 {
-            let nanos = block * 1024 * 1_000_000_000 / RATE_HZ;
-            let pushed = audio.push_buffer(stamped(self.sound(block), nanos));
+        for block in 0..self.secs * rate_hz / 1024 {
+            let nanos = block * 1024 * 1_000_000_000 / rate_hz;
+            let pushed = audio.push_buffer(stamped(sound(block), nanos));
             pushed.unwrap();
         }
         video.end_of_stream().unwrap();
@@ -207,7 +240,6 @@ impl Programme {
         let message = message.expect("the encoder ends");
         assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
         pipeline.set_state(gst::State::Null).unwrap();
-        path
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::{MediaTime, PicturePrint, Print, SOUND_BITS_HZ, Sound, SoundPrint};
+use crate::base::{MediaTime, PicturePrint, Print, SOUND_BITS_HZ, SampleClock, Sound, SoundPrint};
 use crate::kernel::tiles::Tiles;
 
 /// Cells a row, and rows of cells.
@@ -29,11 +29,6 @@ const RATE_MIN_HZ: u32 = 8_000;
 /// Time constants of the two levels of sound, seconds (256 and 8192 samples at 48 kHz).
 const SHORT_SECS: f64 = 256.0 / 48_000.0;
 const LONG_SECS: f64 = 8_192.0 / 48_000.0;
-/// Timestamps off the count of samples by more than this begin a new run, at once or after several blocks: some
-/// containers round to milliseconds.
-const OFF_SECS: f64 = 0.02;
-const OFF_SLIGHTLY_SECS: f64 = 0.0025;
-const OFF_BLOCKS: u32 = 3;
 /// A print is handed out when it spans this much.
 const SPAN_SECS: f64 = 1.0;
 
@@ -183,51 +178,41 @@ fn motion(now: &[f32; CELLS], then: &[f32; CELLS]) -> [u8; 4] {
 /// Levels of sound.
 #[derive(Debug, Default)]
 struct Envelope {
-    rate_hz: u32,
+    clock: SampleClock,
     short: f64,
     long: f64,
-    from: MediaTime,
-    /// Samples and bits since `from`.
+    /// Samples and bits of the run.
     samples: u64,
     bits: u64,
-    off_blocks: u32,
 }
 
 impl Envelope {
     /// Begins a new run where the block does not follow the one before.
     fn anchor(&mut self, at: MediaTime, sound: &Sound<'_>) -> bool {
-        let known = self.rate_hz == sound.rate_hz();
-        let expected = self.samples as f64 / f64::from(self.rate_hz.max(1));
-        let off = (at.secs_after(self.from) - expected).abs();
-        self.off_blocks = if off > OFF_SLIGHTLY_SECS {
-            self.off_blocks + 1
-        } else {
-            0
-        };
-        if known && off <= OFF_SECS && self.off_blocks < OFF_BLOCKS {
-            return false;
-        }
+        let known = self.clock.rate_hz() == sound.rate_hz();
+        let begins = self.clock.follow(at, sound);
         if !known {
             (self.short, self.long) = (0.0, 0.0);
         }
-        self.rate_hz = sound.rate_hz();
-        self.from = at;
-        (self.samples, self.bits, self.off_blocks) = (0, 0, 0);
-        true
+        if begins {
+            (self.samples, self.bits) = (0, 0);
+        }
+        begins
     }
 
     /// When the next bit is due.
     fn next_bit(&self) -> MediaTime {
         let nanos = u128::from(self.bits) * 1_000_000_000 / u128::from(SOUND_BITS_HZ);
         let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
-        MediaTime::from_nanos(self.from.nanos().saturating_add(nanos))
+        MediaTime::from_nanos(self.clock.at(0).nanos().saturating_add(nanos))
     }
 
     fn follow(&mut self, sound: &Sound<'_>, bits: &mut Vec<bool>) {
         let weights = weights(sound.channels());
-        let rate = f64::from(self.rate_hz);
+        let rate = f64::from(self.clock.rate_hz());
         let (short, long) = (1.0 / (SHORT_SECS * rate), 1.0 / (LONG_SECS * rate));
-        let due = |bits: u64| bits * u64::from(self.rate_hz) / u64::from(SOUND_BITS_HZ);
+        let rate_hz = u64::from(self.clock.rate_hz());
+        let due = |bits: u64| bits * rate_hz / u64::from(SOUND_BITS_HZ);
         let mut next = due(self.bits);
         for frame in sound.samples().chunks_exact(sound.channels()) {
             let mixed = frame.iter().zip(&weights).map(|(x, w)| x * w).sum::<f32>();
