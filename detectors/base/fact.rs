@@ -189,6 +189,10 @@ causes! {
     SlowPlaylist = "slow_playlist",
     /// Playlists of one stream lie apart.
     OutOfStep = "out_of_step",
+    /// Timestamps of sound and pictures lie otherwise than their playlists say.
+    RenditionOffset = "rendition_offset",
+    /// The playlists of sound and pictures have a discontinuity at different places.
+    DiscontinuityMismatch = "discontinuity_mismatch",
     /// A detector has not been able to measure for long.
     Blind = "blind",
     /// Something inside the monitor failed.
@@ -442,6 +446,18 @@ pub struct PlaylistLoad {
     pub faults: Vec<PlaylistFault>,
 }
 
+/// What a list of sound and that of the pictures say of each other; each is `None` where it cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ListsBeside {
+    /// The list of sound, as [`PlaylistLoad::list`].
+    pub list: u8,
+    /// How much earlier sound lies, against the pictures, by the timestamps of its segments than by the lists, seconds;
+    /// 0 when that is within what the lists may be wrong by.
+    pub audio_early_secs: Option<f64>,
+    /// How far apart they put a discontinuity (in DASH, the beginning of a period), seconds.
+    pub discontinuity_apart_secs: Option<f64>,
+}
+
 /// What became of a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SegmentFate {
@@ -510,6 +526,8 @@ pub enum Fact {
     Ts(TsErrors),
     /// A list of segments was loaded. Track: none.
     Playlist(PlaylistLoad),
+    /// A list of sound was compared with that of the pictures. Track: none.
+    ListsBeside(ListsBeside),
     /// A segment was dealt with. Track: none.
     Segment(SegmentReport),
     /// About a second of the stream that this one is compared with, on that stream's own media clock. Track: none.

@@ -17,7 +17,7 @@ pub use detector::{
 };
 pub use fact::{
     AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,
-    InputEvent, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis, TrackInfo,
+    InputEvent, ListsBeside, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis, TrackInfo,
     VideoFormat,
 };
 pub use picture::{Carry, Picture, Range, Transfer};

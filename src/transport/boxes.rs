@@ -112,6 +112,8 @@ pub struct Run {
     pub ticks: u64,
     /// Samples.
     pub samples: u64,
+    /// From the decode time of the first sample to the earliest time at which any is presented.
+    pub first_shown: i64,
 }
 
 /// What a `traf` tells (8.8.7, 8.8.8, 8.8.12); `None` without a track or a time. `ticks` gives what the initialisation
@@ -129,12 +131,14 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         _ => u64::from(u32_at(time, 4)?),
     };
     let (mut ticks, mut samples) = (0_u64, 0_u64);
+    let mut first_shown: Option<i64> = None;
     for run in children(traf, b"trun") {
         let (Some(flags), Some(count)) = (u32_at(run, 0), u32_at(run, 4)) else {
             break;
         };
         samples = samples.saturating_add(u64::from(count));
-        if flags & 0x100 == 0 {
+        if flags & 0x900 == 0 {
+            first_shown = first_shown.or(i64::try_from(ticks).ok());
             ticks = ticks.saturating_add(u64::from(count) * sample);
             continue;
         }
@@ -143,7 +147,12 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         for _ in 0..count {
             // A run that is longer than its box ends there.
             let Some(own) = u32_at(run, at) else { break };
-            ticks = ticks.saturating_add(u64::from(own));
+            let last = u32_at(run, at + stride - 4).filter(|_| flags & 0x800 != 0);
+            // Offsets of version 0 are unsigned, and never so large that it matters.
+            let shown = i64::from(last.unwrap_or(0) as i32).saturating_add_unsigned(ticks);
+            first_shown = Some(first_shown.map_or(shown, |first| first.min(shown)));
+            let own = if flags & 0x100 == 0 { sample } else { u64::from(own) };
+            ticks = ticks.saturating_add(own);
             at += stride;
         }
     }
@@ -152,7 +161,36 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         start,
         ticks,
         samples,
+        first_shown: first_shown.unwrap_or(0),
     })
+}
+
+/// Where an edit list (8.6.6) puts the beginning of a track's media, from the payload of a `trak`: by how many seconds
+/// what is shown lies behind the timestamps of its samples; negative where the edit list cuts off the beginning, as of
+/// the priming of an encoder. `movie_hz`: ticks of the movie, `hz`: ticks of the track, a second. 0 where there is none,
+/// or one that does more than that.
+pub fn edit_secs(trak: &[u8], movie_hz: u32, hz: u32) -> f64 {
+    let Some(list) = inside(trak, &[b"edts", b"elst"]) else {
+        return 0.0;
+    };
+    let wide = list.first() == Some(&1);
+    let count = u32_at(list, 4).unwrap_or(0).min(2) as usize;
+    let mut empty_secs = 0.0;
+    for at in (0..count).map(|n| 8 + n * if wide { 20 } else { 12 }) {
+        let (span, media) = match wide {
+            true => (u64_at(list, at), u64_at(list, at + 8).map(|t| t as i64)),
+            false => (
+                u32_at(list, at).map(u64::from),
+                u32_at(list, at + 4).map(|t| i64::from(t as i32)),
+            ),
+        };
+        match (span, media) {
+            (Some(span), Some(-1)) => empty_secs += span as f64 / f64::from(movie_hz.max(1)),
+            (Some(_), Some(from)) => return empty_secs - from as f64 / f64::from(hz.max(1)),
+            _ => break,
+        }
+    }
+    0.0
 }
 
 /// Four letters.
