@@ -151,7 +151,11 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
             // Offsets of version 0 are unsigned, and never so large that it matters.
             let shown = i64::from(last.unwrap_or(0) as i32).saturating_add_unsigned(ticks);
             first_shown = Some(first_shown.map_or(shown, |first| first.min(shown)));
-            let own = if flags & 0x100 == 0 { sample } else { u64::from(own) };
+            let own = if flags & 0x100 == 0 {
+                sample
+            } else {
+                u64::from(own)
+            };
             ticks = ticks.saturating_add(own);
             at += stride;
         }

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use super::boxes::{
-    self, Run, children, edit_secs, inside, run, sample_ticks, track_id, u32_at,
-};
+use super::boxes::{self, Run, children, edit_secs, inside, run, sample_ticks, track_id, u32_at};
 
 /// Ticks a second of MPEG-2 timestamps, which count modulo 2^33.
 const HZ: f64 = 90_000.0;
@@ -565,7 +563,11 @@ mod tests {
         ] {
             let list = boxed(b"edts", &boxed(b"elst", &words(&edits)));
             let whole = init_with(&list);
-            assert!(near(measured(&whole), secs), "{edits:?}: {}", measured(&whole));
+            assert!(
+                near(measured(&whole), secs),
+                "{edits:?}: {}",
+                measured(&whole)
+            );
         }
     }
 

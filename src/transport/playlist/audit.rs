@@ -1,4 +1,5 @@
-//! What a media playlist does wrong, from one load to the next and against the other playlists of its stream.
+//! What a media playlist does wrong, from one load to the next. For playlists beside each other see
+//! [`beside`](super::beside).
 //!
 //! Sections are those of RFC 8216. A playlist that is merely an older copy from another cache is not compared: see
 //! [`follow`](super::follow).

@@ -184,12 +184,18 @@ impl Listed {
     /// Whether both list the same numbers, but for what came between two loads, and the same durations by them.
     fn in_step(&self, pictures: &Self) -> bool {
         let (own, beside) = (&self.media, &pictures.media);
-        let (from, to) = (own.sequence.max(beside.sequence), own.end().min(beside.end()));
-        let near = own.sequence.abs_diff(beside.sequence) <= 1 && own.end().abs_diff(beside.end()) <= 1;
+        let (from, to) = (
+            own.sequence.max(beside.sequence),
+            own.end().min(beside.end()),
+        );
+        let near =
+            own.sequence.abs_diff(beside.sequence) <= 1 && own.end().abs_diff(beside.end()) <= 1;
         let slack = own.target.mul_f64(AGREE_SHARE);
         let agrees = |n| {
             let lasts = |media: &Media| media.segment(n).map(|s| s.duration);
-            lasts(own).zip(lasts(beside)).is_some_and(|(a, b)| a.abs_diff(b) <= slack)
+            lasts(own)
+                .zip(lasts(beside))
+                .is_some_and(|(a, b)| a.abs_diff(b) <= slack)
         };
         near && own.target == beside.target && from + 1 < to && (from..to).all(agrees)
     }
@@ -210,7 +216,8 @@ impl Listed {
         let (own, beside) = (self.newest?, pictures.newest?);
         let lead = centred(own.start_secs - beside.start_secs);
         let from = |listed: &Self, anchor: Anchor, at: f64| {
-            let passed = usize::try_from(anchor.sequence.checked_sub(listed.media.sequence)?).ok()?;
+            let passed =
+                usize::try_from(anchor.sequence.checked_sub(listed.media.sequence)?).ok()?;
             Some(listed.places(passed, at))
         };
         let places = (from(self, own, lead)?, from(pictures, beside, 0.0)?);
@@ -292,7 +299,8 @@ impl Listed {
         let by_clock = || Some(main.end_by_clock()? - self.end_by_clock()?);
         let by_number = || {
             let ahead = main.media.end() as f64 - self.media.end() as f64;
-            self.in_step(main).then(|| ahead * self.media.target.as_secs_f64())
+            self.in_step(main)
+                .then(|| ahead * self.media.target.as_secs_f64())
         };
         let by_order = || {
             let lasts = |media: &Media| media.segments.iter().map(|s| s.duration).sum::<Duration>();
@@ -306,7 +314,11 @@ impl Listed {
         // Numbers and order only soften what a clock says.
         let told = all[0].or(all[1])?;
         let least = all.into_iter().flatten().fold(told, |least, behind| {
-            if behind.abs() < least.abs() { behind } else { least }
+            if behind.abs() < least.abs() {
+                behind
+            } else {
+                least
+            }
         });
         Some(match least < 0.0 {
             true => (least + since.as_secs_f64()).min(0.0),
@@ -358,7 +370,10 @@ fn clock(media: &Media, index: usize) -> Option<(f64, f64)> {
     let segment = media.segments.get(index)?;
     if let Some(own) = segment.manifested {
         let half = segment.duration.as_secs_f64() / 2.0;
-        return Some((secs(own.begins), if own.nominal { half } else { MILLIS_SECS }));
+        return Some((
+            secs(own.begins),
+            if own.nominal { half } else { MILLIS_SECS },
+        ));
     }
     let dated = |n: usize| media.segments.get(n)?.program_date_time_unix_ms;
     let (mut after, mut rounding) = (0.0, 0.0);
@@ -423,7 +438,11 @@ fn apart(own: &[Place], beside: &[Place]) -> Option<f64> {
             b.next();
         }
     }
-    (shared > 0.0).then_some(if longest > SAME_PLACE_SECS { longest } else { 0.0 })
+    (shared > 0.0).then_some(if longest > SAME_PLACE_SECS {
+        longest
+    } else {
+        0.0
+    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::{Loaded, Session, Teller};
 use crate::config::Pace;
-use crate::ingest::convert::{Container, Feed};
 use crate::ingest::convert::packed_start_secs;
+use crate::ingest::convert::{Container, Feed};
 use crate::transport::playlist::audit;
 use crate::transport::playlist::beside::{Anchor, Listed, STAMPS_WRAP_SECS};
 use crate::transport::playlist::breaks::Breaks;
@@ -227,7 +227,10 @@ fn beside(lists: &mut BTreeMap<usize, List>, news: usize) -> Vec<Fact> {
         .filter(|(number, list)| list.is_sound && concerned(**number));
     let facts = sounds.map(|(number, list)| {
         let told = list.listed.beside(&pictures, list.distrusted);
-        if told.discontinuity_apart_secs.is_some_and(|apart| apart > 0.0) {
+        if told
+            .discontinuity_apart_secs
+            .is_some_and(|apart| apart > 0.0)
+        {
             let newest = list.listed.newest_timeline();
             list.distrusted = Some(newest.max(pictures.newest_timeline()));
         }
