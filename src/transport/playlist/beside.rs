@@ -24,6 +24,8 @@ const WHOLE_SECS: f64 = 1.0;
 const NEIGHBOURS: usize = 8;
 /// Dates further off than so many segments are not believed, because durations are rounded.
 const CARRIED: usize = 64;
+/// Timelines of which an anchor is kept.
+const TIMELINES: usize = 4;
 /// Durations of segments that agree lie within this share of a target duration.
 const AGREE_SHARE: f64 = 0.1;
 
@@ -73,8 +75,8 @@ pub struct Listed {
     pub media: Arc<Media>,
     /// Where a manifest says that it ends, seconds of the wall clock; `None` in HLS.
     pub manifest_end_secs: Option<f64>,
-    /// The newest segment that was read.
-    newest: Option<Anchor>,
+    /// The newest segment that was read of each of the newest timelines, oldest first.
+    anchors: Vec<Anchor>,
     /// The newest one with which a timeline begins.
     begin: Option<Anchor>,
 }
@@ -105,15 +107,25 @@ impl Listed {
 
     /// The numbers of segments began anew.
     pub fn restart(&mut self) {
-        (self.newest, self.begin) = (None, None);
+        self.anchors.clear();
+        self.begin = None;
     }
 
     /// A segment has been read.
     pub fn read(&mut self, anchor: Anchor) {
-        self.newest = Some(anchor);
+        self.anchors
+            .retain(|other| other.timeline != anchor.timeline);
+        if self.anchors.len() >= TIMELINES {
+            self.anchors.remove(0);
+        }
+        self.anchors.push(anchor);
         if anchor.begins {
             self.begin = Some(anchor);
         }
+    }
+
+    fn newest(&self) -> Option<Anchor> {
+        self.anchors.last().copied()
     }
 
     /// The newest timeline that is listed.
@@ -149,7 +161,7 @@ impl Listed {
 
     /// By where both lists put what was read last.
     fn early_by_clock(&self, pictures: &Self) -> Option<(f64, f64)> {
-        let (own, beside) = (self.newest?, pictures.newest?);
+        let (own, beside) = (self.newest()?, pictures.newest()?);
         let ((at, within), (beside_at, beside_within)) = (own.clock?, beside.clock?);
         let early = (beside.start_secs - beside_at) - (own.start_secs - at);
         (own.timeline == beside.timeline).then_some((centred(early), within + beside_within))
@@ -168,7 +180,7 @@ impl Listed {
 
     /// By the number of what was read last, to a target duration.
     fn early_by_number(&self, pictures: &Self) -> Option<(f64, f64)> {
-        let (own, beside) = (self.newest?, pictures.newest?);
+        let (own, beside) = (self.newest()?, pictures.newest()?);
         if own.timeline != beside.timeline || !self.in_step(pictures) {
             return None;
         }
@@ -213,17 +225,18 @@ impl Listed {
             return by(Self::places_by_order).flatten();
         }
         // Both go on from what was read of one timeline.
-        let (own, beside) = (self.newest?, pictures.newest?);
-        let lead = centred(own.start_secs - beside.start_secs);
-        let from = |listed: &Self, anchor: Anchor, at: f64| {
-            let passed =
-                usize::try_from(anchor.sequence.checked_sub(listed.media.sequence)?).ok()?;
-            Some(listed.places(passed, at))
+        let index = |media: &Media, anchor: &Anchor| {
+            let index = usize::try_from(anchor.sequence.checked_sub(media.sequence)?).ok()?;
+            (index < media.segments.len()).then_some(index)
         };
-        let places = (from(self, own, lead)?, from(pictures, beside, 0.0)?);
-        (own.timeline == beside.timeline)
-            .then(|| apart(&places.0, &places.1))
-            .flatten()
+        self.anchors.iter().find_map(|own| {
+            let mut anchors = pictures.anchors.iter();
+            let beside = anchors.find(|beside| beside.timeline == own.timeline)?;
+            let lead = centred(own.start_secs - beside.start_secs);
+            let own = self.places(index(&self.media, own)?, lead);
+            let beside = pictures.places(index(&pictures.media, beside)?, 0.0);
+            apart(&own, &beside)
+        })
     }
 
     /// Whether both are complete and begin with the same segment.
@@ -345,7 +358,7 @@ impl Listed {
 
     /// `None` where a discontinuity lies between what was read and the end.
     fn end_by_stamps(&self) -> Option<f64> {
-        let (media, anchor) = (&self.media, self.newest?);
+        let (media, anchor) = (&self.media, self.newest()?);
         let from = usize::try_from(anchor.sequence.checked_sub(media.sequence)?).ok()?;
         let rest = media.segments.get(from..).filter(|rest| !rest.is_empty())?;
         if rest.iter().skip(1).any(|segment| segment.discontinuity) {
