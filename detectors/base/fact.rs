@@ -261,6 +261,8 @@ pub enum InputEvent {
         /// Paged after this long (the rule's limit of 1.0).
         page_after: Duration,
     },
+    /// What follows is read from where the programme begins: a file, or a complete list of segments.
+    FromStart,
     /// Media bytes arrived (at most ten a second are sent).
     Receiving,
     /// An attempt failed; another follows.

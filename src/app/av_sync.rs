@@ -33,26 +33,59 @@ pub struct AvSync {
     audio_delay_secs: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     video_delay_secs: Option<f64>,
+    /// How much earlier the first sound is than the first picture, where the programme was read from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_start_early_secs: Option<f64>,
+    /// What that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_start: Option<AudioStart>,
 }
+
+/// What the distance between the first sound and the first picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum AudioStart {
+    /// None, to half a picture of 50 a second.
+    Together,
+    /// The delay of the AAC encoder, which the container cannot signal: no fault of who packaged it.
+    AacPriming,
+    /// Anything else.
+    Apart,
+}
+
+/// Sound and pictures that begin no further apart begin together.
+const TOGETHER_SECS: f64 = 0.01;
 
 impl AvSync {
     /// For people.
     pub fn text(&self) -> String {
         let source = self.source;
-        let Some(early) = self.audio_early_secs else {
-            return format!("A/V sync by {source} on {}: not measurable", self.track);
+        let track = &self.track;
+        let mut text = match self.audio_early_secs {
+            None => format!("A/V sync by {source} on {track}: not measurable"),
+            Some(early) => format!(
+                "A/V sync by {source} on {track}: {} (confidence {:.0} of 9, measured {:.0} %)",
+                in_words(early),
+                self.confidence,
+                self.coverage * 100.0
+            ),
         };
-        let mut text = format!(
-            "A/V sync by {source} on {}: {} (confidence {:.0} of 9, measured {:.0} %)",
-            self.track,
-            in_words(early),
-            self.confidence,
-            self.coverage * 100.0
-        );
         if let (Some(audio), Some(video)) = (self.audio_delay_secs, self.video_delay_secs) {
             text += &format!(
                 "; sound {audio:+.3} s, pictures {video:+.3} s later than in the reference"
             );
+        }
+        match (self.audio_start, self.audio_start_early_secs) {
+            (Some(AudioStart::AacPriming), Some(early)) => {
+                text += &format!(
+                    "; at the start {}: priming of the AAC encoder",
+                    in_words(early)
+                );
+            }
+            (Some(AudioStart::Apart), Some(early)) => {
+                text += &format!("; at the start {}", in_words(early));
+            }
+            _ => {}
         }
         text
     }
@@ -96,6 +129,8 @@ impl SyncTally {
             "confidence",
             "audio_delay_secs",
             "video_delay_secs",
+            "audio_start_early_secs",
+            "priming_samples",
         ];
         let of_sync = SOURCES.iter().any(|s| s.0 == sample.detector);
         if !of_sync || !wanted.contains(&sample.signal.name) {
@@ -121,11 +156,18 @@ impl SyncTally {
             });
             for ((_, _, track), early) in of_early {
                 let audio_early_secs = early.median();
+                let audio_start_early_secs = median("audio_start_early_secs", *track);
                 let exact = detector == "av_timing";
                 let owed = compared && detector == "av_reference";
-                if audio_early_secs.is_none() && !owed {
+                if audio_early_secs.is_none() && audio_start_early_secs.is_none() && !owed {
                     continue;
                 }
+                let primed = median("priming_samples", *track).is_some_and(|samples| samples > 0.0);
+                let audio_start = audio_start_early_secs.map(|early| match primed {
+                    true => AudioStart::AacPriming,
+                    false if early.abs() <= TOGETHER_SECS => AudioStart::Together,
+                    false => AudioStart::Apart,
+                });
                 let confidence = if exact { 9.0 } else { 0.0 };
                 lines.push(AvSync {
                     r#type: "av_sync",
@@ -136,6 +178,8 @@ impl SyncTally {
                     coverage: rounded(early.measured.len() as f64 / f64::from(early.all.max(1))),
                     audio_delay_secs: median("audio_delay_secs", *track).map(rounded),
                     video_delay_secs: median("video_delay_secs", None).map(rounded),
+                    audio_start_early_secs: audio_start_early_secs.map(rounded),
+                    audio_start,
                 });
             }
         }
