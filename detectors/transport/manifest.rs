@@ -104,7 +104,7 @@ static SIGNALS: [Signal; 10] = [
     },
     Signal {
         name: "discontinuity_apart_secs",
-        unit: "seconds",
+        unit: "seconds apart",
         range: (0.0, APART_MAX),
         basis: Basis::Arrival,
         help: "How far apart the lists of sound and pictures had the same discontinuity (in DASH, the beginning of a \
