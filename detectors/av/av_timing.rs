@@ -627,10 +627,13 @@ impl AvTiming {
     /// whether or not the other track has followed yet.
     fn jump(&mut self, track: Option<Track>, at: Option<MediaTime>, by_secs: f64) {
         let large = by_secs.abs() > JUMP_MIN_SECS;
+        self.from_start &= !large;
         let pairs = &self.beside;
         for (id, audio) in &mut self.audio {
             if large {
                 audio.relearn();
+                // What lies on either side of a jump has no distance.
+                audio.start.take_if(|start| start.early_secs().is_none());
                 continue;
             }
             let (Some(track), Some(at)) = (track, at.or(audio.newest)) else {

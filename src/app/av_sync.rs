@@ -157,17 +157,18 @@ impl SyncTally {
             for ((_, _, track), early) in of_early {
                 let audio_early_secs = early.median();
                 let audio_start_early_secs = median("audio_start_early_secs", *track);
-                let exact = detector == "av_timing";
-                let owed = compared && detector == "av_reference";
-                if audio_early_secs.is_none() && audio_start_early_secs.is_none() && !owed {
-                    continue;
-                }
                 let primed = median("priming_samples", *track).is_some_and(|samples| samples > 0.0);
                 let audio_start = audio_start_early_secs.map(|early| match primed {
                     true => AudioStart::AacPriming,
                     false if early.abs() <= TOGETHER_SECS => AudioStart::Together,
                     false => AudioStart::Apart,
                 });
+                let exact = detector == "av_timing";
+                let owed = compared && detector == "av_reference";
+                let silent = audio_start.is_none_or(|start| start == AudioStart::Together);
+                if audio_early_secs.is_none() && silent && !owed {
+                    continue;
+                }
                 let confidence = if exact { 9.0 } else { 0.0 };
                 lines.push(AvSync {
                     r#type: "av_sync",
