@@ -169,17 +169,31 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
     })
 }
 
-/// Where an edit list (8.6.6) puts the beginning of a track's media, from the payload of a `trak`: by how many seconds
-/// what is shown lies behind the timestamps of its samples; negative where the edit list cuts off the beginning, as of
-/// the priming of an encoder. `movie_hz`: ticks of the movie, `hz`: ticks of the track, a second. 0 where there is none,
-/// or one that does more than that.
-pub fn edit_secs(trak: &[u8], movie_hz: u32, hz: u32) -> f64 {
-    let Some(list) = inside(trak, &[b"edts", b"elst"]) else {
-        return 0.0;
-    };
+/// The beginning of a track as its edit list (8.6.6) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Edit {
+    /// Nothing is presented before this, seconds.
+    pub begins_secs: f64,
+    /// Ticks of the track's media that is presented then; what is before it is not presented, as the priming of an
+    /// encoder.
+    pub from_ticks: i64,
+}
+
+impl Edit {
+    /// When what lies at these ticks of the media is presented, seconds. `hz`: ticks a second.
+    pub fn presents_secs(&self, ticks: i64, hz: u32) -> f64 {
+        let past = ticks.saturating_sub(self.from_ticks).max(0);
+        self.begins_secs + past as f64 / f64::from(hz.max(1))
+    }
+}
+
+/// The edit list of a track, from the payload of its `trak`; `movie_hz`: ticks of the movie a second. Lists that do more
+/// than begin later or further in are read up to there.
+pub fn edit(trak: &[u8], movie_hz: u32) -> Edit {
+    let mut edit = Edit::default();
+    let list = inside(trak, &[b"edts", b"elst"]).unwrap_or_default();
     let wide = list.first() == Some(&1);
     let count = u32_at(list, 4).unwrap_or(0).min(2) as usize;
-    let mut empty_secs = 0.0;
     for at in (0..count).map(|n| 8 + n * if wide { 20 } else { 12 }) {
         let (span, media) = match wide {
             true => (u64_at(list, at), u64_at(list, at + 8).map(|t| t as i64)),
@@ -189,12 +203,15 @@ pub fn edit_secs(trak: &[u8], movie_hz: u32, hz: u32) -> f64 {
             ),
         };
         match (span, media) {
-            (Some(span), Some(-1)) => empty_secs += span as f64 / f64::from(movie_hz.max(1)),
-            (Some(_), Some(from)) => return empty_secs - from as f64 / f64::from(hz.max(1)),
+            (Some(span), Some(-1)) => edit.begins_secs += span as f64 / f64::from(movie_hz.max(1)),
+            (Some(_), Some(from)) => {
+                edit.from_ticks = from;
+                return edit;
+            }
             _ => break,
         }
     }
-    0.0
+    Edit::default()
 }
 
 /// Four letters.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::boxes::{self, Run, children, edit_secs, inside, run, sample_ticks, track_id, u32_at};
+use super::boxes::{self, Edit, Run, children, edit, inside, run, sample_ticks, track_id, u32_at};
 
 /// Ticks a second of MPEG-2 timestamps, which count modulo 2^33.
 const HZ: f64 = 90_000.0;
@@ -210,8 +210,7 @@ struct Track {
     pictures: bool,
     timescale: u32,
     sample: u32,
-    /// By how much its edit list puts it later, seconds.
-    edit_secs: f64,
+    edit: Edit,
 }
 
 /// What fragments cover, in ticks of their track.
@@ -329,10 +328,9 @@ impl Mp4 {
         let secs = |ticks: u64| ticks as f64 / f64::from(track.timescale.max(1));
         let lasts = secs(covered.end.saturating_sub(covered.start));
         let step = lasts / covered.samples.max(1) as f64;
+        let shown = covered.first_shown.saturating_add_unsigned(covered.start);
         Some(Span {
-            start_secs: secs(covered.start)
-                + covered.first_shown as f64 / f64::from(track.timescale.max(1))
-                + track.edit_secs,
+            start_secs: track.edit.presents_secs(shown, track.timescale),
             duration: Duration::try_from_secs_f64(lasts).ok()?,
             step: Duration::try_from_secs_f64(step).ok()?,
             broken: covered.broken,
@@ -372,7 +370,7 @@ fn trak(trak: &[u8], movie_hz: u32) -> Option<Track> {
         pictures: handler == b"vide",
         timescale,
         sample: 0,
-        edit_secs: edit_secs(trak, movie_hz, timescale),
+        edit: edit(trak, movie_hz),
     })
 }
 
@@ -559,6 +557,8 @@ mod tests {
             (vec![0, 1, 0, 1_024, 1 << 16], 10.0),
             // Nothing is shown for half a second.
             (vec![0, 2, 500, u32::MAX, 1 << 16, 0, 1_024, 1 << 16], 10.5),
+            // What is before the edit is not presented.
+            (vec![0, 1, 0, 129_100, 1 << 16], 0.0),
             (vec![0, 1], 10.08),
         ] {
             let list = boxed(b"edts", &boxed(b"elst", &words(&edits)));

@@ -214,12 +214,22 @@ fn separate_renditions_that_are_stamped_apart_are_told_with_their_size() {
             moved = secs;
             let done = analyze(&master, &[]);
             let told = told(&done);
+            if kind == "template" && secs < 2.0 {
+                // Segments of two seconds, nominally, may begin up to half of that off, each.
+                assert_eq!(told, [], "{kind}: {done:?}");
+                continue;
+            }
             let [(rule, early)] = &told[..] else {
                 panic!("{kind}: {done:?}");
             };
             assert_eq!(rule, "audio_stamped_late", "{kind}");
-            // Where the list tells the time of each segment, priming is part of that.
-            let by_list = if kind == "timeline" { 0.0 } else { start };
+            // A list tells the time of each segment, or what begins together; priming is part of that, or cut off by
+            // an edit list that later begins further in.
+            let by_list = match kind {
+                "timeline" => 0.0,
+                "template" => 1_024.0 / 48_000.0,
+                _ => start,
+            };
             assert!(
                 (early - (by_list - secs)).abs() <= 0.001,
                 "{kind}: {early} for {secs}"

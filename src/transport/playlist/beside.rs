@@ -152,10 +152,17 @@ impl Listed {
     }
 
     fn early(&self, pictures: &Self, distrusted: Option<i64>) -> Option<f64> {
-        let (early, within) = self
-            .early_by_clock(pictures)
-            .or_else(|| self.early_by_beginning(pictures, distrusted))
-            .or_else(|| self.early_by_number(pictures))?;
+        let by_clock = self.early_by_clock(pictures);
+        let by_beginning = self.early_by_beginning(pictures, distrusted);
+        let (early, within) = match (by_clock, by_beginning) {
+            // Where both say the same, the beginning says it to the tick.
+            (Some((vague, within)), Some((exact, _))) => {
+                let same = (exact - vague).abs() <= within;
+                (if same { exact } else { vague }, within)
+            }
+            (Some(told), None) | (None, Some(told)) => told,
+            (None, None) => self.early_by_number(pictures)?,
+        };
         Some(if early.abs() > within { early } else { 0.0 })
     }
 
