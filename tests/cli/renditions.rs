@@ -4,14 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use accuracy::restamp::{Of, WRAP, delay_fragments, restamp, ticks};
 use serde_json::Value as Json;
 
 use crate::rig::*;
 
-const HZ: i64 = 90_000;
-const WRAP: i64 = 1 << 33;
 /// Ticks of sound in fragments.
-const SOUND_HZ: i64 = 48_000;
+const SOUND_HZ: f64 = 48_000.0;
 
 /// Pictures at this rate beside AAC, for so many seconds.
 fn ffmpeg(folder: &Path, (secs, rate): (u32, &str), filter: &str, out: &str) {
@@ -45,90 +44,13 @@ fn ffmpeg(folder: &Path, (secs, rate): (u32, &str), filter: &str, out: &str) {
     );
 }
 
-/// Which clock a timestamp is of.
-#[derive(Clone, Copy, PartialEq)]
-enum Stamp {
-    Picture,
-    Sound,
-    Reference,
-}
-
-fn put(field: &mut [u8], ticks: i64) {
-    let ticks = ticks.rem_euclid(WRAP) as u64;
-    field[0] = (field[0] & 0xF1) | ((ticks >> 29) as u8 & 0x0E);
-    field[1..3].copy_from_slice(&(((ticks >> 14) as u16) | 1).to_be_bytes());
-    field[3..5].copy_from_slice(&(((ticks << 1) as u16) | 1).to_be_bytes());
-}
-
-fn get(field: &[u8]) -> i64 {
-    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|n| i64::from(field[n]));
-    (a & 0x0E) << 29 | b << 22 | (c & 0xFE) << 14 | d << 7 | e >> 1
-}
-
-/// Writes the timestamps of a transport stream anew; packets whose timestamp becomes `None` are taken out with all that
-/// follows of their unit.
-fn restamp(bytes: &[u8], to: impl Fn(Stamp, i64) -> Option<i64>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut lost = None;
-    for packet in bytes.chunks_exact(188) {
-        let mut packet = packet.to_vec();
-        let pid = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
-        let mut at = 4;
-        if packet[3] & 0x20 != 0 {
-            let length = usize::from(packet[4]);
-            if length > 0 && packet[5] & 0x10 != 0 {
-                let base = packet[6..11]
-                    .iter()
-                    .fold(0_i64, |base, byte| base << 8 | i64::from(*byte));
-                let ticks = to(Stamp::Reference, base >> 7).unwrap().rem_euclid(WRAP);
-                let base = (ticks << 7 | base & 0x7F).to_be_bytes();
-                packet[6..11].copy_from_slice(&base[3..]);
-            }
-            at += 1 + length;
-        }
-        let head = packet
-            .get(at..at + 14)
-            .filter(|h| packet[1] & 0x40 != 0 && h.starts_with(&[0, 0, 1]));
-        let stamp = match head.map(|h| h[3]) {
-            Some(0xE0..=0xEF) => Some(Stamp::Picture),
-            Some(0xC0..=0xDF) => Some(Stamp::Sound),
-            _ => None,
-        };
-        if let Some(stamp) = stamp {
-            lost.take_if(|of| *of == pid);
-            let fields = [1, 2][usize::from(packet[at + 7] & 0x40 != 0)];
-            for n in 0..fields {
-                let field = &mut packet[at + 9 + 5 * n..at + 14 + 5 * n];
-                match to(stamp, get(field)) {
-                    Some(ticks) => put(field, ticks),
-                    None => lost = Some(pid),
-                }
-            }
-        }
-        if lost != Some(pid) {
-            out.extend_from_slice(&packet);
-        }
-    }
-    out
-}
-
-fn ticks(secs: f64) -> i64 {
-    (secs * HZ as f64).round() as i64
-}
-
 /// Adds so many seconds to the timestamps of one segment of sound.
 fn delay(path: &Path, secs: f64) {
     let mut bytes = std::fs::read(path).unwrap();
     if path.extension().is_some_and(|e| e == "ts") {
         bytes = restamp(&bytes, |_, stamp| Some(stamp + ticks(secs)));
     } else {
-        let more = (secs * SOUND_HZ as f64).round() as i64;
-        for at in 4..bytes.len() - 16 {
-            if bytes[at..].starts_with(b"tfdt\x01") {
-                let time: &mut [u8; 8] = (&mut bytes[at + 8..at + 16]).try_into().unwrap();
-                *time = (i64::from_be_bytes(*time) + more).to_be_bytes();
-            }
-        }
+        delay_fragments(&mut bytes, (secs * SOUND_HZ).round() as i64);
     }
     std::fs::write(path, bytes).unwrap();
 }
@@ -274,7 +196,7 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
     ffmpeg(dir.path(), (80, "25"), "", "clean.ts");
     let clean = std::fs::read(dir.path().join("clean.ts")).unwrap();
     let path = dir.path().join("case.ts");
-    let case = |to: &dyn Fn(Stamp, i64) -> Option<i64>| {
+    let case = |to: &dyn Fn(Of, i64) -> Option<i64>| {
         std::fs::write(&path, restamp(&clean, to)).unwrap();
         told(&analyze(&path, &[]))
     };
@@ -287,7 +209,7 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
     assert_eq!(case(&|_, stamp| all(stamp, -20.0)), none);
     // Sound is later, or earlier, from 20 s on.
     let sound = |of, stamp, by: f64| match of {
-        Stamp::Sound if after(stamp, 20.0) => Some(stamp + ticks(by)),
+        Of::Sound if after(stamp, 20.0) => Some(stamp + ticks(by)),
         _ => Some(stamp),
     };
     for (by, rules) in [
@@ -310,13 +232,13 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
     // Sound is lost for 0.3 s, whole units of it.
     let told = case(&|of, stamp| {
         let lost = after(stamp, 20.0) && !after(stamp, 20.3);
-        (of != Stamp::Sound || !lost).then_some(stamp)
+        (of != Of::Sound || !lost).then_some(stamp)
     });
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].0, "audio_gap");
     // The sample clock is 200 ppm fast.
     let told = case(&|of, stamp| match of {
-        Stamp::Sound => Some((stamp as f64 * (1.0 - 200e-6)).round() as i64),
+        Of::Sound => Some((stamp as f64 * (1.0 - 200e-6)).round() as i64),
         _ => Some(stamp),
     });
     assert_eq!(told.len(), 1, "{told:?}");
