@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::{
     Arrival, BreakEdge, BreakMark, BreakSource, Carry, Cause, Descriptor, Detector, Evidence,
-    EvidenceKind, Fact, Gap, InputEvent, Kind, Media, MediaTime, Options, Picture, PicturePrint,
-    PlaylistFault, PlaylistLoad, Print, Range, Reading, Scope, SegmentFate, SegmentReport, Signal,
-    Sink, Sound, SoundPrint, Stamp, Track, TsCheck, TsErrors, Unit, Value,
+    EvidenceKind, Fact, Gap, InputEvent, Kind, ListsBeside, Media, MediaTime, Options, Picture,
+    PicturePrint, PlaylistFault, PlaylistLoad, Print, Range, Reading, Scope, SegmentFate,
+    SegmentReport, Signal, Sink, Sound, SoundPrint, Stamp, Track, TsCheck, TsErrors, Unit, Value,
 };
 use crate::plane::{Chroma, Layout, Plane, Samples};
 
@@ -577,7 +577,7 @@ fn hostile_colour(noise: &mut Noise, width: usize, height: usize) -> Colour {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 13 {
+    match noise.bits() % 14 {
         0 => Fact::RandomAccess(at),
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
@@ -628,6 +628,14 @@ fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
                 noise.bits() as usize % 3
             ],
         }),
+        13 => {
+            let secs = [None, Some(f64::NAN), Some(-1e300), Some(3.0)];
+            Fact::ListsBeside(ListsBeside {
+                list: noise.bits() as u8,
+                audio_early_secs: secs[noise.bits() as usize % 4],
+                discontinuity_apart_secs: secs[noise.bits() as usize % 4],
+            })
+        }
         9 => Fact::Segment(SegmentReport {
             list: noise.bits() as u8,
             duration: [Duration::ZERO, Duration::MAX][noise.bits() as usize % 2],

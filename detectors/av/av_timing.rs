@@ -15,6 +15,7 @@
 
 mod clocks;
 mod skew;
+mod start;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use self::clocks::{
     unannounced,
 };
 use self::skew::{Candidate, Skew, agree};
+use self::start::{PRIMING_MAX, Start};
 use crate::base::{
     Arrival, Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Kind, Limit, Media,
     MediaTime, Needs, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, SkewBasis, Sound,
@@ -46,7 +48,7 @@ const ABSENT_AFTER: Duration = Duration::from_secs(10);
 /// Without any skew for this long there will be none: not every container tells.
 const NO_SKEW_AFTER_SECS: f64 = 30.0;
 
-static SIGNALS: [Signal; 5] = [
+static SIGNALS: [Signal; 7] = [
     Signal {
         name: "audio_early_secs",
         unit: "seconds early",
@@ -83,14 +85,31 @@ static SIGNALS: [Signal; 5] = [
         basis: Basis::Media,
         help: "How much faster sound is delivered than its timestamps tell; negative = slower.",
     },
+    Signal {
+        name: "audio_start_early_secs",
+        unit: "seconds early",
+        range: (-SHIFT_MAX_SECS, SHIFT_MAX_SECS),
+        basis: Basis::Media,
+        help: "How much earlier the first sound is than the first picture, where the programme is read from its start; \
+               positive = audio begins first.",
+    },
+    Signal {
+        name: "priming_samples",
+        unit: "samples",
+        range: (0.0, PRIMING_MAX),
+        basis: Basis::Media,
+        help: "Samples of AAC encoder priming that this start offset is, which MPEG-TS cannot signal; 0 = it is none.",
+    },
 ];
 static AUDIO_EARLY: &Signal = &SIGNALS[0];
 static AUDIO_GAP: &Signal = &SIGNALS[1];
 static AUDIO_OVERLAP: &Signal = &SIGNALS[2];
 static VIDEO_GAP: &Signal = &SIGNALS[3];
 static DRIFT: &Signal = &SIGNALS[4];
+static START: &Signal = &SIGNALS[5];
+static PRIMING: &Signal = &SIGNALS[6];
 /// Signals of an audio track.
-static OF_AUDIO: [&Signal; 4] = [AUDIO_EARLY, AUDIO_GAP, AUDIO_OVERLAP, DRIFT];
+static OF_AUDIO: [&Signal; 6] = [AUDIO_EARLY, AUDIO_GAP, AUDIO_OVERLAP, DRIFT, START, PRIMING];
 
 const fn rule(
     name: &'static str,
@@ -218,6 +237,9 @@ pub static DETECTOR: Descriptor = Descriptor {
 /// One audio track.
 #[derive(Debug)]
 struct AudioTrack {
+    /// Where sound began, and against which pictures; `None` where the programme is not read from its start.
+    start: Option<Start>,
+    is_aac: bool,
     clock: Option<SampleClock>,
     gaps: Recent,
     overlaps: Recent,
@@ -237,6 +259,8 @@ struct AudioTrack {
 impl AudioTrack {
     fn new() -> Self {
         Self {
+            start: None,
+            is_aac: false,
             clock: None,
             gaps: Recent::default(),
             overlaps: Recent::default(),
@@ -413,7 +437,26 @@ impl AudioTrack {
         }
     }
 
+    /// How the programme began; `NotApplicable` for what was joined later.
+    fn tell_start(&self, id: Track, out: &mut Sink<'_>) {
+        let (offset, priming) = match &self.start {
+            None => (Err(Why::NotApplicable), Err(Why::NotApplicable)),
+            Some(start) => match start.early_secs() {
+                None => (Err(Why::WarmingUp), Err(Why::WarmingUp)),
+                Some(early) => (
+                    Ok(early.clamp(-SHIFT_MAX_SECS, SHIFT_MAX_SECS)),
+                    Ok(start.priming_samples(self.is_aac)),
+                ),
+            },
+        };
+        let reading =
+            |value: Result<f64, Why>| value.map_or_else(Reading::unmeasurable, Reading::measured);
+        out.put_on(id, START, reading(offset));
+        out.put_on(id, PRIMING, reading(priming));
+    }
+
     fn tell(&mut self, id: Track, at: MediaTime, video: Option<Why>, out: &mut Sink<'_>) {
+        self.tell_start(id, out);
         out.put_on(id, AUDIO_EARLY, self.early(video));
         out.put_on(id, AUDIO_GAP, self.gaps.reading(at));
         out.put_on(id, AUDIO_OVERLAP, self.overlaps.reading(at));
@@ -427,6 +470,8 @@ impl AudioTrack {
 
 struct AvTiming {
     absent_after: Duration,
+    /// The programme is read from its start.
+    from_start: bool,
     start: Option<Arrival>,
     /// Kinds announced: video, audio.
     announced: Option<(bool, bool)>,
@@ -440,6 +485,7 @@ impl Default for AvTiming {
     fn default() -> Self {
         Self {
             absent_after: ABSENT_AFTER,
+            from_start: false,
             start: None,
             announced: None,
             beside: BTreeMap::new(),
@@ -471,17 +517,24 @@ impl AvTiming {
             out.put_on(id, VIDEO_GAP, Reading::unmeasurable(Why::NoTimestamps));
             return;
         };
+        let first = *clock.first.get_or_insert(at);
         let step = clock.observe(at, unit.at.gap);
         if due(&mut clock.told, at) {
             out.put_on(id, VIDEO_GAP, clock.gaps.reading(at));
         }
-        if let Some(step) = step {
-            // Pictures later is sound earlier.
-            let secs = -step.secs;
-            let beside = &self.beside;
-            let own = |(audio, _): &(&Track, _)| pictures_of(beside, **audio) == id;
-            for (_, track) in self.audio.iter_mut().filter(own) {
-                track.wonder(Step { secs, ..step }, Kind::Video);
+        // Pictures later is sound earlier.
+        let step = step.map(|step| Step {
+            secs: -step.secs,
+            ..step
+        });
+        let beside = &self.beside;
+        let own = |(audio, _): &(&Track, _)| pictures_of(beside, **audio) == id;
+        for (_, track) in self.audio.iter_mut().filter(own) {
+            if let Some(start) = &mut track.start {
+                start.picture(first);
+            }
+            if let Some(step) = step {
+                track.wonder(step, Kind::Video);
                 track.decide();
             }
         }
@@ -497,6 +550,11 @@ impl AvTiming {
             }
             return;
         };
+        if self.from_start && track.newest.is_none() {
+            let beside = self.video.get(&pictures_of(&self.beside, id));
+            let picture = beside.and_then(|clock| clock.first);
+            track.start = Some(Start::new(at, sound.rate_hz(), picture));
+        }
         track.sound(sound, at, unit.at.gap);
         if due(&mut track.told, at) {
             track.tell(id, at, video, out);
@@ -560,7 +618,8 @@ impl AvTiming {
         self.video.retain(|track, _| listed(track));
         self.audio.retain(|track, _| listed(track));
         for info in infos.iter().filter(|i| i.track.kind == Kind::Audio) {
-            self.audio.entry(info.track).or_insert_with(AudioTrack::new);
+            let track = self.audio.entry(info.track).or_insert_with(AudioTrack::new);
+            track.is_aac = info.codec == "aac";
         }
     }
 
@@ -568,10 +627,13 @@ impl AvTiming {
     /// whether or not the other track has followed yet.
     fn jump(&mut self, track: Option<Track>, at: Option<MediaTime>, by_secs: f64) {
         let large = by_secs.abs() > JUMP_MIN_SECS;
+        self.from_start &= !large;
         let pairs = &self.beside;
         for (id, audio) in &mut self.audio {
             if large {
                 audio.relearn();
+                // What lies on either side of a jump has no distance.
+                audio.start.take_if(|start| start.early_secs().is_none());
                 continue;
             }
             let (Some(track), Some(at)) = (track, at.or(audio.newest)) else {
@@ -591,9 +653,14 @@ impl AvTiming {
             Fact::Input(InputEvent::Patience { visible_after, .. }) => {
                 self.absent_after = *visible_after;
             }
+            Fact::Input(InputEvent::FromStart) => self.from_start = true,
             Fact::Input(InputEvent::Reopened) => {
+                self.from_start = false;
                 self.video.clear();
-                self.audio.values_mut().for_each(AudioTrack::relearn);
+                for audio in self.audio.values_mut() {
+                    audio.relearn();
+                    audio.start = None;
+                }
             }
             Fact::Tracks(infos) => self.announce(infos, out),
             Fact::AvSkew {

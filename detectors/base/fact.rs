@@ -193,6 +193,10 @@ causes! {
     SlowPlaylist = "slow_playlist",
     /// Playlists of one stream lie apart.
     OutOfStep = "out_of_step",
+    /// Timestamps of sound and pictures lie otherwise than their playlists say.
+    RenditionOffset = "rendition_offset",
+    /// The playlists of sound and pictures have a discontinuity at different places.
+    DiscontinuityMismatch = "discontinuity_mismatch",
     /// A detector has not been able to measure for long.
     Blind = "blind",
     /// Something inside the monitor failed.
@@ -261,6 +265,8 @@ pub enum InputEvent {
         /// Paged after this long (the rule's limit of 1.0).
         page_after: Duration,
     },
+    /// What follows is read from where the programme begins: a file, or a complete list of segments.
+    FromStart,
     /// Media bytes arrived (at most ten a second are sent).
     Receiving,
     /// An attempt failed; another follows.
@@ -446,6 +452,18 @@ pub struct PlaylistLoad {
     pub faults: Vec<PlaylistFault>,
 }
 
+/// What a list of sound and that of the pictures say of each other; each is `None` where it cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ListsBeside {
+    /// The list of sound, as [`PlaylistLoad::list`].
+    pub list: u8,
+    /// How much earlier sound lies, against the pictures, by the timestamps of its segments than by the lists, seconds;
+    /// 0 when that is within what the lists may be wrong by.
+    pub audio_early_secs: Option<f64>,
+    /// How far apart they put a discontinuity (in DASH, the beginning of a period), seconds.
+    pub discontinuity_apart_secs: Option<f64>,
+}
+
 /// What became of a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SegmentFate {
@@ -514,6 +532,8 @@ pub enum Fact {
     Ts(TsErrors),
     /// A list of segments was loaded. Track: none.
     Playlist(PlaylistLoad),
+    /// A list of sound was compared with that of the pictures. Track: none.
+    ListsBeside(ListsBeside),
     /// A segment was dealt with. Track: none.
     Segment(SegmentReport),
     /// About a second of the stream that this one is compared with, on that stream's own media clock. Track: none.

@@ -17,8 +17,8 @@ pub use detector::{
 };
 pub use fact::{
     AudioFormat, BreakEdge, BreakMark, BreakSource, Cause, Evidence, EvidenceKind, Fact, Format,
-    InputEvent, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis, TrackInfo,
-    VideoFormat,
+    InputEvent, ListsBeside, PlaylistFault, PlaylistLoad, SegmentFate, SegmentReport, SkewBasis,
+    TrackInfo, VideoFormat,
 };
 pub use picture::{Carry, Picture, Range, Transfer};
 pub use print::{PicturePrint, Print, SOUND_BITS_HZ, SoundPrint};

@@ -452,6 +452,7 @@ impl Detector for Loss {
                     };
                     return;
                 }
+                InputEvent::FromStart => return,
                 InputEvent::Receiving => {
                     self.state.bytes_arrived(now, self.patience);
                     return;

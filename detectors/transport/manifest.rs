@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::{
-    Arrival, Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Limit, Media, Needs,
-    OptionSpec, Options, PlaylistFault, PlaylistLoad, Reading, Reset, RuleSpec, Scope, SegmentFate,
-    SegmentReport, Severity, Signal, Sink, Unit, Why,
+    Arrival, Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Limit, ListsBeside, Media,
+    Needs, OptionSpec, Options, PlaylistFault, PlaylistLoad, Reading, Reset, RuleSpec, Scope,
+    SegmentFate, SegmentReport, Severity, Signal, Sink, Unit, Why,
 };
 
 /// Largest ratio emitted.
@@ -20,6 +20,8 @@ const RATIO_MAX: f64 = 1000.0;
 const COUNT_MAX: usize = 1000;
 /// Largest error of a duration emitted, seconds.
 const ERROR_MAX: f64 = 3600.0;
+/// Largest distance between lists emitted, seconds: half of what timestamps of MPEG-2 count to, rounded up.
+const APART_MAX: f64 = 48_000.0;
 /// Lists that are kept.
 const LISTS: usize = 32;
 /// Segments whose download is averaged: one slow segment is what buffers are for.
@@ -31,7 +33,7 @@ const FORGET_AFTER_TARGETS: u32 = 3;
 /// ... and never before this.
 const FORGET_AFTER_MIN: Duration = Duration::from_secs(5);
 
-static SIGNALS: [Signal; 8] = [
+static SIGNALS: [Signal; 10] = [
     Signal {
         name: "playlist_age_ratio",
         unit: "target durations",
@@ -89,8 +91,24 @@ static SIGNALS: [Signal; 8] = [
         unit: "target durations",
         range: (0.0, RATIO_MAX),
         basis: Basis::Arrival,
-        help: "How far the ends of the lists of one stream lie apart, at least, by programme date and time, else by \
+        help: "How far the ends of the lists of one stream lie apart, at least, by programme date and time, and by \
                the timestamps of their media.",
+    },
+    Signal {
+        name: "audio_early_secs",
+        unit: "seconds early",
+        range: (-APART_MAX, APART_MAX),
+        basis: Basis::Arrival,
+        help: "How much earlier sound lies, against the pictures, by the timestamps of its segments than by the lists; \
+               positive = audio early by timestamps. The largest of all lists of sound.",
+    },
+    Signal {
+        name: "discontinuity_apart_secs",
+        unit: "seconds apart",
+        range: (0.0, APART_MAX),
+        basis: Basis::Arrival,
+        help: "How far apart the lists of sound and pictures had the same discontinuity (in DASH, the beginning of a \
+               period), at most, within the window.",
     },
 ];
 static AGE: &Signal = &SIGNALS[0];
@@ -101,6 +119,8 @@ static MISSING: &Signal = &SIGNALS[4];
 static DOWNLOAD: &Signal = &SIGNALS[5];
 static LOAD: &Signal = &SIGNALS[6];
 static STEP: &Signal = &SIGNALS[7];
+static EARLY: &Signal = &SIGNALS[8];
+static APART: &Signal = &SIGNALS[9];
 
 const fn rule(
     name: &'static str,
@@ -123,12 +143,16 @@ const fn rule(
     }
 }
 
+/// Which of the two was meant is not told, and players differ.
+const AUDIO_STAMPED: &str = "Timestamps and playlists place the sound differently against the picture: which is meant is not told, and \
+     players that go by the one or the other play it apart.";
+
 /// Playlist and manifest checks.
 pub static DETECTOR: Descriptor = Descriptor {
     name: "manifest",
     doc: "Players stall, skip or cannot start, although every picture that does arrive is fine: the playlist is \
           stale, its numbers or durations are wrong, segments are missing or arrive more slowly than they are played, \
-          or the playlists of picture and sound lie apart. Not measurable on inputs without a list of segments.",
+          or the playlists of picture and sound lie apart, or say otherwise than the timestamps in their segments. Not measurable on inputs without a list of segments.",
     needs: Needs {
         scope: Scope::Stream,
         cost: Cost::Cheap,
@@ -218,6 +242,35 @@ pub static DETECTOR: Descriptor = Descriptor {
             Cause::OutOfStep,
             "Picture and sound are listed up to different times: players stall or play one without the other.",
         ),
+        // Sound is cut between pictures, and encoders begin with one before the other: that much is usual.
+        rule(
+            "audio_stamped_early",
+            "audio_early_secs",
+            (0.2, 0.15),
+            Severity::Warning,
+            Cause::RenditionOffset,
+            AUDIO_STAMPED,
+        ),
+        RuleSpec {
+            raise: Limit::AtMost(-0.2),
+            clear: Limit::AtLeast(-0.15),
+            ..rule(
+                "audio_stamped_late",
+                "audio_early_secs",
+                (0.2, 0.15),
+                Severity::Warning,
+                Cause::RenditionOffset,
+                AUDIO_STAMPED,
+            )
+        },
+        rule(
+            "discontinuity_mismatch",
+            "discontinuity_apart_secs",
+            (0.5, 0.25),
+            Severity::Warning,
+            Cause::DiscontinuityMismatch,
+            "Picture and sound have a discontinuity at different places: players stall there, or play them apart.",
+        ),
     ],
     options: &[OptionSpec {
         name: "window_secs",
@@ -233,6 +286,7 @@ pub static DETECTOR: Descriptor = Descriptor {
             sequence: VecDeque::new(),
             durations: VecDeque::new(),
             missing: VecDeque::new(),
+            apart: VecDeque::new(),
         })
     },
 };
@@ -249,6 +303,8 @@ struct List {
     /// Duration of the newest segments, and how long they took, with the arrival of the newest.
     downloads: VecDeque<(Duration, Duration)>,
     downloaded: Arrival,
+    /// Of sound against pictures.
+    audio_early_secs: Option<f64>,
 }
 
 #[derive(Debug)]
@@ -258,6 +314,8 @@ struct Manifest {
     sequence: VecDeque<(Arrival, Cause)>,
     durations: VecDeque<(Arrival, f64)>,
     missing: VecDeque<(Arrival, u32, Cause)>,
+    /// Distances of discontinuities.
+    apart: VecDeque<(Arrival, f64)>,
 }
 
 fn note<T>(into: &mut VecDeque<T>, event: T) {
@@ -324,6 +382,12 @@ impl List {
             .ok_or(Why::NotApplicable)
     }
 
+    fn early(&self, now: Arrival) -> Result<f64, Why> {
+        self.known(now)?;
+        let early = self.audio_early_secs.ok_or(Why::NotApplicable)?;
+        Ok(early.clamp(-APART_MAX, APART_MAX))
+    }
+
     fn download(&self, now: Arrival, window: Duration) -> Result<f64, Why> {
         if self.downloads.len() < SEGMENTS {
             return Err(Why::WarmingUp);
@@ -367,6 +431,18 @@ impl Manifest {
         list.load = Some((now, load.clone()));
     }
 
+    fn beside(&mut self, told: &ListsBeside, now: Arrival) {
+        if let Some(apart) = told
+            .discontinuity_apart_secs
+            .filter(|secs| secs.is_finite())
+        {
+            note(&mut self.apart, (now, apart.clamp(0.0, APART_MAX)));
+        }
+        if let Some(list) = self.list(told.list) {
+            list.audio_early_secs = told.audio_early_secs.filter(|secs| secs.is_finite());
+        }
+    }
+
     fn dealt_with(&mut self, segment: &SegmentReport, now: Arrival) {
         let (took, excess, jumps) = match segment.fate {
             SegmentFate::Read {
@@ -404,6 +480,7 @@ impl Manifest {
         self.sequence.retain(|(at, _)| !past(*at));
         self.durations.retain(|(at, _)| !past(*at));
         self.missing.retain(|(at, _, _)| !past(*at));
+        self.apart.retain(|(at, _)| !past(*at));
         for list in self.lists.values_mut() {
             list.faults.retain(|_, at| !past(*at));
         }
@@ -421,6 +498,14 @@ impl Manifest {
         put(out, AGE, worst(lists().map(|l| l.age(now))));
         put(out, LOAD, worst(lists().map(|l| l.loading(now))));
         put(out, STEP, worst(lists().map(|l| l.out_of_step(now))));
+        let largest = |a: Result<f64, Why>, b: Result<f64, Why>| match (a, b) {
+            (Ok(a), Ok(b)) => Ok(if b.abs() > a.abs() { b } else { a }),
+            (a, b) => a.or(b),
+        };
+        let early = lists().map(|l| l.early(now)).reduce(largest);
+        put(out, EARLY, early.unwrap_or(Err(Why::NotApplicable)));
+        let apart = self.apart.iter().map(|(_, apart)| Ok(*apart));
+        put(out, APART, worst(apart));
         let downloads = lists().map(|l| l.download(now, self.window));
         put(out, DOWNLOAD, worst(downloads));
         let errors = self.durations.iter().map(|(_, error)| Ok(*error));
@@ -456,6 +541,7 @@ impl Detector for Manifest {
         match unit.media {
             Media::Fact(Fact::Playlist(load)) => self.loaded(load, now),
             Media::Fact(Fact::Segment(segment)) => self.dealt_with(segment, now),
+            Media::Fact(Fact::ListsBeside(told)) => self.beside(told, now),
             Media::Fact(Fact::Input(InputEvent::Reopened)) => {
                 // What happened still counts; the lists are others.
                 self.lists.clear();
@@ -472,6 +558,7 @@ impl Detector for Manifest {
         self.sequence.clear();
         self.durations.clear();
         self.missing.clear();
+        self.apart.clear();
     }
 }
 

@@ -276,6 +276,37 @@ fn lists_that_lie_apart() {
 }
 
 #[test]
+fn what_lists_say_of_each_other() {
+    let mut rig = Rig::new();
+    for list in 0..3 {
+        rig.load(0, |load| load.list = list);
+    }
+    assert_eq!(rig.why("audio_early_secs"), Why::NotApplicable);
+    assert_eq!(rig.why("discontinuity_apart_secs"), Why::NotApplicable);
+    let mut tell = |ms, list, audio_early_secs, discontinuity_apart_secs| {
+        let told = ListsBeside {
+            list,
+            audio_early_secs,
+            discontinuity_apart_secs,
+        };
+        rig.unit(ms, Media::Fact(&Fact::ListsBeside(told)));
+        (rig.met(), rig.value("audio_early_secs"))
+    };
+    // Priming of an encoder, and sound cut between two pictures.
+    assert_eq!(tell(100, 1, Some(-0.043), Some(0.0)), (vec![], -0.043));
+    assert_eq!(tell(200, 1, Some(0.199), Some(0.0)), (vec![], 0.199));
+    let late = vec!["audio_stamped_late"];
+    assert_eq!(tell(300, 2, Some(-0.7), None), (late, -0.7));
+    let early = vec!["audio_stamped_early"];
+    assert_eq!(tell(400, 1, Some(21.993), None), (early, 21.993));
+    assert_eq!(tell(500, 1, Some(0.0), Some(0.0)).1, -0.7);
+    assert_eq!(tell(600, 2, None, Some(4.0)).0, ["discontinuity_mismatch"]);
+    rig.tick(30_700);
+    assert_eq!(rig.met(), [""; 0], "it is long past");
+    assert_eq!(rig.why("audio_early_secs"), Why::NoInput);
+}
+
+#[test]
 fn another_input_begins_with_lists_of_its_own() {
     let mut rig = Rig::new();
     rig.load(0, |load| {

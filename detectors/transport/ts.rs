@@ -270,7 +270,7 @@ impl Detector for Ts {
                 InputEvent::Patience { page_after, .. } => self.patience = *page_after,
                 InputEvent::Reopened => self.state = State::default(),
                 InputEvent::Ended => self.state.ended = true,
-                InputEvent::Receiving | InputEvent::Failed { .. } => {}
+                InputEvent::FromStart | InputEvent::Receiving | InputEvent::Failed { .. } => {}
             },
             Media::Tick if !self.state.ended => {
                 let why = match self.state.told {

@@ -90,12 +90,18 @@ pub struct Offset {
 
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (source, millis) = (self.source.as_str(), self.audio_early_secs * 1e3);
-        match millis.round() {
-            late @ ..=-1.0 => write!(f, "{source}: audio {} ms late", -late),
-            early @ 1.0.. => write!(f, "{source}: audio {early} ms early"),
-            _ => write!(f, "{source}: in sync"),
-        }
+        let early = in_words(self.audio_early_secs);
+        write!(f, "{}: {early}", self.source.as_str())
+    }
+}
+
+/// "audio 120 ms late", to the millisecond.
+pub fn in_words(audio_early_secs: f64) -> String {
+    let millis = (audio_early_secs * 1e3).round();
+    match millis {
+        1.0.. => format!("audio {millis} ms early"),
+        ..=-1.0 => format!("audio {} ms late", -millis),
+        _ => "in sync".to_owned(),
     }
 }
 
@@ -218,6 +224,13 @@ mod tests {
         let gone = Reading::unmeasurable(Why::NoReference);
         offsets.hear(Source::Reference, "audio_early_secs", &gone);
         assert_eq!(offsets.best().map(|b| b.source), Some(Source::Timestamps));
+    }
+
+    #[test]
+    fn the_sign_is_in_the_words() {
+        assert_eq!(in_words(0.1204), "audio 120 ms early");
+        assert_eq!(in_words(-0.0213), "audio 21 ms late");
+        assert_eq!(in_words(-0.0004), "in sync");
     }
 
     #[test]

@@ -6,21 +6,20 @@ use std::sync::{Mutex, PoisonError};
 use detectors::base::{Track, Value};
 use serde::Serialize;
 
+use crate::alert::av_offset::{Source, in_words};
 use crate::lane::Sample;
 
-/// Ways of measuring: detector, and how reports call it.
-const SOURCES: [(&str, &str); 4] = [
-    ("av_reference", "reference"),
-    ("av_pattern", "pattern"),
-    ("av_edges", "edges"),
-    ("av_timing", "timestamps"),
-];
+/// Ways of measuring: detector, and how reports call it. Languages are compared with each other, not with the picture.
+fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let ways = Source::ALL.map(|source| (source.detector(), source.as_str()));
+    ways.into_iter().chain([("av_languages", "languages")])
+}
 
 /// Sound against picture over a whole input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AvSync {
     r#type: &'static str,
-    /// `reference`, `pattern`, `edges` or `timestamps`.
+    /// `pattern`, `reference`, `timestamps`, `edges` or `languages`.
     source: &'static str,
     track: String,
     /// Median, by edges the newest, which is a change; positive = audio early. `null` when it was never measured.
@@ -34,41 +33,66 @@ pub struct AvSync {
     audio_delay_secs: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     video_delay_secs: Option<f64>,
+    /// How much earlier the first sound is than the first picture, where the programme was read from its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_start_early_secs: Option<f64>,
+    /// What that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_start: Option<AudioStart>,
 }
+
+/// What the distance between the first sound and the first picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum AudioStart {
+    /// None, to half a picture of 50 a second.
+    Together,
+    /// The delay of the AAC encoder, which the container cannot signal: no fault of who packaged it.
+    AacPriming,
+    /// Anything else.
+    Apart,
+}
+
+/// Sound and pictures that begin no further apart begin together.
+const TOGETHER_SECS: f64 = 0.01;
 
 impl AvSync {
     /// For people.
     pub fn text(&self) -> String {
         let source = self.source;
-        let Some(early) = self.audio_early_secs else {
-            return format!("A/V sync by {source} on {}: not measurable", self.track);
+        let track = &self.track;
+        let mut text = match self.audio_early_secs {
+            None => format!("A/V sync by {source} on {track}: not measurable"),
+            Some(early) => format!(
+                "A/V sync by {source} on {track}: {}{} (confidence {:.0} of 9, measured {:.0} %)",
+                in_words(early),
+                match source {
+                    "edges" => " against what is usual",
+                    "languages" => " against the first sound track",
+                    _ => "",
+                },
+                self.confidence,
+                self.coverage * 100.0
+            ),
         };
-        let against = match source {
-            "edges" => " against what is usual",
-            _ => "",
-        };
-        let mut text = format!(
-            "A/V sync by {source} on {}: {}{against} (confidence {:.0} of 9, measured {:.0} %)",
-            self.track,
-            in_words(early),
-            self.confidence,
-            self.coverage * 100.0
-        );
         if let (Some(audio), Some(video)) = (self.audio_delay_secs, self.video_delay_secs) {
             text += &format!(
                 "; sound {audio:+.3} s, pictures {video:+.3} s later than in the reference"
             );
         }
+        match (self.audio_start, self.audio_start_early_secs) {
+            (Some(AudioStart::AacPriming), Some(early)) => {
+                text += &format!(
+                    "; at the start {}: priming of the AAC encoder",
+                    in_words(early)
+                );
+            }
+            (Some(AudioStart::Apart), Some(early)) => {
+                text += &format!("; at the start {}", in_words(early));
+            }
+            _ => {}
+        }
         text
-    }
-}
-
-fn in_words(early_secs: f64) -> String {
-    let millis = (early_secs * 1e3).round();
-    match millis {
-        1.0.. => format!("audio {millis:.0} ms early"),
-        ..=-1.0 => format!("audio {:.0} ms late", -millis),
-        _ => "in sync".to_owned(),
     }
 }
 
@@ -101,8 +125,10 @@ impl SyncTally {
             "confidence",
             "audio_delay_secs",
             "video_delay_secs",
+            "audio_start_early_secs",
+            "priming_samples",
         ];
-        let of_sync = SOURCES.iter().any(|s| s.0 == sample.detector);
+        let of_sync = sources().any(|s| s.0 == sample.detector);
         if !of_sync || !wanted.contains(&sample.signal.name) {
             return;
         }
@@ -119,7 +145,7 @@ impl SyncTally {
     pub fn lines(&self, compared: bool) -> Vec<AvSync> {
         let readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = Vec::new();
-        for (detector, source) in SOURCES {
+        for (detector, source) in sources() {
             let median = |signal, track| readings.get(&(detector, signal, track))?.median();
             let of_early = readings.iter().filter(|((d, s, track), _)| {
                 *d == detector && *s == "audio_early_secs" && track.is_some()
@@ -129,9 +155,17 @@ impl SyncTally {
                     "av_edges" => early.measured.last().copied(),
                     _ => early.median(),
                 };
+                let audio_start_early_secs = median("audio_start_early_secs", *track);
+                let primed = median("priming_samples", *track).is_some_and(|samples| samples > 0.0);
+                let audio_start = audio_start_early_secs.map(|early| match primed {
+                    true => AudioStart::AacPriming,
+                    false if early.abs() <= TOGETHER_SECS => AudioStart::Together,
+                    false => AudioStart::Apart,
+                });
                 let exact = detector == "av_timing";
                 let owed = compared && detector == "av_reference";
-                if audio_early_secs.is_none() && !owed {
+                let silent = audio_start.is_none_or(|start| start == AudioStart::Together);
+                if audio_early_secs.is_none() && silent && !owed {
                     continue;
                 }
                 let confidence = if exact { 9.0 } else { 0.0 };
@@ -144,6 +178,8 @@ impl SyncTally {
                     coverage: rounded(early.measured.len() as f64 / f64::from(early.all.max(1))),
                     audio_delay_secs: median("audio_delay_secs", *track).map(rounded),
                     video_delay_secs: median("video_delay_secs", None).map(rounded),
+                    audio_start_early_secs: audio_start_early_secs.map(rounded),
+                    audio_start,
                 });
             }
         }
@@ -155,16 +191,4 @@ impl SyncTally {
 fn rounded(value: f64) -> f64 {
     // Not -0.
     (value * 1e4).round() / 1e4 + 0.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sign_is_in_the_words() {
-        assert_eq!(in_words(0.1204), "audio 120 ms early");
-        assert_eq!(in_words(-0.0213), "audio 21 ms late");
-        assert_eq!(in_words(-0.0004), "in sync");
-    }
 }

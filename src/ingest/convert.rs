@@ -30,6 +30,7 @@ use fragments::Fragments;
 #[cfg(any(test, fuzzing))]
 pub(crate) use fragments::told as fragment_tracks;
 use packed::Packed;
+pub(super) use packed::packed_start_secs;
 use packets::{Flv, Packet, Packets};
 use ts::Ts;
 use webm::Webm;

@@ -531,7 +531,8 @@ pub(super) fn same_kind(a: &Fact, b: &Fact) -> bool {
         (Fact::Input(InputEvent::Reopened | InputEvent::Ended), _) => false,
         (Fact::Input(a), Fact::Input(b)) => std::mem::discriminant(a) == std::mem::discriminant(b),
         (Fact::TimelineJump { .. } | Fact::AnnouncedGap { .. } | Fact::Break(_), _) => false,
-        (Fact::Playlist(_) | Fact::Segment(_) | Fact::ReferencePrint(_), _) => false,
+        (Fact::Playlist(_) | Fact::Segment(_) | Fact::ListsBeside(_), _) => false,
+        (Fact::ReferencePrint(_), _) => false,
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }

@@ -13,6 +13,7 @@ use detectors::base::{Arrival, MediaTime, Severity};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::alert::av_offset::in_words;
 use crate::alert::{Change, Defect, Moment, Transition};
 use crate::ingest::clock;
 
@@ -332,8 +333,7 @@ fn offset_of(signal: &str, value: f64) -> String {
     if signal != "audio_early_secs" || !value.is_finite() {
         return String::new();
     }
-    let side = if value >= 0.0 { "early" } else { "late" };
-    format!(" (audio {:.0} ms {side})", value.abs() * 1000.0)
+    format!(" ({})", in_words(value))
 }
 
 /// Lower-cases the first letter, unless the first word is an abbreviation ("A/V", "TS").

@@ -112,6 +112,8 @@ pub struct Run {
     pub ticks: u64,
     /// Samples.
     pub samples: u64,
+    /// From the decode time of the first sample to the earliest time at which any is presented.
+    pub first_shown: i64,
 }
 
 /// What a `traf` tells (8.8.7, 8.8.8, 8.8.12); `None` without a track or a time. `ticks` gives what the initialisation
@@ -129,12 +131,14 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         _ => u64::from(u32_at(time, 4)?),
     };
     let (mut ticks, mut samples) = (0_u64, 0_u64);
+    let mut first_shown: Option<i64> = None;
     for run in children(traf, b"trun") {
         let (Some(flags), Some(count)) = (u32_at(run, 0), u32_at(run, 4)) else {
             break;
         };
         samples = samples.saturating_add(u64::from(count));
-        if flags & 0x100 == 0 {
+        if flags & 0x900 == 0 {
+            first_shown = first_shown.or(i64::try_from(ticks).ok());
             ticks = ticks.saturating_add(u64::from(count) * sample);
             continue;
         }
@@ -143,7 +147,16 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         for _ in 0..count {
             // A run that is longer than its box ends there.
             let Some(own) = u32_at(run, at) else { break };
-            ticks = ticks.saturating_add(u64::from(own));
+            let last = u32_at(run, at + stride - 4).filter(|_| flags & 0x800 != 0);
+            // Offsets of version 0 are unsigned, and never so large that it matters.
+            let shown = i64::from(last.unwrap_or(0) as i32).saturating_add_unsigned(ticks);
+            first_shown = Some(first_shown.map_or(shown, |first| first.min(shown)));
+            let own = if flags & 0x100 == 0 {
+                sample
+            } else {
+                u64::from(own)
+            };
+            ticks = ticks.saturating_add(own);
             at += stride;
         }
     }
@@ -152,7 +165,53 @@ pub fn run(traf: &[u8], ticks: impl Fn(u32) -> u32) -> Option<Run> {
         start,
         ticks,
         samples,
+        first_shown: first_shown.unwrap_or(0),
     })
+}
+
+/// The beginning of a track as its edit list (8.6.6) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Edit {
+    /// Nothing is presented before this, seconds.
+    pub begins_secs: f64,
+    /// Ticks of the track's media that is presented then; what is before it is not presented, as the priming of an
+    /// encoder.
+    pub from_ticks: i64,
+}
+
+impl Edit {
+    /// When what lies at these ticks of the media is presented, seconds. `hz`: ticks a second.
+    pub fn presents_secs(&self, ticks: i64, hz: u32) -> f64 {
+        let past = ticks.saturating_sub(self.from_ticks).max(0);
+        self.begins_secs + past as f64 / f64::from(hz.max(1))
+    }
+}
+
+/// The edit list of a track, from the payload of its `trak`; `movie_hz`: ticks of the movie a second. Lists that do more
+/// than begin later or further in are read up to there.
+pub fn edit(trak: &[u8], movie_hz: u32) -> Edit {
+    let mut edit = Edit::default();
+    let list = inside(trak, &[b"edts", b"elst"]).unwrap_or_default();
+    let wide = list.first() == Some(&1);
+    let count = u32_at(list, 4).unwrap_or(0).min(2) as usize;
+    for at in (0..count).map(|n| 8 + n * if wide { 20 } else { 12 }) {
+        let (span, media) = match wide {
+            true => (u64_at(list, at), u64_at(list, at + 8).map(|t| t as i64)),
+            false => (
+                u32_at(list, at).map(u64::from),
+                u32_at(list, at + 4).map(|t| i64::from(t as i32)),
+            ),
+        };
+        match (span, media) {
+            (Some(span), Some(-1)) => edit.begins_secs += span as f64 / f64::from(movie_hz.max(1)),
+            (Some(_), Some(from)) => {
+                edit.from_ticks = from;
+                return edit;
+            }
+            _ => break,
+        }
+    }
+    Edit::default()
 }
 
 /// Four letters.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::boxes::{self, Run, children, inside, run, sample_ticks, track_id, u32_at};
+use super::boxes::{self, Edit, Run, children, edit, inside, run, sample_ticks, track_id, u32_at};
 
 /// Ticks a second of MPEG-2 timestamps, which count modulo 2^33.
 const HZ: f64 = 90_000.0;
@@ -23,7 +23,7 @@ const FORWARD_SECS: f64 = 10.0;
 /// What a segment covers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// First timestamp in order of presentation, seconds; of MPEG-2, modulo 2^33 ticks.
+    /// First timestamp in order of presentation, seconds: of MPEG-2, modulo 2^33 ticks; of MP4, after the edit list.
     pub start_secs: f64,
     /// From there to the end of the last picture or block of sound.
     pub duration: Duration,
@@ -210,6 +210,7 @@ struct Track {
     pictures: bool,
     timescale: u32,
     sample: u32,
+    edit: Edit,
 }
 
 /// What fragments cover, in ticks of their track.
@@ -217,6 +218,8 @@ struct Track {
 struct Covered {
     start: u64,
     end: u64,
+    /// From the start to the first picture that is shown.
+    first_shown: i64,
     samples: u64,
     broken: bool,
 }
@@ -307,6 +310,7 @@ impl Mp4 {
                 self.covered = Some(Covered {
                     start,
                     end,
+                    first_shown: run.first_shown,
                     samples,
                     broken: false,
                 });
@@ -324,8 +328,9 @@ impl Mp4 {
         let secs = |ticks: u64| ticks as f64 / f64::from(track.timescale.max(1));
         let lasts = secs(covered.end.saturating_sub(covered.start));
         let step = lasts / covered.samples.max(1) as f64;
+        let shown = covered.first_shown.saturating_add_unsigned(covered.start);
         Some(Span {
-            start_secs: secs(covered.start),
+            start_secs: track.edit.presents_secs(shown, track.timescale),
             duration: Duration::try_from_secs_f64(lasts).ok()?,
             step: Duration::try_from_secs_f64(step).ok()?,
             broken: covered.broken,
@@ -345,14 +350,17 @@ fn front(bytes: &[u8]) -> Option<([u8; 4], usize, u64)> {
 
 /// The track that counts (ISO/IEC 14496-12, 8.3 to 8.8).
 fn moov(payload: &[u8]) -> Option<Track> {
-    let mut tracks: Vec<Track> = children(payload, b"trak").filter_map(trak).collect();
+    let movie_hz = inside(payload, &[b"mvhd"])
+        .and_then(|head| u32_at(head, if head.first() == Some(&1) { 20 } else { 12 }));
+    let tracks = children(payload, b"trak").filter_map(|own| trak(own, movie_hz.unwrap_or(1)));
+    let mut tracks: Vec<Track> = tracks.collect();
     tracks.sort_by_key(|track| !track.pictures);
     let mut track = tracks.into_iter().next()?;
     track.sample = sample_ticks(payload, track.id);
     Some(track)
 }
 
-fn trak(trak: &[u8]) -> Option<Track> {
+fn trak(trak: &[u8], movie_hz: u32) -> Option<Track> {
     let id = track_id(trak)?;
     let media = inside(trak, &[b"mdia", b"mdhd"])?;
     let timescale = u32_at(media, if media.first() == Some(&1) { 20 } else { 12 })?;
@@ -362,6 +370,7 @@ fn trak(trak: &[u8]) -> Option<Track> {
         pictures: handler == b"vide",
         timescale,
         sample: 0,
+        edit: edit(trak, movie_hz),
     })
 }
 
@@ -443,13 +452,19 @@ mod tests {
     }
 
     fn init() -> Vec<u8> {
-        let track = |id: u32, handler: &[u8; 4], timescale: u32| {
+        init_with(&[])
+    }
+
+    /// With an edit list of the pictures; a second of the movie has 1000 ticks.
+    fn init_with(edits: &[u8]) -> Vec<u8> {
+        let track = |id: u32, handler: &[u8; 4], timescale: u32, edits: &[u8]| {
             let media = [
                 boxed(b"mdhd", &words(&[0, 0, 0, timescale, 0, 0])),
                 boxed(b"hdlr", &[&[0; 8][..], handler, &[0; 12]].concat()),
             ];
             let inner = [
                 boxed(b"tkhd", &words(&[0, 0, 0, id, 0])),
+                edits.to_vec(),
                 boxed(b"mdia", &media.concat()),
             ];
             boxed(b"trak", &inner.concat())
@@ -463,8 +478,9 @@ mod tests {
             .concat(),
         );
         let inner = [
-            track(1, b"soun", 48_000),
-            track(2, b"vide", 12_800),
+            boxed(b"mvhd", &words(&[0, 0, 0, 1_000, 0])),
+            track(1, b"soun", 48_000, &[]),
+            track(2, b"vide", 12_800, edits),
             extends,
         ];
         [boxed(b"ftyp", b"iso6"), boxed(b"moov", &inner.concat())].concat()
@@ -521,6 +537,38 @@ mod tests {
         meter.begin();
         meter.mp4(&[moof(first, &plain), moof(0, &plain)].concat());
         assert!(meter.end().unwrap().broken);
+    }
+
+    #[test]
+    fn a_segment_begins_where_its_first_picture_is_shown() {
+        // Stored I P B: the picture that is shown first has an offset of two pictures, and the edit list takes it back.
+        let shown = [1_024, 1_536, 0];
+        let run = words(&[0x800, 3, shown[0], shown[1], shown[2]]);
+        let fragment = moof(128_000, &run);
+        let measured = |init: &[u8]| {
+            let mut meter = Meter::default();
+            meter.mp4(init);
+            meter.begin();
+            meter.mp4(&fragment);
+            meter.end().unwrap().start_secs
+        };
+        assert!(near(measured(&init()), 10.08), "{}", measured(&init()));
+        for (edits, secs) in [
+            (vec![0, 1, 0, 1_024, 1 << 16], 10.0),
+            // Nothing is shown for half a second.
+            (vec![0, 2, 500, u32::MAX, 1 << 16, 0, 1_024, 1 << 16], 10.5),
+            // What is before the edit is not presented.
+            (vec![0, 1, 0, 129_100, 1 << 16], 0.0),
+            (vec![0, 1], 10.08),
+        ] {
+            let list = boxed(b"edts", &boxed(b"elst", &words(&edits)));
+            let whole = init_with(&list);
+            assert!(
+                near(measured(&whole), secs),
+                "{edits:?}: {}",
+                measured(&whole)
+            );
+        }
     }
 
     proptest::proptest! {

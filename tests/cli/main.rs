@@ -7,5 +7,6 @@ mod av_sync;
 mod commands;
 mod daemon;
 mod patterns;
+mod renditions;
 mod rig;
 mod ts;

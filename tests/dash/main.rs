@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod beside;
 mod encrypted;
 mod faults;
 #[path = "../hls/ladder.rs"]

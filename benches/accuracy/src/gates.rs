@@ -21,7 +21,7 @@ enum Need {
 /// What is measured, by which figure, and what it must be.
 type Gate = (&'static str, &'static str, Need);
 
-const GATES: [Gate; 41] = {
+const GATES: [Gate; 44] = {
     use Need::{ADay, AtLeast, AtMost, NoneIn};
     [
         (
@@ -200,6 +200,21 @@ const GATES: [Gate; 41] = {
             "flash and beep within half a picture",
             "sync_pattern_half",
             AtLeast(1.0),
+        ),
+        (
+            "faults of timestamps named rightly",
+            "sync_stamps_named",
+            AtLeast(1.0),
+        ),
+        (
+            "the same: largest error, s",
+            "sync_stamps_error_most_secs",
+            AtMost(0.001),
+        ),
+        (
+            "timestamps that wrap, jump together or vary told as faults",
+            "sync_stamps_false",
+            NoneIn("sync_stamps_hours"),
         ),
     ]
 };

@@ -15,6 +15,7 @@ pub mod parts;
 pub mod peers;
 pub mod raw;
 pub mod report;
+pub mod restamp;
 pub mod scenes;
 pub mod score;
 pub mod slice;

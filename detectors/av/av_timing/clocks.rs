@@ -194,6 +194,8 @@ impl SampleClock {
 /// Picture times against their cadence.
 #[derive(Debug, Default)]
 pub(super) struct PictureClock {
+    /// The first picture of all.
+    pub(super) first: Option<MediaTime>,
     last: Option<MediaTime>,
     pub(super) seen: Option<Arrival>,
     pub(super) told: Option<MediaTime>,

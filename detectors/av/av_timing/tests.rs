@@ -405,6 +405,53 @@ fn segments_that_begin_apart_are_a_shift() {
 }
 
 #[test]
+fn the_start_of_a_programme_is_measured_and_priming_has_its_name() {
+    fn early<const MICROS: i64>(t: f64) -> Option<f64> {
+        Some(t - MICROS as f64 / 1e6)
+    }
+    let told = |codec: &str, from_start, audio: Map| {
+        let mut sim = Sim::new();
+        sim.audio = audio;
+        let infos = [V, A].map(|track| TrackInfo {
+            track,
+            codec: codec.to_owned(),
+            language: None,
+            problem: None,
+            member: None,
+        });
+        if from_start {
+            sim.fact(None, Fact::Input(InputEvent::FromStart));
+        }
+        sim.fact(None, Fact::Tracks(infos.to_vec()));
+        sim.run(6.0);
+        // Nothing of it is a shift.
+        assert_eq!(sim.worst("audio_early_secs"), 0.0);
+        let value = |name| sim.last(name).value;
+        (value("audio_start_early_secs"), value("priming_samples"))
+    };
+    let measured = |(offset, samples), early: f64, primed: f64| {
+        let (Value::Measured(offset), Value::Measured(samples)) = (offset, samples) else {
+            panic!("{offset:?} {samples:?}");
+        };
+        near(offset, early, 0.001);
+        near(samples, primed, 72.0);
+        assert_eq!(samples > 0.0, primed > 0.0);
+    };
+    measured(told("aac", true, early::<0>), 0.0, 0.0);
+    measured(told("aac", true, early::<21_333>), 0.0213, 1_024.0);
+    measured(told("aac", true, early::<-21_333>), -0.0213, 1_024.0);
+    measured(told("aac", true, early::<42_667>), 0.0427, 2_048.0);
+    measured(told("aac", true, early::<48_000>), 0.048, 2_304.0);
+    measured(told("aac", true, early::<32_000>), 0.032, 0.0);
+    measured(told("aac", true, early::<700_000>), 0.7, 0.0);
+    // Other codecs have none.
+    measured(told("mp2", true, early::<21_333>), 0.0213, 0.0);
+    let joined = told("aac", false, early::<21_333>);
+    let none = Value::Unmeasurable(Why::NotApplicable);
+    assert_eq!(joined, (none, none), "where it was joined, nothing begins");
+}
+
+#[test]
 fn one_kind_alone_has_nothing_to_compare_with() {
     let mut sim = Sim::new();
     sim.announce(&[A]);

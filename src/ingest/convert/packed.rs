@@ -249,6 +249,14 @@ fn synchsafe(bytes: &[u8]) -> usize {
         .fold(0, |sum, b| (sum << 7) | usize::from(b & 0x7f))
 }
 
+/// Start time that the tag before packed sound tells, seconds; `None` where it does not, or is not whole.
+pub(in crate::ingest) fn packed_start_secs(head: &[u8]) -> Option<f64> {
+    let Tag::Length(length) = tag_length(head) else {
+        return None;
+    };
+    Some(start_time(head.get(..length)?)? as f64 / 90_000.0)
+}
+
 /// Start time from the private frame, 33 bit at 90 kHz.
 fn start_time(tag: &[u8]) -> Option<u64> {
     let version = *tag.get(3)?;

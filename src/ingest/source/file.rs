@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use detectors::base::{Cause, MediaTime};
+use detectors::base::{Cause, Fact, InputEvent, MediaTime};
 
+use super::tell::Teller;
 use super::{Received, SourceContext, SourceEnd};
 use crate::config::Pace;
 use crate::ingest::appsink::{Hub, Way, lock};
@@ -101,6 +102,7 @@ async fn play(context: &SourceContext, path: PathBuf) -> Result<(), ConvertError
     if head.is_empty() {
         return Err(error(Cause::Truncated, "the file is empty"));
     }
+    Teller::new(context).fact(Fact::Input(InputEvent::FromStart));
     match sniff(&head) {
         Some(Sniffed::Bytes(container)) => {
             file.rewind().map_err(|io| unreadable(&io))?;

@@ -1,4 +1,5 @@
-//! What a media playlist does wrong, from one load to the next and against the other playlists of its stream.
+//! What a media playlist does wrong, from one load to the next. For playlists beside each other see
+//! [`beside`](super::beside).
 //!
 //! Sections are those of RFC 8216. A playlist that is merely an older copy from another cache is not compared: see
 //! [`follow`](super::follow).
@@ -17,9 +18,6 @@ const COMPARED: usize = 256;
 /// A live window holds three target durations (6.2.2). Target durations are written in whole seconds, mostly rounded
 /// up, and nobody stumbles over that: three segments of 3.4 s under a target of 4 s pass.
 const WINDOW_TARGETS: f64 = 2.5;
-
-/// Timestamps of MPEG-2 count modulo this many seconds.
-pub const STAMPS_WRAP_SECS: f64 = (1_u64 << 33) as f64 / 90_000.0;
 
 /// Rules that the newest list breaks, each once. `old`: the list before it; `news`: what the load brought.
 pub fn faults(old: Option<&Media>, new: &Media, news: News) -> Vec<PlaylistFault> {
@@ -113,75 +111,6 @@ impl<'a> Name<'a> {
     fn owned(self) -> (String, Option<(u64, u64)>) {
         let range = self.range.map(|range| (range.start, range.len));
         (self.file.to_owned(), range)
-    }
-}
-
-/// Where a list ends, on a clock that all lists of its stream share, seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum End {
-    /// By the wall clock: `EXT-X-PROGRAM-DATE-TIME`, or the availability of DASH.
-    Clock(f64),
-    /// By the timestamps of the media.
-    Stamps(f64),
-}
-
-/// The first timestamp of a segment that has been read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Anchor {
-    /// Media sequence number.
-    pub sequence: u64,
-    /// Seconds, modulo [`STAMPS_WRAP_SECS`].
-    pub start_secs: f64,
-}
-
-impl End {
-    /// By programme date and time, else by the anchor. `None` where a discontinuity lies between it and the end.
-    pub fn of(media: &Media, anchor: Option<Anchor>) -> Option<Self> {
-        Self::by_clock(media).or_else(|| Self::by_stamps(media, anchor?))
-    }
-
-    fn by_clock(media: &Media) -> Option<Self> {
-        let mut after = Duration::ZERO;
-        for segment in media.segments.iter().rev() {
-            after += segment.duration;
-            if let Some(millis) = segment.program_date_time_unix_ms {
-                return Some(End::Clock(millis as f64 / 1e3 + after.as_secs_f64()));
-            }
-            if segment.discontinuity {
-                return None;
-            }
-        }
-        None
-    }
-
-    fn by_stamps(media: &Media, anchor: Anchor) -> Option<Self> {
-        let from = usize::try_from(anchor.sequence.checked_sub(media.sequence)?).ok()?;
-        let rest = media.segments.get(from..).filter(|rest| !rest.is_empty())?;
-        if rest.iter().skip(1).any(|segment| segment.discontinuity) {
-            return None;
-        }
-        let rest: Duration = rest.iter().map(|segment| segment.duration).sum();
-        Some(End::Stamps(anchor.start_secs + rest.as_secs_f64()))
-    }
-
-    /// How far this end lies behind that of the main list, at least, seconds; negative = ahead. `since`: how long the
-    /// main list had been loaded when this one was: it may have grown since, so that much ahead is none.
-    pub fn behind(self, main: End, since: Duration) -> Option<f64> {
-        let behind = match (self, main) {
-            (End::Clock(own), End::Clock(main)) => main - own,
-            (End::Stamps(own), End::Stamps(main)) => {
-                let apart = (main - own).rem_euclid(STAMPS_WRAP_SECS);
-                match apart > STAMPS_WRAP_SECS / 2.0 {
-                    true => apart - STAMPS_WRAP_SECS,
-                    false => apart,
-                }
-            }
-            _ => return None,
-        };
-        Some(match behind < 0.0 {
-            true => (behind + since.as_secs_f64()).min(0.0),
-            false => behind,
-        })
     }
 }
 
@@ -336,42 +265,5 @@ mod tests {
         assert_eq!(last(vec![begin.clone(), ended(live(13, &["d"]))]), []);
         let told = last(vec![ended(begin), live(11, &["b", "c", "d", "e"])]);
         assert_eq!(told, [PlaylistFault::EndlistWithdrawn]);
-    }
-
-    #[test]
-    fn ends_by_the_wall_clock() {
-        let mut media = live(10, &["a", "b", "c"]);
-        assert_eq!(End::of(&media, None), None);
-        media.segments[1].program_date_time_unix_ms = Some(100_500);
-        assert_eq!(End::of(&media, None), Some(End::Clock(108.5)));
-        media.segments[2].discontinuity = true;
-        assert_eq!(End::of(&media, None), None);
-        let main = End::Clock(120.0);
-        assert_eq!(End::Clock(108.0).behind(main, SECS(3)), Some(12.0));
-        assert_eq!(End::Clock(122.0).behind(main, SECS(3)), Some(0.0));
-        assert_eq!(End::Clock(132.0).behind(main, SECS(3)), Some(-9.0));
-        assert_eq!(End::Stamps(132.0).behind(main, SECS(3)), None);
-    }
-
-    #[test]
-    fn ends_by_timestamps_over_their_wrap() {
-        let mut media = live(10, &["a", "b", "c"]);
-        let at = |sequence, start_secs| {
-            Some(Anchor {
-                sequence,
-                start_secs,
-            })
-        };
-        assert_eq!(End::of(&media, at(11, 50.0)), Some(End::Stamps(58.0)));
-        assert_eq!(End::of(&media, at(9, 50.0)), None);
-        assert_eq!(End::of(&media, at(13, 50.0)), None);
-        media.segments[2].discontinuity = true;
-        assert_eq!(End::of(&media, at(11, 50.0)), None);
-        assert_eq!(End::of(&media, at(12, 50.0)), Some(End::Stamps(54.0)));
-        let near = |secs: f64, behind: Option<f64>| behind.is_some_and(|b| (b - secs).abs() < 1e-6);
-        let main = End::Stamps(2.0);
-        let own = End::Stamps(STAMPS_WRAP_SECS - 4.0);
-        assert!(near(6.0, own.behind(main, SECS(0))));
-        assert!(near(-6.0, main.behind(own, SECS(0))));
     }
 }

@@ -85,8 +85,25 @@ pub struct Segment {
     pub encryption: Encryption,
     /// `EXT-X-PROGRAM-DATE-TIME`, Unix milliseconds.
     pub program_date_time_unix_ms: Option<i64>,
+    /// Where a manifest puts it; `None` in HLS.
+    pub manifested: Option<Manifested>,
     /// Its parts, as far as they are listed.
     pub parts: Vec<Part>,
+}
+
+/// Where a DASH manifest puts a segment, in nanoseconds of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manifested {
+    /// Where it begins.
+    pub begins: i64,
+    /// Where its timestamps count from: the beginning of the period, less `presentationTimeOffset`.
+    pub zero: i64,
+    /// Where its period begins.
+    pub period: i64,
+    /// It is the first one of its period.
+    pub first: bool,
+    /// The manifest tells a nominal duration only, and segments may begin up to half of it off.
+    pub nominal: bool,
 }
 
 /// A break marker of the list (DASH events), on its way to the segment in which it takes effect.

@@ -6,6 +6,7 @@
 
 mod attributes;
 pub mod audit;
+pub mod beside;
 pub mod breaks;
 pub mod follow;
 mod low_latency;
@@ -17,7 +18,7 @@ mod reload;
 pub use breaks::BreakTag;
 pub use low_latency::{Hint, LowLatency, Part, RenditionReport, ServerControl};
 pub use master::{AUDIO_RENDITIONS_MAX, AudioRendition, Master, Member, Pick, Variant};
-pub use media::{BreakEvent, ByteRange, Encryption, Init, Media, Segment};
+pub use media::{BreakEvent, ByteRange, Encryption, Init, Manifested, Media, Segment};
 
 /// Most segments, variants or renditions read from one playlist.
 pub const ENTRIES_MAX: usize = 50_000;

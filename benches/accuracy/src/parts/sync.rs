@@ -1,5 +1,5 @@
 //! Sound against picture: real clips encoded again and shifted by known times, compared with where they came from; and
-//! test signals of flash and beep.
+//! test signals of flash and beep. What timestamps alone tell is in [`stamps`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Extent, Outcome, each, share_text, without};
+use super::{Extent, Outcome, each, share_text, stamps, without};
 use crate::chance::Chance;
 use crate::keep::{Bench, Made, Truth};
 use crate::media;
@@ -110,18 +110,26 @@ fn name(of: &Path) -> String {
     stem.chars().skip(more).collect()
 }
 
-fn ffmpeg(arguments: &[&str], to: &Path) -> io::Result<()> {
-    let part = to.with_extension(format!("part{}", std::process::id()));
+/// Runs FFmpeg; what it writes is among the arguments.
+pub(super) fn ffmpeg(arguments: &[&str]) -> io::Result<()> {
     let said = Command::new("ffmpeg")
         .args(["-y", "-nostdin", "-v", "error"])
         .args(arguments)
-        .arg(&part)
         .stdin(Stdio::null())
         .output()?;
     if !said.status.success() {
         let why = String::from_utf8_lossy(&said.stderr);
         return Err(io::Error::other(format!("ffmpeg: {}", why.trim())));
     }
+    Ok(())
+}
+
+/// The same into one file, which is there when it is whole.
+pub(super) fn ffmpeg_to(arguments: &[&str], to: &Path) -> io::Result<()> {
+    let part = to.with_extension(format!("part{}", std::process::id()));
+    let name = part.to_string_lossy();
+    let all: Vec<&str> = arguments.iter().copied().chain([&*name]).collect();
+    ffmpeg(&all)?;
     fs::rename(&part, to)
 }
 
@@ -152,7 +160,7 @@ fn encode(clip: &Path, way: &Way, late_secs: f64, to: &Path) -> io::Result<()> {
     } else {
         "passthrough"
     };
-    ffmpeg(
+    ffmpeg_to(
         &[
             "-t", &secs, "-i", &input, "-vsync", passed, "-vf", &pictures, "-af", &sound, "-c:v",
             "libx264", "-preset", "veryfast", "-threads", "1", "-b:v", &rates[0], "-c:a", "aac",
@@ -259,6 +267,7 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     let mut outcome = Outcome::default();
     against_reference(bench, extent, &mut outcome);
     test_signals(bench, extent, &mut outcome);
+    stamps::run(bench, extent, &mut outcome);
     Ok(outcome)
 }
 
@@ -383,7 +392,7 @@ fn against_reference(bench: &Bench, extent: &Extent, outcome: &mut Outcome) {
     }
 }
 
-fn three(errors: &mut [f64]) -> String {
+pub(super) fn three(errors: &mut [f64]) -> String {
     let at = |errors: &mut [f64], q| quantile(errors, q).map(|s| format!("{:.1}", s * 1e3));
     match (at(errors, 0.5), at(errors, 0.95), at(errors, 1.0)) {
         (Some(half), Some(most), Some(all)) => format!("{half}, {most}, {all} ms"),
@@ -467,7 +476,7 @@ impl Flashes {
             self.tone_hz,
             1.0 - early - 0.01,
         );
-        ffmpeg(
+        ffmpeg_to(
             &[
                 "-f",
                 "lavfi",

@@ -5,13 +5,15 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use detectors::base::{Cause, Fact, PlaylistLoad, SegmentFate, SegmentReport};
+use detectors::base::{Cause, Fact, ListsBeside, PlaylistLoad, SegmentFate, SegmentReport};
 use tokio::time::Instant;
 
 use super::{Loaded, Session, Teller};
 use crate::config::Pace;
+use crate::ingest::convert::packed_start_secs;
 use crate::ingest::convert::{Container, Feed};
-use crate::transport::playlist::audit::{self, Anchor, End, STAMPS_WRAP_SECS};
+use crate::transport::playlist::audit;
+use crate::transport::playlist::beside::{Anchor, Listed, STAMPS_WRAP_SECS};
 use crate::transport::playlist::breaks::Breaks;
 use crate::transport::playlist::follow::{News, Window};
 use crate::transport::playlist::mpd::Follower;
@@ -42,14 +44,28 @@ pub(in crate::ingest::source) struct Watch {
 struct List {
     /// From a manifest, which has rules of its own.
     is_manifest: bool,
-    end: Option<End>,
+    /// Of sound beside pictures.
+    is_sound: bool,
+    listed: Listed,
+    epoch: u64,
+    /// Timelines up to this one were found to begin apart from those of the pictures.
+    distrusted: Option<i64>,
     /// When it was loaded, since the session began.
     loaded: Duration,
     told: Option<Duration>,
     /// When the load began that was told.
     load_told: Option<Instant>,
-    /// By epoch.
-    anchor: Option<(u64, Anchor)>,
+}
+
+impl List {
+    /// The list as it is now.
+    fn renew(&mut self, epoch: u64, media: Arc<Media>, manifest_end_secs: Option<f64>) {
+        if std::mem::replace(&mut self.epoch, epoch) != epoch {
+            self.listed.restart();
+            self.distrusted = None;
+        }
+        self.listed.renew(media, manifest_end_secs);
+    }
 }
 
 /// One load of a media playlist.
@@ -97,8 +113,7 @@ impl Watch {
         let faults = audit::faults(before, &media, load.news);
         let mut lists = self.lists.lock().unwrap_or_else(|e| e.into_inner());
         let list = lists.entry(number).or_default();
-        let anchor = list.anchor.filter(|(own, _)| *own == epoch);
-        list.end = End::of(&media, anchor.map(|(_, anchor)| anchor));
+        list.renew(epoch, Arc::clone(&media), None);
         list.loaded = load.began;
         let report = PlaylistLoad {
             list: list_number(number),
@@ -109,8 +124,10 @@ impl Watch {
             behind_secs: behind(&lists, number),
             faults,
         };
+        let beside = beside(&mut lists, number);
         drop(lists);
         tell.fact(Fact::Playlist(report));
+        beside.into_iter().for_each(|fact| tell.fact(fact));
     }
 
     /// A manifest was laid out at this time. `loaded`: when the load of it began, and how long it took.
@@ -123,7 +140,7 @@ impl Watch {
         now: Duration,
         loaded: (Instant, Duration),
     ) {
-        let (Some((_, media)), Some(target)) = (follower.current(), follower.rhythm()) else {
+        let (Some((epoch, media)), Some(target)) = (follower.current(), follower.rhythm()) else {
             return;
         };
         let mut lists = self.lists.lock().unwrap_or_else(|e| e.into_inner());
@@ -135,7 +152,8 @@ impl Watch {
         }
         list.told = Some(now);
         list.is_manifest = true;
-        list.end = Some(End::Clock(follower.end() as f64 / 1e9));
+        let end_secs = follower.end() as f64 / 1e9;
+        list.renew(epoch, Arc::clone(&media), Some(end_secs));
         list.loaded = now;
         let report = PlaylistLoad {
             list: list_number(number),
@@ -146,8 +164,10 @@ impl Watch {
             behind_secs: behind(&lists, number),
             faults: Vec::new(),
         };
+        let beside = beside(&mut lists, number);
         drop(lists);
         tell.fact(Fact::Playlist(report));
+        beside.into_iter().for_each(|fact| tell.fact(fact));
     }
 
     fn is_manifest(&self, number: usize) -> bool {
@@ -155,9 +175,26 @@ impl Watch {
         lists.get(&number).is_some_and(|list| list.is_manifest)
     }
 
-    fn anchor(&self, number: usize, epoch: u64, anchor: Anchor) {
+    /// This list is of sound beside pictures.
+    pub fn is_sound(&self, number: usize) {
         let mut lists = self.lists.lock().unwrap_or_else(|e| e.into_inner());
-        lists.entry(number).or_default().anchor = Some((epoch, anchor));
+        lists.entry(number).or_default().is_sound = true;
+    }
+
+    /// A segment has been read, whose first timestamp is this.
+    fn read(&self, tell: &Teller, number: usize, loaded: &Loaded, sequence: u64, stamp_secs: f64) {
+        let Some(anchor) = Anchor::of(&loaded.media, sequence, stamp_secs) else {
+            return;
+        };
+        let mut lists = self.lists.lock().unwrap_or_else(|e| e.into_inner());
+        let list = lists.entry(number).or_default();
+        if list.epoch != loaded.epoch {
+            return;
+        }
+        list.listed.read(anchor);
+        let beside = beside(&mut lists, number);
+        drop(lists);
+        beside.into_iter().for_each(|fact| tell.fact(fact));
     }
 }
 
@@ -172,7 +209,38 @@ fn behind(lists: &BTreeMap<usize, List>, number: usize) -> Option<f64> {
         return None;
     }
     let since = own.loaded.saturating_sub(main.loaded);
-    own.end?.behind(main.end?, since)
+    own.listed.behind(&main.listed, since)
+}
+
+/// What there is to tell of lists of sound beside the first one of pictures, of which one is news.
+fn beside(lists: &mut BTreeMap<usize, List>, news: usize) -> Vec<Fact> {
+    let pictures = lists
+        .iter()
+        .find(|(_, list)| !list.is_sound)
+        .map(|(number, list)| (*number, list.listed.clone()));
+    let Some((pictures_number, pictures)) = pictures else {
+        return Vec::new();
+    };
+    let concerned = |number: usize| news == number || news == pictures_number;
+    let sounds = lists
+        .iter_mut()
+        .filter(|(number, list)| list.is_sound && concerned(**number));
+    let facts = sounds.map(|(number, list)| {
+        let told = list.listed.beside(&pictures, list.distrusted);
+        if told
+            .discontinuity_apart_secs
+            .is_some_and(|apart| apart > 0.0)
+        {
+            let newest = list.listed.newest_timeline();
+            list.distrusted = Some(newest.max(pictures.newest_timeline()));
+        }
+        Fact::ListsBeside(ListsBeside {
+            list: list_number(*number),
+            audio_early_secs: told.audio_early_secs,
+            discontinuity_apart_secs: told.discontinuity_apart_secs,
+        })
+    });
+    facts.collect()
 }
 
 /// Measures the segments that one reader reads.
@@ -180,6 +248,8 @@ pub(super) struct Gauge {
     number: usize,
     meter: Meter,
     container: Option<Container>,
+    /// Start time that stands before packed sound.
+    packed_start_secs: Option<f64>,
     truncated: bool,
     began: Instant,
     /// The segment comes in parts, as fast as it is made: that says nothing of the way here.
@@ -199,6 +269,7 @@ impl Gauge {
             number,
             meter: Meter::default(),
             container: None,
+            packed_start_secs: None,
             truncated: false,
             began: Instant::now(),
             in_parts: false,
@@ -216,6 +287,7 @@ impl Gauge {
         self.in_parts = false;
         self.held = Duration::ZERO;
         self.truncated = false;
+        self.packed_start_secs = None;
     }
 
     /// The first part of a segment.
@@ -239,6 +311,10 @@ impl Gauge {
                 Feed::Data(bytes) => match self.container {
                     Some(Container::MpegTs) => self.meter.ts(bytes),
                     Some(Container::FragmentedMp4) => self.meter.mp4(bytes),
+                    Some(Container::PackedAudio) => {
+                        let known = self.packed_start_secs;
+                        self.packed_start_secs = known.or_else(|| packed_start_secs(bytes));
+                    }
                     _ => {}
                 },
                 Feed::End { truncated } => self.truncated = *truncated,
@@ -268,6 +344,12 @@ impl Gauge {
         let is_manifest = session.watch.is_manifest(self.number);
         let span = self.meter.end().filter(|_| !self.truncated);
         let mut jumps = false;
+        let whole = span.filter(|span| !span.broken);
+        let start_secs = whole.map(|span| span.start_secs).or(self.packed_start_secs);
+        if let Some(start_secs) = start_secs {
+            let (watch, tell) = (&session.watch, &session.tell);
+            watch.read(tell, self.number, loaded, sequence, start_secs);
+        }
         if let Some(span) = span {
             let before = self.last.take();
             let follows = |(epoch, number, _): &(u64, u64, f64)| {
@@ -283,11 +365,6 @@ impl Gauge {
             if !span.broken {
                 let end = span.start_secs + span.duration.as_secs_f64();
                 self.last = Some((loaded.epoch, sequence, end));
-                let anchor = Anchor {
-                    sequence,
-                    start_secs: span.start_secs,
-                };
-                session.watch.anchor(self.number, loaded.epoch, anchor);
             }
         }
         // A list on a disk, read as fast as it goes, says nothing about a way here.
@@ -295,9 +372,7 @@ impl Gauge {
         let told = !unpaced && !self.in_parts && !session.watch.was_slow(self.began);
         let fate = SegmentFate::Read {
             took: told.then_some(took),
-            excess_secs: span
-                .filter(|span| !span.broken)
-                .map(|span| excess(segment, span, is_manifest)),
+            excess_secs: whole.map(|span| excess(segment, span, is_manifest)),
             jumps,
         };
         self.tell(session, segment.duration, fate);

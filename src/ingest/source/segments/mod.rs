@@ -174,6 +174,9 @@ pub(super) async fn drive<F: Feeder>(
     let mut readers = Vec::new();
     let mut inputs = Vec::new();
     for (number, track) in tracks.into_iter().enumerate() {
+        if number > 0 && track.only == Some(Kind::Audio) {
+            session.watch.is_sound(number);
+        }
         let feed_to = feeder.add_input(track.only, track.language);
         if let Some(Member { name, kinds }) = &track.member {
             feeder.expect(feed_to, name, kinds);

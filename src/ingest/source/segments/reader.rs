@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use detectors::base::{Cause, Fact};
+use detectors::base::{Cause, Fact, InputEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
@@ -278,6 +278,10 @@ impl<'a> Reader<'a> {
                 && self.close(Stage::CutShort).await.is_err()
             {
                 return Stop::Closed;
+            }
+            if complete.is_none() && loaded.media.ended && self.session.standings.leads(self.number)
+            {
+                (self.session.tell).fact(Fact::Input(InputEvent::FromStart));
             }
             if *complete.get_or_insert(loaded.media.ended) {
                 self.keep_pace(loaded.media.target).await;

@@ -500,6 +500,7 @@ impl Follower {
                 } else {
                     segment.discontinuity = at == 0;
                 }
+                segment.manifested = Some(layout.manifested(start, at == 0 && first));
                 starts.push(start);
                 media.segments.push(segment);
             }

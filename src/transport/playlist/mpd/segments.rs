@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::super::{ENTRIES_MAX, Encryption, Init, Segment};
+use super::super::{ENTRIES_MAX, Encryption, Init, Manifested, Segment};
 use super::{Addressing, ByteRange, Period, Representation, Segments, Timing, UnixNanos};
 use crate::transport::boxes;
 
@@ -150,6 +150,18 @@ impl<'a> Layout<'a> {
     /// How long before their end segments may be asked for.
     pub fn early(&self) -> Duration {
         self.addressing().early
+    }
+
+    /// Where a segment that begins then is put.
+    pub fn manifested(&self, start: UnixNanos, first: bool) -> Manifested {
+        let timing = &self.addressing().timing;
+        Manifested {
+            begins: start,
+            zero: self.at(0),
+            period: self.origin,
+            first,
+            nominal: self.index.is_none() && !matches!(timing, Timing::Timeline(_)),
+        }
     }
 
     /// Number of segments.
