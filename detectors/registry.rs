@@ -16,6 +16,7 @@ pub static REGISTRY: &[&Descriptor] = &[
     &video::stutter::DETECTOR,
     &video::slate::DETECTOR,
     &video::block_damage::DETECTOR,
+    &video::rung_difference::DETECTOR,
     &audio::silence::DETECTOR,
     &av::av_timing::DETECTOR,
     &av::av_reference::DETECTOR,

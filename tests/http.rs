@@ -150,6 +150,7 @@ fn defect(stream: &str) -> Defect {
         member: None,
         severity: Severity::Warning,
         cause: Cause::AvSkew,
+        place: None,
         value: 0.2,
         limit: 0.1,
         unit: "seconds",

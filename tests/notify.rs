@@ -106,6 +106,7 @@ fn transition(change: Change, stream: &str, severity: Severity) -> Transition {
             member: None,
             severity,
             cause: Cause::Frozen,
+            place: None,
             value: 2.5,
             limit: 2.0,
             unit: "seconds",

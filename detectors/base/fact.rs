@@ -117,6 +117,10 @@ causes! {
     BitstreamDamage = "bitstream_damage",
     /// Damage visible in pixels only.
     PictureDamage = "picture_damage",
+    /// One rendition shows what the others do not.
+    RungDiffers = "rung_differs",
+    /// The programme comes later, or earlier, in one rendition than in the others.
+    RungLate = "rung_late",
     /// Sound and picture timestamps moved apart.
     AvSkew = "av_skew",
     /// Sound and picture lie apart, compared with the reference.

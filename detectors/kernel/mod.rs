@@ -5,6 +5,7 @@
 //! per-pixel definition by tests. Sums are `wrapping` where eight rows of bytes cannot overflow them, because overflow
 //! checks (on in development builds) would keep the loops scalar.
 
+pub mod cells;
 pub mod chroma;
 pub mod grid;
 pub mod half;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detectors::base::{
-    Arrival, Cause, Limit, Reading, RuleSpec, Severity, Signal, Track, Value, Why,
+    Arrival, Cause, Kind, Limit, Reading, RuleSpec, Severity, Signal, Track, Value, Why,
 };
 use sha2::{Digest, Sha256};
 
+use super::place::{Asked, Place, Places};
 use super::rule::{self, Phase, Turn};
 use super::{Change, Defect, Moment, Transition};
 use crate::config;
@@ -51,6 +52,7 @@ pub struct Judge {
     rules: BTreeMap<Key, Watch>,
     blind: BTreeMap<(usize, Option<Track>), Blind>,
     members: BTreeMap<Track, Arc<str>>,
+    places: Places,
 }
 
 /// One rule on one track.
@@ -112,6 +114,7 @@ impl Judge {
             rules: BTreeMap::new(),
             blind: BTreeMap::new(),
             members: BTreeMap::new(),
+            places: Places::default(),
         }
     }
 
@@ -132,6 +135,11 @@ impl Judge {
             return;
         };
         let name = *name;
+        let mut placeable = match self.members.is_empty() {
+            true => false,
+            false => (self.places).hear(name, said.signal.name, said.track, said.reading),
+        };
+        let already = out.len();
         let value = match said.reading.value {
             Value::Measured(v) => Some(v),
             Value::Unmeasurable(_) => None,
@@ -168,6 +176,7 @@ impl Judge {
                         says: spec.says,
                     };
                     out.push(watch.book.raise(&facts, start, now, epoch));
+                    placeable |= !self.members.is_empty();
                 }
                 (Turn::Clear { end, .. }, _) => out.extend(watch.book.clear(end, now)),
                 (_, Some(value)) if spec.raise.met(value) => {
@@ -177,7 +186,60 @@ impl Judge {
                 _ => {}
             }
         }
+        if placeable {
+            self.place(now, already, out);
+        }
         self.watch_sight(name, said, now, epoch, out);
+    }
+
+    /// Says where open defects came in, once that is known: with the raise where it is in `out` from `already` on.
+    fn place(&mut self, now: Moment, already: usize, out: &mut Vec<Transition>) {
+        let open = |w: &Watch| w.book.open.as_ref().map(|open| open.defect.place);
+        let unplaced: Vec<Key> = (self.rules.iter())
+            .filter(|(_, watch)| open(watch) == Some(None))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in unplaced {
+            let Some(track) = key.2.filter(|t| self.members.contains_key(t)) else {
+                continue;
+            };
+            let everywhere = self.is_everywhere(key.0, track);
+            let Some(book) = self.rules.get_mut(&key).map(|watch| &mut watch.book) else {
+                continue;
+            };
+            let place = (book.open.as_ref()).and_then(|open| {
+                self.places.of(Asked {
+                    detector: open.defect.detector,
+                    track,
+                    cause: open.defect.cause,
+                    start: open.defect.start.media,
+                    everywhere,
+                })
+            });
+            let Some(update) = place.and_then(|place| book.place(place, now)) else {
+                continue;
+            };
+            let news = out.get_mut(already..).unwrap_or_default().iter_mut();
+            match { news }.find(|t| t.defect.id == update.defect.id) {
+                Some(told) => told.defect.place = update.defect.place,
+                None => out.push(update),
+            }
+        }
+    }
+
+    /// Whether all other renditions have a defect of this detector open.
+    fn is_everywhere(&self, detector: usize, track: Track) -> bool {
+        let others = || {
+            let pictures = self.members.keys().filter(|t| t.kind == Kind::Video);
+            pictures.filter(|other| **other != track)
+        };
+        let open = |other: &Track| {
+            let mut rules = self.rules.iter();
+            rules.any(|(key, watch)| {
+                (key.0, key.2) == (detector, Some(*other)) && watch.book.open.is_some()
+            })
+        };
+        others().next().is_some() && others().all(open)
     }
 
     /// The built-in blind rule, per detector and track: raises when any signal has been blind for long, clears
@@ -306,6 +368,7 @@ impl Book {
             member: facts.member.cloned(),
             severity: facts.severity,
             cause: facts.cause,
+            place: None,
             value: facts.value,
             limit: facts.limit.value(),
             unit: facts.unit,
@@ -348,6 +411,20 @@ impl Book {
         }
         open.told_value = open.defect.value;
         open.told_cause = cause;
+        open.told_at = now.arrival;
+        Some(Transition {
+            change: Change::Update,
+            at: now,
+            defect: open.defect.clone(),
+        })
+    }
+
+    /// A place is told at once: it decides whom to call, and is found once.
+    fn place(&mut self, place: Place, now: Moment) -> Option<Transition> {
+        let open = self.open.as_mut()?;
+        open.defect.place = Some(place);
+        open.told_value = open.defect.value;
+        open.told_cause = open.defect.cause;
         open.told_at = now.arrival;
         Some(Transition {
             change: Change::Update,

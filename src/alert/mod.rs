@@ -2,6 +2,7 @@
 
 pub mod av_offset;
 pub mod judge;
+pub mod place;
 pub mod rule;
 
 use std::collections::BTreeMap;
@@ -9,12 +10,14 @@ use std::sync::Arc;
 
 use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
 
+pub use place::Place;
+
 /// What changed about a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It began.
     Raise,
-    /// Severity, cause or worst value changed.
+    /// Severity, cause, place or worst value changed.
     Update,
     /// It ended.
     Clear,
@@ -52,6 +55,8 @@ pub struct Defect {
     pub severity: Severity,
     /// Machine-readable cause.
     pub cause: Cause,
+    /// Where it came in, once that is known; only where several renditions are watched.
+    pub place: Option<Place>,
     /// Newest measured value (worst so far, on updates).
     pub value: f64,
     /// The limit it broke.

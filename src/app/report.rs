@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detectors::base::{Kind, Severity};
 use serde::Serialize;
 
-use crate::alert::{Defect, Moment};
+use crate::alert::{Defect, Moment, Place};
 use crate::lane::Status;
 use crate::notify::event::clean;
 
@@ -21,6 +21,9 @@ pub struct DefectLine {
     member: Option<String>,
     severity: &'static str,
     cause: &'static str,
+    /// Where it came in, where several renditions are watched and that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'static str>,
     start_secs: f64,
     /// `null` when still open at the end.
     end_secs: Option<f64>,
@@ -45,6 +48,7 @@ impl DefectLine {
             member: defect.member.as_deref().map(clean),
             severity: defect.severity.as_str(),
             cause: defect.cause.as_str(),
+            place: defect.place.map(Place::as_str),
             start_secs: millis(defect.start.media.map_or(0.0, |m| m.secs())),
             end_secs: defect
                 .end
@@ -153,7 +157,8 @@ impl SummaryLine {
 pub fn defect_text(defect: &Defect) -> String {
     let line = DefectLine::of(defect, None);
     let end = line.end_secs.map_or("the end".to_owned(), clock_text);
-    let member = line.member.map_or(String::new(), |m| format!(" ({m})"));
+    let place = |m: &str| defect.place.map(|place| place.phrase(m));
+    let member = (line.member).map_or(String::new(), |m| format!(" ({})", place(&m).unwrap_or(m)));
     let track = line
         .track
         .map_or(member.clone(), |t| format!(" on {t}{member}"));

@@ -212,6 +212,7 @@ mod tests {
                 member: None,
                 severity: Severity::Critical,
                 cause: Cause::Frozen,
+                place: None,
                 value: 2.0,
                 limit: 2.0,
                 unit: "seconds",

@@ -27,6 +27,7 @@ fn defect(n: u64, track: Option<Track>) -> Defect {
         member: None,
         severity: Severity::Warning,
         cause: Cause::PictureDamage,
+        place: None,
         value: 250.0,
         limit: 200.0,
         unit: "codes",

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::alert::av_offset::in_words;
-use crate::alert::{Change, Defect, Moment, Transition};
+use crate::alert::{Change, Defect, Moment, Place, Transition};
 use crate::ingest::clock;
 
 /// Version of the event's shape.
@@ -67,7 +67,7 @@ pub fn rfc3339_millis(at: Timestamp) -> String {
 pub enum EventType {
     /// It began.
     Raise,
-    /// Severity, cause or worst value changed.
+    /// Severity, cause, place or worst value changed.
     Update,
     /// It ended.
     Clear,
@@ -126,6 +126,8 @@ pub struct Event {
     pub tier: &'static str,
     /// Machine-readable cause.
     pub cause: &'static str,
+    /// Where it came in: `upstream`, `encoder` or `delivery`; `null` while that is not known.
+    pub place: Option<&'static str>,
     /// `video:0`, `audio:1`; `null` for the stream as a whole.
     pub track: Option<String>,
     /// The rendition of the track (`720p@3000k`), where several are watched as one stream.
@@ -216,6 +218,7 @@ impl Composer {
             severity: defect.severity,
             tier: defect.severity.tier(),
             cause: defect.cause.as_str(),
+            place: defect.place.map(Place::as_str),
             track: defect.track.map(|t| t.to_string()),
             member: defect.member.as_deref().map(clean),
             value: defect.value,
@@ -270,7 +273,13 @@ fn sentence(transition: &Transition) -> String {
     let (core, measured) = parts(&says);
     let core = lower_first(core.trim().trim_end_matches('.'));
     let track = match (defect.track, &defect.member) {
-        (_, Some(member)) => format!(" (rendition {})", clean(member)),
+        (_, Some(member)) => {
+            let place = defect.place.map(|place| place.phrase(&clean(member)));
+            format!(
+                " ({})",
+                place.unwrap_or_else(|| format!("rendition {}", clean(member)))
+            )
+        }
         (Some(track), None) if track.index > 0 => format!(" (track {track})"),
         _ => String::new(),
     };
@@ -374,6 +383,7 @@ pub(crate) mod tests {
                 member: None,
                 severity,
                 cause: Cause::Frozen,
+                place: None,
                 value: 2.4,
                 limit: 2.0,
                 unit: "seconds",
@@ -404,6 +414,12 @@ pub(crate) mod tests {
             sentence.contains(" (rendition 360p@800k), for"),
             "{sentence}"
         );
+        change.defect.place = Some(Place::Encoder);
+        let event = composer().compose(&change);
+        assert_eq!(event.place, Some("encoder"));
+        let sentence = event.sentence;
+        let there = " (only in 360p@800k: its encoder), for";
+        assert!(sentence.contains(there), "{sentence}");
     }
 
     #[test]

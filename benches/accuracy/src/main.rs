@@ -9,7 +9,7 @@ use std::time::Instant;
 use accuracy::encode::Codec;
 use accuracy::keep::Bench;
 use accuracy::parts::{
-    Extent, Outcome, black, clean, cost, damage, freeze, patterns, stutter, sync,
+    Extent, Outcome, black, clean, cost, damage, freeze, patterns, rungs, stutter, sync,
 };
 use accuracy::raw::Raw;
 use accuracy::report::{self, Run};
@@ -110,6 +110,7 @@ enum Part {
     Clean,
     Cost,
     Sync,
+    Rungs,
 }
 
 impl Part {
@@ -123,6 +124,7 @@ impl Part {
             Part::Clean => "clean",
             Part::Cost => "cost",
             Part::Sync => "sync",
+            Part::Rungs => "rungs",
         }
     }
 
@@ -136,6 +138,7 @@ impl Part {
             Part::Clean => clean::run(bench, extent, &only.classes),
             Part::Cost => cost::run(bench, extent),
             Part::Sync => sync::run(bench, extent),
+            Part::Rungs => rungs::run(bench, extent),
         }
     }
 }

@@ -32,7 +32,8 @@ pub struct Product {
 pub struct Ask {
     /// Settings of the stream, as `--set` takes them.
     pub sets: Vec<(String, String)>,
-    /// Readings to keep, as `detector.signal`; without any the readings are not written at all.
+    /// Readings to keep, as `detector.signal`, or `detector.signal video:1` for one track of several; without any the
+    /// readings are not written at all.
     pub signals: Vec<String>,
     /// Another recording of the same programme.
     pub reference: Option<PathBuf>,
@@ -81,6 +82,10 @@ pub struct Found {
     pub rule: String,
     /// Severity.
     pub severity: String,
+    /// Track, unless it is the stream as a whole.
+    pub track: Option<String>,
+    /// Where it came in, if that is known.
+    pub place: Option<String>,
     /// Seconds from the first picture.
     pub start_secs: f64,
     /// Seconds from the first picture; the end of the clip when it was still open.
@@ -144,6 +149,7 @@ impl Watched {
             .map(|d| {
                 json!({
                     "detector": d.detector, "rule": d.rule, "severity": d.severity,
+                    "track": d.track, "place": d.place,
                     "start_secs": d.start_secs, "end_secs": d.end_secs,
                     "raised_secs": d.raised_secs, "value": d.value,
                 })
@@ -168,6 +174,8 @@ impl Watched {
                     detector: text(d, "detector")?,
                     rule: text(d, "rule")?,
                     severity: text(d, "severity")?,
+                    track: text(d, "track"),
+                    place: text(d, "place"),
                     start_secs: number(d, "start_secs")?,
                     end_secs: number(d, "end_secs")?,
                     raised_secs: number(d, "raised_secs"),
@@ -396,6 +404,8 @@ fn parse(lines: &str) -> Option<Watched> {
                 detector: text("detector")?,
                 rule: text("rule")?,
                 severity: text("severity")?,
+                track: text("track"),
+                place: text("place"),
                 start_secs: number("start_secs")?,
                 end_secs: number("end_secs").unwrap_or(f64::INFINITY),
                 raised_secs: number("raised_secs"),
@@ -424,7 +434,7 @@ fn readings(path: &Path, wanted: &[String]) -> io::Result<Readings> {
     for line in BufReader::new(fs::File::open(path)?).lines().skip(1) {
         let line = line?;
         let mut cells = line.split(',');
-        let (Some(at), Some(_track), Some(detector), Some(signal), Some(value)) = (
+        let (Some(at), Some(track), Some(detector), Some(signal), Some(value)) = (
             cells.next(),
             cells.next(),
             cells.next(),
@@ -434,8 +444,11 @@ fn readings(path: &Path, wanted: &[String]) -> io::Result<Readings> {
             continue;
         };
         let name = format!("{detector}.{signal}");
-        if let (true, Ok(at)) = (wanted.contains(&name), at.parse()) {
-            all.entry(name).or_default().push((at, value.parse().ok()));
+        let Ok(at) = at.parse() else { continue };
+        for name in [format!("{name} {track}"), name] {
+            if wanted.contains(&name) {
+                all.entry(name).or_default().push((at, value.parse().ok()));
+            }
         }
     }
     Ok(all)

@@ -392,6 +392,8 @@ mod tests {
             detector: DETECTOR.to_owned(),
             rule: rule.to_owned(),
             severity: "warning".to_owned(),
+            track: None,
+            place: None,
             start_secs,
             end_secs,
             raised_secs: None,

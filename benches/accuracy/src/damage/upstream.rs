@@ -394,6 +394,8 @@ pub fn judge(clip: &Clip) -> io::Result<Watched> {
                     detector: descriptor.name.to_owned(),
                     rule: rule.name.to_owned(),
                     severity: String::new(),
+                    track: None,
+                    place: None,
                     raised_secs: None,
                     start_secs: secs,
                     end_secs: secs,

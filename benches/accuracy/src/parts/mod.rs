@@ -9,6 +9,7 @@ pub mod form;
 pub mod freeze;
 pub mod overlay;
 pub mod patterns;
+pub mod rungs;
 mod stamps;
 pub mod stutter;
 pub mod sync;
