@@ -151,6 +151,7 @@ fn defect(stream: &str) -> Defect {
         severity: Severity::Warning,
         cause: Cause::AvSkew,
         place: None,
+        av_offsets: Vec::new(),
         value: 0.2,
         limit: 0.1,
         unit: "seconds",

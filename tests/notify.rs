@@ -107,6 +107,7 @@ fn transition(change: Change, stream: &str, severity: Severity) -> Transition {
             severity,
             cause: Cause::Frozen,
             place: None,
+            av_offsets: Vec::new(),
             value: 2.5,
             limit: 2.0,
             unit: "seconds",

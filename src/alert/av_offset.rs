@@ -6,9 +6,10 @@
 
 use std::fmt;
 
-use detectors::base::Reading;
-use detectors::base::Value;
+use detectors::base::{Reading, Value};
 use serde::Serialize;
+
+use super::Place;
 
 /// Offsets below this say nothing about where an error came in: comparisons at different picture rates are no finer.
 const NOTABLE_SECS: f64 = 0.02;
@@ -105,15 +106,6 @@ pub fn in_words(audio_early_secs: f64) -> String {
     }
 }
 
-/// Side of the chain on which an A/V error came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The timestamps moved: what makes them, or what is behind it.
-    Packager,
-    /// The timestamps did not move while sound and picture did: before they were made.
-    Upstream,
-}
-
 /// All ways of one sound track.
 #[derive(Debug, Clone, Default)]
 pub struct AvOffsets {
@@ -165,9 +157,9 @@ impl AvOffsets {
         self.all().next()
     }
 
-    /// On which side of the packager the present error came in, where that is known: timestamps must be measured. An
-    /// error that was there when the stream was first compared is on no side: its timestamps may have been wrong before.
-    pub fn side(&self) -> Option<Side> {
+    /// Where the present error came in, if that is known: timestamps must be measured. Of an error that was there when the
+    /// stream was first compared it is not: its timestamps may have been wrong before.
+    pub fn place(&self) -> Option<Place> {
         let way = |source: Source| self.ways.get(source as usize);
         let stamps = way(Source::Timestamps)?.now?;
         let chain = [Source::Pattern, Source::Reference]
@@ -176,12 +168,14 @@ impl AvOffsets {
             .find_map(|w| Some((w.now?, w.first?)));
         let moved = |secs: f64| secs.abs() >= NOTABLE_SECS;
         match chain {
-            None => moved(stamps).then_some(Side::Packager),
+            None => moved(stamps).then_some(Place::Packager),
             Some((now, first)) if moved(stamps) => {
                 let explains = |error: f64| (error - stamps).abs() <= AGREE_SECS;
-                (explains(now) || explains(now - first)).then_some(Side::Packager)
+                (explains(now) || explains(now - first)).then_some(Place::Packager)
             }
-            Some((now, first)) => (moved(now) && moved(now - first)).then_some(Side::Upstream),
+            Some((now, first)) => {
+                (moved(now) && moved(now - first)).then_some(Place::BeforePackager)
+            }
         }
     }
 }
@@ -234,24 +228,24 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_put_on_the_side_on_which_it_came_in() {
+    fn an_error_is_put_where_it_came_in() {
         use Source::{Pattern, Reference, Timestamps};
-        let side = |said: &[(Source, f64)]| heard(said).side();
+        let place = |said: &[(Source, f64)]| heard(said).place();
         // Timestamps moved, and what is compared moved with them.
-        assert_eq!(side(&[(Timestamps, -0.2)]), Some(Side::Packager));
+        assert_eq!(place(&[(Timestamps, -0.2)]), Some(Place::Packager));
         let both = [(Reference, 0.0), (Timestamps, -0.2), (Reference, -0.198)];
-        assert_eq!(side(&both), Some(Side::Packager));
+        assert_eq!(place(&both), Some(Place::Packager));
         // An older error stays beside it.
         let older = [(Pattern, 0.05), (Timestamps, -0.2), (Pattern, -0.15)];
-        assert_eq!(side(&older), Some(Side::Packager));
+        assert_eq!(place(&older), Some(Place::Packager));
         // Timestamps stand still.
         let before = [(Reference, 0.0), (Timestamps, 0.0), (Reference, -0.12)];
-        assert_eq!(side(&before), Some(Side::Upstream));
+        assert_eq!(place(&before), Some(Place::BeforePackager));
         // Was there from the beginning, or is not explained by the timestamps, or they are not measured.
-        assert_eq!(side(&[(Reference, -0.12), (Timestamps, 0.0)]), None);
+        assert_eq!(place(&[(Reference, -0.12), (Timestamps, 0.0)]), None);
         let unlike = [(Reference, 0.0), (Timestamps, -0.2), (Reference, 0.1)];
-        assert_eq!(side(&unlike), None);
-        assert_eq!(side(&[(Reference, 0.0), (Reference, -0.12)]), None);
-        assert_eq!(side(&[(Timestamps, 0.001)]), None);
+        assert_eq!(place(&unlike), None);
+        assert_eq!(place(&[(Reference, 0.0), (Reference, -0.12)]), None);
+        assert_eq!(place(&[(Timestamps, 0.001)]), None);
     }
 }

@@ -13,6 +13,7 @@ use detectors::base::{
 };
 use sha2::{Digest, Sha256};
 
+use super::av_offset::{AvOffsets, Offset, Source};
 use super::place::{Asked, Place, Places};
 use super::rule::{self, Phase, Turn};
 use super::{Change, Defect, Moment, Transition};
@@ -53,6 +54,7 @@ pub struct Judge {
     blind: BTreeMap<(usize, Option<Track>), Blind>,
     members: BTreeMap<Track, Arc<str>>,
     places: Places,
+    offsets: BTreeMap<Track, AvOffsets>,
 }
 
 /// One rule on one track.
@@ -115,6 +117,7 @@ impl Judge {
             blind: BTreeMap::new(),
             members: BTreeMap::new(),
             places: Places::default(),
+            offsets: BTreeMap::new(),
         }
     }
 
@@ -138,6 +141,15 @@ impl Judge {
         let mut placeable = match self.members.is_empty() {
             true => false,
             false => (self.places).hear(name, said.signal.name, said.track, said.reading),
+        };
+        let av_offsets = match (Source::of(name), said.track) {
+            (Some(source), Some(track)) => {
+                let offsets = self.offsets.entry(track).or_default();
+                offsets.hear(source, said.signal.name, said.reading);
+                placeable = true;
+                offsets.all().collect()
+            }
+            _ => Vec::new(),
         };
         let already = out.len();
         let value = match said.reading.value {
@@ -174,6 +186,7 @@ impl Judge {
                         limit: spec.raise,
                         unit: said.signal.unit,
                         says: spec.says,
+                        av_offsets: av_offsets.clone(),
                     };
                     out.push(watch.book.raise(&facts, start, now, epoch));
                     placeable |= !self.members.is_empty();
@@ -181,7 +194,7 @@ impl Judge {
                 (Turn::Clear { end, .. }, _) => out.extend(watch.book.clear(end, now)),
                 (_, Some(value)) if spec.raise.met(value) => {
                     let cause = said.reading.cause.unwrap_or(spec.cause);
-                    out.extend(watch.book.update(value, cause, now));
+                    out.extend(watch.book.update(value, cause, &av_offsets, now));
                 }
                 _ => {}
             }
@@ -200,23 +213,13 @@ impl Judge {
             .map(|(key, _)| *key)
             .collect();
         for key in unplaced {
-            let Some(track) = key.2.filter(|t| self.members.contains_key(t)) else {
+            let Some((track, place)) = key.2.and_then(|t| Some((t, self.place_of(&key, t)?)))
+            else {
                 continue;
             };
-            let everywhere = self.is_everywhere(key.0, track);
-            let Some(book) = self.rules.get_mut(&key).map(|watch| &mut watch.book) else {
-                continue;
-            };
-            let place = (book.open.as_ref()).and_then(|open| {
-                self.places.of(Asked {
-                    detector: open.defect.detector,
-                    track,
-                    cause: open.defect.cause,
-                    start: open.defect.start.media,
-                    everywhere,
-                })
-            });
-            let Some(update) = place.and_then(|place| book.place(place, now)) else {
+            let offsets = self.offsets.get(&track);
+            let book = self.rules.get_mut(&key).map(|watch| &mut watch.book);
+            let Some(update) = book.and_then(|book| book.place(place, offsets, now)) else {
                 continue;
             };
             let news = out.get_mut(already..).unwrap_or_default().iter_mut();
@@ -225,6 +228,21 @@ impl Judge {
                 None => out.push(update),
             }
         }
+    }
+
+    fn place_of(&self, key: &Key, track: Track) -> Option<Place> {
+        let defect = &self.rules.get(key)?.book.open.as_ref()?.defect;
+        if Source::of(defect.detector).is_some() {
+            return self.offsets.get(&track)?.place();
+        }
+        self.members.get(&track)?;
+        self.places.of(Asked {
+            detector: defect.detector,
+            track,
+            cause: defect.cause,
+            start: defect.start.media,
+            everywhere: self.is_everywhere(key.0, track),
+        })
     }
 
     /// Whether all other renditions have a defect of this detector open.
@@ -295,6 +313,7 @@ impl Judge {
                         limit: Limit::AtLeast(self.blind_after.as_secs_f64()),
                         unit: "seconds",
                         says: blind_says(why),
+                        av_offsets: Vec::new(),
                     };
                     out.push(blind.book.raise(&facts, since, now, epoch));
                 }
@@ -339,6 +358,7 @@ struct Facts<'a> {
     limit: Limit,
     unit: &'static str,
     says: &'static str,
+    av_offsets: Vec<Offset>,
 }
 
 impl Book {
@@ -369,6 +389,7 @@ impl Book {
             severity: facts.severity,
             cause: facts.cause,
             place: None,
+            av_offsets: facts.av_offsets.clone(),
             value: facts.value,
             limit: facts.limit.value(),
             unit: facts.unit,
@@ -391,8 +412,15 @@ impl Book {
         }
     }
 
-    fn update(&mut self, value: f64, cause: Cause, now: Moment) -> Option<Transition> {
+    fn update(
+        &mut self,
+        value: f64,
+        cause: Cause,
+        av_offsets: &[Offset],
+        now: Moment,
+    ) -> Option<Transition> {
         let open = self.open.as_mut()?;
+        av_offsets.clone_into(&mut open.defect.av_offsets);
         let worse = match open.limit {
             Limit::AtLeast(_) => value > open.defect.value,
             Limit::AtMost(_) => value < open.defect.value,
@@ -420,9 +448,17 @@ impl Book {
     }
 
     /// A place is told at once: it decides whom to call, and is found once.
-    fn place(&mut self, place: Place, now: Moment) -> Option<Transition> {
+    fn place(
+        &mut self,
+        place: Place,
+        offsets: Option<&AvOffsets>,
+        now: Moment,
+    ) -> Option<Transition> {
         let open = self.open.as_mut()?;
         open.defect.place = Some(place);
+        if let (Some(_), Some(offsets)) = (Source::of(open.defect.detector), offsets) {
+            open.defect.av_offsets = offsets.all().collect();
+        }
         open.told_value = open.defect.value;
         open.told_cause = open.defect.cause;
         open.told_at = now.arrival;

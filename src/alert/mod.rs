@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
 
+pub use av_offset::Offset;
 pub use place::Place;
 
 /// What changed about a defect.
@@ -55,8 +56,10 @@ pub struct Defect {
     pub severity: Severity,
     /// Machine-readable cause.
     pub cause: Cause,
-    /// Where it came in, once that is known; only where several renditions are watched.
+    /// Where it came in, once that is known: of pictures only where several renditions are watched.
     pub place: Option<Place>,
+    /// Of a defect between sound and picture: what every way of measuring said last, the most believed first.
+    pub av_offsets: Vec<Offset>,
     /// Newest measured value (worst so far, on updates).
     pub value: f64,
     /// The limit it broke.
@@ -69,6 +72,22 @@ pub struct Defect {
     pub start: Moment,
     /// Where it ended, once cleared.
     pub end: Option<Moment>,
+}
+
+impl Defect {
+    /// Of a defect between sound and picture: what every way of measuring says, and where it came in. Empty where there is
+    /// nothing to add to the value: one way alone, and no place.
+    pub fn av_words(&self) -> String {
+        let mut words = String::new();
+        if self.av_offsets.len() > 1 {
+            let ways: Vec<String> = self.av_offsets.iter().map(|o| format!("by {o}")).collect();
+            words = format!(" Sound against picture {}.", ways.join("; "));
+        }
+        if let Some(place) = self.place.filter(|place| place.is_between()) {
+            words += &format!(" Came in where {}.", place.phrase(""));
+        }
+        words
+    }
 }
 
 /// A change of one defect.

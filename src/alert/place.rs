@@ -1,4 +1,5 @@
-//! Where a defect came in, as far as the renditions of one stream tell by being compared. Pure.
+//! Where a defect came in: in pictures as far as the renditions of one stream tell by being compared, between sound and
+//! picture as far as the ways of measuring differ ([`super::av_offset`]). Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -35,6 +36,10 @@ pub enum Place {
     Encoder,
     /// Coded data were lost or broken: behind the encoder, at the packager or on the way.
     Delivery,
+    /// Sound and picture moved apart by their timestamps: what makes these, or what changes them behind it.
+    Packager,
+    /// Sound and picture moved apart and their timestamps did not: before these were made.
+    BeforePackager,
 }
 
 impl Place {
@@ -44,7 +49,14 @@ impl Place {
             Place::Upstream => "upstream",
             Place::Encoder => "encoder",
             Place::Delivery => "delivery",
+            Place::Packager => "packager",
+            Place::BeforePackager => "before_packager",
         }
+    }
+
+    /// Whether it is of a defect between sound and picture.
+    pub fn is_between(self) -> bool {
+        matches!(self, Place::Packager | Place::BeforePackager)
     }
 
     /// For the engineer on call: where to look, of a defect of this rendition.
@@ -53,6 +65,8 @@ impl Place {
             Place::Upstream => "in all renditions: upstream of the encoders".to_owned(),
             Place::Encoder => format!("only in {member}: its encoder"),
             Place::Delivery => format!("coded data of {member} lost or broken: behind its encoder"),
+            Place::Packager => "timestamps are made: the packager moved them".to_owned(),
+            Place::BeforePackager => "timestamps were not made yet: before the packager".to_owned(),
         }
     }
 }

@@ -213,6 +213,7 @@ mod tests {
                 severity: Severity::Critical,
                 cause: Cause::Frozen,
                 place: None,
+                av_offsets: Vec::new(),
                 value: 2.0,
                 limit: 2.0,
                 unit: "seconds",

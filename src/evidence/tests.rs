@@ -28,6 +28,7 @@ fn defect(n: u64, track: Option<Track>) -> Defect {
         severity: Severity::Warning,
         cause: Cause::PictureDamage,
         place: None,
+        av_offsets: Vec::new(),
         value: 250.0,
         limit: 200.0,
         unit: "codes",

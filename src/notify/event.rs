@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::alert::av_offset::in_words;
-use crate::alert::{Change, Defect, Moment, Place, Transition};
+use crate::alert::{Change, Defect, Moment, Offset, Place, Transition};
 use crate::ingest::clock;
 
 /// Version of the event's shape.
@@ -126,12 +126,16 @@ pub struct Event {
     pub tier: &'static str,
     /// Machine-readable cause.
     pub cause: &'static str,
-    /// Where it came in: `upstream`, `encoder` or `delivery`; `null` while that is not known.
+    /// Where it came in: `upstream`, `encoder`, `delivery`, `packager` or `before_packager`; `null` while that is not
+    /// known.
     pub place: Option<&'static str>,
     /// `video:0`, `audio:1`; `null` for the stream as a whole.
     pub track: Option<String>,
     /// The rendition of the track (`720p@3000k`), where several are watched as one stream.
     pub member: Option<String>,
+    /// Of a defect between sound and picture: what every way of measuring says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub av_offsets: Vec<Offset>,
     /// Measured value, worst so far.
     pub value: f64,
     /// The limit it broke.
@@ -221,6 +225,7 @@ impl Composer {
             place: defect.place.map(Place::as_str),
             track: defect.track.map(|t| t.to_string()),
             member: defect.member.as_deref().map(clean),
+            av_offsets: defect.av_offsets.clone(),
             value: defect.value,
             limit: defect.limit,
             unit: defect.unit,
@@ -274,7 +279,8 @@ fn sentence(transition: &Transition) -> String {
     let core = lower_first(core.trim().trim_end_matches('.'));
     let track = match (defect.track, &defect.member) {
         (_, Some(member)) => {
-            let place = defect.place.map(|place| place.phrase(&clean(member)));
+            let place = defect.place.filter(|place| !place.is_between());
+            let place = place.map(|place| place.phrase(&clean(member)));
             format!(
                 " ({})",
                 place.unwrap_or_else(|| format!("rendition {}", clean(member)))
@@ -292,7 +298,8 @@ fn sentence(transition: &Transition) -> String {
     let offset = offset_words(defect);
     // An offset in words says it better than the bare number.
     let measured = if offset.is_empty() { measured } else { "" };
-    format!("{name}: {core}{track}{offset}, for {lasted} so far.{measured}")
+    let ways = defect.av_words();
+    format!("{name}: {core}{track}{offset}, for {lasted} so far.{measured}{ways}")
 }
 
 /// Splits what the rule says ("The picture stands still.") from the figures behind it; of those, only
@@ -384,6 +391,7 @@ pub(crate) mod tests {
                 severity,
                 cause: Cause::Frozen,
                 place: None,
+                av_offsets: Vec::new(),
                 value: 2.4,
                 limit: 2.0,
                 unit: "seconds",
