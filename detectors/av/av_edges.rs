@@ -1,18 +1,21 @@
 //! Sound against picture by the edges that they have in common.
 //!
-//! At cuts, at the ends of black and at splices the picture changes at once, and often the sound does too. By how much
-//! one comes before the other is no offset: editors cut sound before or after the picture on purpose. But how these
-//! differences are distributed is characteristic of a channel, and when the newest ones lie together at another place
-//! than usual, something moved sound against picture, before or after the encoder.
+//! At cuts, at the ends of black and at splices the picture changes at once, and often the sound does too. By how
+//! much one comes before the other is no offset: editors cut sound before or after the picture on purpose. But how
+//! these differences are distributed is characteristic of a channel, and when the newest ones lie together at another
+//! place than usual, something moved sound against picture, before or after the encoder.
 //!
-//! A pair counts when it is no coincidence: one edge of the picture and one of the sound, alone within 0.6 s, both so rare
-//! lately that meeting by chance is unlikely, and the sound out of step with any beat. A cut in continuous talk, or with
-//! a beat, pairs with nothing. Where a splice is announced, or the timestamps jump, the splicer decides what lies where:
-//! such pairs are left out. Flat colour (mostly black) with a fall or rise of the sound is a kind of its own beside cuts.
+//! A pair counts when it is no coincidence: one edge of the picture and one of the sound, alone within 0.6 s, both so
+//! rare lately that meeting by chance is unlikely, and the sound out of step with any beat. A cut in continuous talk,
+//! or with a beat, pairs with nothing. Where a splice is announced, or the timestamps jump, the splicer decides what
+//! lies where: such pairs are left out. Flat colour (mostly black) with a fall or rise of the sound is a kind of its
+//! own beside cuts.
 //!
 //! The newest twelve pairs are judged by what was usual before: they must agree, their middle must be several standard
-//! errors away, and so many pairs there must be next to impossible going by how often pairs lay there before; so a channel
-//! with two habits is never told. Found after minutes to hours, and never more than 0.6 s.
+//! errors away, and so many pairs there must be next to impossible going by how often pairs lay there before; so a
+//! channel with two habits is never told. Found after minutes to hours, and never more than 0.6 s.
+//!
+//! Limits: a step that comes while many pairs are chance can become usual before it is proven, and is then missed.
 
 mod hearing;
 mod sight;

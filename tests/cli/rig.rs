@@ -180,8 +180,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Encodes I420 pictures, by index, and blocks of 1024 samples of mono sound (F32LE) into a file; its name tells the
-    /// container.
+    /// Encodes I420 pictures, by index, and blocks of 1024 samples of mono sound (F32LE) into a file; its name tells
+    /// the container.
     pub fn encode(
         &self,
         path: &Path,

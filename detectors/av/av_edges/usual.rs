@@ -7,8 +7,8 @@ const KEPT: usize = 400;
 /// It is known where pairs of a kind usually lie after so many, over at least so long.
 const KNOWN_PAIRS: usize = 12;
 const KNOWN_SECS: f64 = 300.0;
-/// They lie together when their standard deviation (by quartiles) is at most this. Pairs by chance alone reach a quarter
-/// of the span in which pairs are looked for.
+/// They lie together when their standard deviation (by quartiles) is at most this. Pairs by chance alone reach a
+/// quarter of the span in which pairs are looked for.
 const SPREAD_MAX_SECS: f64 = 0.08;
 /// The newest pairs, which are judged: at most, at least, and how old they may be.
 const NEWEST: usize = 12;
