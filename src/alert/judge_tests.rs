@@ -233,3 +233,85 @@ fn numbers_read_well() {
     assert_eq!(seconds(754.2), "12 min 34 s");
     assert_eq!(number(1e-9), "0");
 }
+
+/// Judges `av_timing` and `av_reference` of one sound track.
+fn between(said: &[(u64, &str, f64)]) -> Vec<Transition> {
+    let rows = ["av_timing", "av_reference"].map(|name| detectors::registry::find(name).unwrap());
+    let rows = rows.map(|row| (row, row.rules));
+    let mut judge = Judge::new(&stream(&rows));
+    let mut out = Vec::new();
+    for (at_ms, detector, early) in said {
+        let at = rows
+            .iter()
+            .position(|(row, _)| row.name == *detector)
+            .unwrap();
+        let signals = rows[at].0.signals.iter();
+        let testimony = Testimony {
+            detector: at,
+            signal: signals
+                .clone()
+                .find(|s| s.name == "audio_early_secs")
+                .unwrap(),
+            track: Some(Track::audio(0)),
+            reading: &Reading::measured(*early),
+        };
+        let now = Moment {
+            media: Some(MediaTime::from_millis(*at_ms as i64)),
+            arrival: Arrival::from_millis(*at_ms),
+        };
+        judge.hear(testimony, now, LIVE, &mut out);
+    }
+    out
+}
+
+#[test]
+fn a_shift_of_the_timestamps_is_the_packagers_and_the_reference_agrees_later() {
+    let alone = between(&[
+        (0, "av_timing", 0.0),
+        (5_000, "av_timing", -0.2),
+        (6_500, "av_timing", -0.2),
+    ]);
+    assert_eq!(alone.len(), 1, "{alone:?}");
+    assert_eq!(alone[0].defect.place, Some(Place::Packager));
+    // A comparison needs seconds to see it: until then nothing is said of the place.
+    let both = between(&[
+        (0, "av_timing", 0.0),
+        (0, "av_reference", 0.001),
+        (5_000, "av_timing", -0.2),
+        (6_500, "av_timing", -0.2),
+        (10_000, "av_reference", -0.199),
+    ]);
+    let places: Vec<_> = both.iter().map(|t| (t.change, t.defect.place)).collect();
+    let wanted = [
+        (Change::Raise, None),
+        (Change::Update, Some(Place::Packager)),
+    ];
+    assert_eq!(places, wanted, "{both:?}");
+    let words = both[1].defect.av_words();
+    assert!(
+        words.contains("by reference: audio 199 ms late; by timestamps: audio 200 ms late"),
+        "{words}"
+    );
+}
+
+#[test]
+fn an_error_under_perfect_timestamps_came_in_before_them() {
+    let told = between(&[
+        (0, "av_timing", 0.0),
+        (0, "av_reference", 0.001),
+        (5_000, "av_timing", 0.0),
+        (9_000, "av_reference", -0.199),
+        (11_500, "av_reference", -0.199),
+    ]);
+    // Too late, and far too late.
+    assert_eq!(told.len(), 2, "{told:?}");
+    for turn in &told {
+        assert_eq!(turn.defect.place, Some(Place::BeforePackager));
+        assert_eq!(turn.defect.av_offsets.len(), 2);
+    }
+    // Silent while all is well.
+    assert_eq!(
+        between(&[(0, "av_timing", 0.0), (9_000, "av_reference", 0.01)]),
+        []
+    );
+}

@@ -157,19 +157,23 @@ impl SummaryLine {
 pub fn defect_text(defect: &Defect) -> String {
     let line = DefectLine::of(defect, None);
     let end = line.end_secs.map_or("the end".to_owned(), clock_text);
-    let place = |m: &str| defect.place.map(|place| place.phrase(m));
+    let place = |m: &str| {
+        let place = defect.place.filter(|place| !place.is_between());
+        place.map(|place| place.phrase(m))
+    };
     let member = (line.member).map_or(String::new(), |m| format!(" ({})", place(&m).unwrap_or(m)));
     let track = line
         .track
         .map_or(member.clone(), |t| format!(" on {t}{member}"));
     format!(
-        "{} to {}  {:<8}  {}/{}{track}: {}",
+        "{} to {}  {:<8}  {}/{}{track}: {}{}",
         clock_text(line.start_secs),
         end,
         line.severity,
         line.detector,
         line.rule,
-        defect.says
+        defect.says,
+        defect.av_words()
     )
 }
 

@@ -133,8 +133,7 @@ pub struct Event {
     pub track: Option<String>,
     /// The rendition of the track (`720p@3000k`), where several are watched as one stream.
     pub member: Option<String>,
-    /// Of a defect between sound and picture: what every way of measuring says.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Of a defect between sound and picture: what every way of measuring says; else empty.
     pub av_offsets: Vec<Offset>,
     /// Measured value, worst so far.
     pub value: f64,

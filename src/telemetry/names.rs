@@ -117,6 +117,8 @@ pub static SIGNAL_FAMILIES: &[(&str, &str, &Family)] = &[
     ("av_reference", "confidence", &AV_CONFIDENCE),
     ("av_pattern", "audio_early_secs", &AV_OFFSET),
     ("av_pattern", "confidence", &AV_CONFIDENCE),
+    ("av_edges", "audio_early_secs", &AV_OFFSET),
+    ("av_edges", "confidence", &AV_CONFIDENCE),
     ("silence", "level_dbfs", &AUDIO_LEVEL),
     ("freeze", "still_secs", &VIDEO_STILL),
 ];
