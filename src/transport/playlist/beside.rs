@@ -24,6 +24,8 @@ const WHOLE_SECS: f64 = 1.0;
 const NEIGHBOURS: usize = 8;
 /// Dates further off than so many segments are not believed, because durations are rounded.
 const CARRIED: usize = 64;
+/// Segments at the end of two lists that are compared one by one.
+const COMPARED: u64 = 256;
 /// Timelines of which an anchor is kept.
 const TIMELINES: usize = 4;
 /// Durations of segments that agree lie within this share of a target duration.
@@ -138,16 +140,23 @@ impl Listed {
     /// their beginnings were found apart.
     pub fn beside(&self, pictures: &Self, distrusted: Option<i64>) -> Beside {
         let early = self.early(pictures, distrusted);
+        Beside {
+            audio_early_secs: early,
+            discontinuity_apart_secs: self.apart(pictures, early),
+        }
+    }
+
+    fn apart(&self, pictures: &Self, early: Option<f64>) -> Option<f64> {
         let moved = early.is_some_and(|early| early.abs() > SAME_PLACE_SECS);
-        let apart = match self.manifest_end_secs {
+        // What is complete was compared before both had been read.
+        let read = |listed: &Self| listed.media.ended && !listed.anchors.is_empty();
+        let known = read(self) && read(pictures);
+        match self.manifest_end_secs {
+            _ if known => None,
             Some(_) => self.periods_apart(pictures),
             // Lists whose places contradict their timestamps tell no places.
             None if moved => None,
             None => self.discontinuities_apart(pictures),
-        };
-        Beside {
-            audio_early_secs: early,
-            discontinuity_apart_secs: apart,
         }
     }
 
@@ -203,10 +212,9 @@ impl Listed {
     /// Whether both list the same numbers, but for what came between two loads, and the same durations by them.
     fn in_step(&self, pictures: &Self) -> bool {
         let (own, beside) = (&self.media, &pictures.media);
-        let (from, to) = (
-            own.sequence.max(beside.sequence),
-            own.end().min(beside.end()),
-        );
+        let to = own.end().min(beside.end());
+        let from = own.sequence.max(beside.sequence);
+        let from = from.max(to.saturating_sub(COMPARED));
         let near =
             own.sequence.abs_diff(beside.sequence) <= 1 && own.end().abs_diff(beside.end()) <= 1;
         let slack = own.target.mul_f64(AGREE_SHARE);

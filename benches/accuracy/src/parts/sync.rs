@@ -1,5 +1,5 @@
 //! Sound against picture: real clips encoded again and shifted by known times, compared with where they came from; and
-//! test signals of flash and beep. What timestamps alone tell is in [`stamps`].
+//! test signals of flash and beep. What timestamps alone tell is in `stamps.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;

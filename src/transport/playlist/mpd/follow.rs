@@ -500,7 +500,10 @@ impl Follower {
                 } else {
                     segment.discontinuity = at == 0;
                 }
-                segment.manifested = Some(layout.manifested(start, at == 0 && first));
+                // A live manifest forgets the beginning of a period.
+                let late = start.saturating_sub(origin) > nanos(segment.duration);
+                let begins = at == 0 && first && !(mpd.live && late);
+                segment.manifested = Some(layout.manifested(start, begins));
                 starts.push(start);
                 media.segments.push(segment);
             }
