@@ -198,15 +198,16 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
     let path = dir.path().join("case.ts");
     let case = |to: &dyn Fn(Of, i64) -> Option<i64>| {
         std::fs::write(&path, restamp(&clean, to)).unwrap();
-        told(&analyze(&path, &[]))
+        analyze(&path, &[])
     };
     let none = Vec::<(String, f64)>::new();
-    assert_eq!(case(&|_, stamp| Some(stamp)), none);
+    assert_eq!(told(&case(&|_, stamp| Some(stamp))), none);
     // A wrap after 20 s; a splice to another timeline of all.
-    assert_eq!(case(&|_, stamp| Some(stamp + WRAP - ticks(21.4))), none);
+    let wraps = case(&|_, stamp| Some(stamp + WRAP - ticks(21.4)));
+    assert_eq!(told(&wraps), none);
     let all = |stamp, by| Some(stamp + if after(stamp, 20.0) { ticks(by) } else { 0 });
-    assert_eq!(case(&|_, stamp| all(stamp, 3_600.0)), none);
-    assert_eq!(case(&|_, stamp| all(stamp, -20.0)), none);
+    assert_eq!(told(&case(&|_, stamp| all(stamp, 3_600.0))), none);
+    assert_eq!(told(&case(&|_, stamp| all(stamp, -20.0))), none);
     // Sound is later, or earlier, from 20 s on.
     let sound = |of, stamp, by: f64| match of {
         Of::Sound if after(stamp, 20.0) => Some(stamp + ticks(by)),
@@ -219,7 +220,12 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
             ["audio_early_unacceptable", "audio_early", "audio_overlap"],
         ),
     ] {
-        let told = case(&|of, stamp| sound(of, stamp, by));
+        let done = case(&|of, stamp| sound(of, stamp, by));
+        let shifts = done.defects();
+        let shifts = shifts.iter().filter(|d| d["cause"] == "av_skew");
+        assert!(shifts.clone().all(|d| d["place"] == "packager"), "{done:?}");
+        assert_eq!(shifts.count(), 2, "{done:?}");
+        let told = told(&done);
         for rule in rules {
             let found = told.iter().find(|(name, _)| name == rule);
             let (_, value) = found.unwrap_or_else(|| panic!("no {rule} in {told:?}"));
@@ -230,20 +236,22 @@ fn faults_of_one_multiplex_are_named_and_measured_and_its_clean_twins_are_silent
         assert_eq!(told.len(), 3, "{told:?}");
     }
     // Sound is lost for 0.3 s, whole units of it.
-    let told = case(&|of, stamp| {
+    let done = case(&|of, stamp| {
         let lost = after(stamp, 20.0) && !after(stamp, 20.3);
         (of != Of::Sound || !lost).then_some(stamp)
     });
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, "audio_gap");
+    let gaps = told(&done);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].0, "audio_gap");
     // The sample clock is 200 ppm fast.
-    let told = case(&|of, stamp| match of {
+    let done = case(&|of, stamp| match of {
         Of::Sound => Some((stamp as f64 * (1.0 - 200e-6)).round() as i64),
         _ => Some(stamp),
     });
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, "clock_fast");
-    assert!((told[0].1 - 200.0).abs() < 5.0, "{told:?}");
+    let drifts = told(&done);
+    assert_eq!(drifts.len(), 1, "{drifts:?}");
+    assert_eq!(drifts[0].0, "clock_fast");
+    assert!((drifts[0].1 - 200.0).abs() < 5.0, "{drifts:?}");
 }
 
 #[test]
