@@ -25,6 +25,8 @@ const KEEP_SECS: f64 = WINDOW_SECS + 2.0 * REACH_SECS;
 /// programmes, and less over more.
 const LIKENESS_MIN: f64 = 0.3;
 const SECOND_MAX: f64 = 0.7;
+/// Correlation that is told as confidence 9: the same sound in another codec reaches it.
+const LIKENESS_SURE: f64 = 0.8;
 /// So many looks in a row must lie this near to each other.
 const LOOKS: usize = 3;
 const AGREE_SECS: f64 = 0.005;
@@ -33,13 +35,20 @@ const STANDS_SECS: f64 = 120.0;
 /// A jump of the media clock beyond this is another timeline.
 const JUMP_SECS: f64 = 2.0;
 
-static SIGNALS: [Signal; 2] = [
+static SIGNALS: [Signal; 3] = [
     Signal {
         name: "audio_early_secs",
         unit: "seconds early",
         range: (-REACH_SECS - 1.0, REACH_SECS + 1.0),
         basis: Basis::Media,
         help: "By how much what this track has in common with the first sound track is earlier in it; positive = early.",
+    },
+    Signal {
+        name: "confidence",
+        unit: "0 to 9",
+        range: (0.0, 9.0),
+        basis: Basis::Media,
+        help: "How much the tracks had in common where they agreed; 9 is most of what is heard.",
     },
     Signal {
         name: "likeness_percent",
@@ -50,7 +59,8 @@ static SIGNALS: [Signal; 2] = [
     },
 ];
 static AUDIO_EARLY: &Signal = &SIGNALS[0];
-static LIKENESS: &Signal = &SIGNALS[1];
+static CONFIDENCE: &Signal = &SIGNALS[1];
+static LIKENESS: &Signal = &SIGNALS[2];
 
 const fn rule(name: &'static str, (raise, clear): (Limit, Limit), says: &'static str) -> RuleSpec {
     RuleSpec {
@@ -100,8 +110,15 @@ struct Voice {
     bits: Bits,
     /// Places found by the newest looks, by how much later than in the first track, seconds.
     delays: VecDeque<f64>,
-    /// What they agreed on, and when.
-    agreed: Option<(f64, MediaTime)>,
+    agreed: Option<Agreed>,
+}
+
+/// What looks in a row agreed on.
+#[derive(Debug)]
+struct Agreed {
+    early_secs: f64,
+    confidence: f64,
+    at: MediaTime,
 }
 
 #[derive(Debug, Default)]
@@ -150,34 +167,43 @@ impl AvLanguages {
 impl Voice {
     fn look(&mut self, first: &Bits, now: MediaTime, track: Track, out: &mut Sink<'_>) {
         let warming = || Reading::unmeasurable(Why::WarmingUp);
-        let (early, likeness) = match self.find(first) {
+        let found = self.find(first);
+        if let Some((delay, likeness, counts)) = found {
+            if self.delays.len() == LOOKS {
+                self.delays.pop_front();
+            }
+            if counts {
+                self.delays.push_back(delay);
+            } else {
+                self.delays.clear();
+            }
+            let near = |d: &f64| (d - delay).abs() <= AGREE_SECS;
+            if self.delays.len() == LOOKS && self.delays.iter().all(near) {
+                let sure = (likeness - LIKENESS_MIN) / (LIKENESS_SURE - LIKENESS_MIN);
+                self.agreed = Some(Agreed {
+                    early_secs: -delay,
+                    confidence: (9.0 * sure.clamp(0.0, 1.0)).round(),
+                    at: now,
+                });
+            }
+        }
+        let stands = (self.agreed.as_ref()).filter(|a| now.secs_after(a.at) <= STANDS_SECS);
+        let (early, confidence) = match stands {
+            Some(agreed) => (
+                Reading::measured(
+                    agreed
+                        .early_secs
+                        .clamp(AUDIO_EARLY.range.0, AUDIO_EARLY.range.1),
+                ),
+                Reading::measured(agreed.confidence),
+            ),
             None => (warming(), warming()),
-            Some((delay, likeness, counts)) => {
-                if self.delays.len() == LOOKS {
-                    self.delays.pop_front();
-                }
-                if counts {
-                    self.delays.push_back(delay);
-                } else {
-                    self.delays.clear();
-                }
-                let near = |d: &f64| (d - delay).abs() <= AGREE_SECS;
-                if self.delays.len() == LOOKS && self.delays.iter().all(near) {
-                    self.agreed = Some((delay, now));
-                }
-                let likeness = (100.0 * likeness).clamp(0.0, 100.0);
-                (warming(), Reading::measured(likeness))
-            }
         };
-        let stands = |(_, at): &(f64, MediaTime)| now.secs_after(*at) <= STANDS_SECS;
-        let early = match self.agreed.filter(stands) {
-            Some((delay, _)) => {
-                let (low, high) = AUDIO_EARLY.range;
-                Reading::measured((-delay).clamp(low, high))
-            }
-            None => early,
-        };
+        let likeness = found.map_or_else(warming, |(_, likeness, _)| {
+            Reading::measured((100.0 * likeness).clamp(0.0, 100.0))
+        });
         out.put_on(track, AUDIO_EARLY, early);
+        out.put_on(track, CONFIDENCE, confidence);
         out.put_on(track, LIKENESS, likeness);
     }
 
@@ -298,8 +324,10 @@ mod tests {
             let original = track(0, &effects, &english, 5, 0);
             compared(vec![original, track(1, &effects, &french, 5, late)])
         };
-        let late = dub(120).value("audio_early_secs");
+        let told = dub(120);
+        let late = told.value("audio_early_secs");
         assert!((late + 0.12).abs() < 0.003, "{late}");
+        assert!(told.value("confidence") >= 2.0);
         let aligned = dub(0).value("audio_early_secs");
         assert!(aligned.abs() < 0.003, "{aligned}");
     }
