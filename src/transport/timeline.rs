@@ -408,6 +408,20 @@ mod tests {
     }
 
     #[test]
+    fn renditions_that_begin_apart_keep_their_distance_up_to_a_minute() {
+        // Which of them is meant to wait for the other, their lists tell, or nobody.
+        let mut line = Timeline::default();
+        line.map(V, 2_284_650);
+        let sound = line.map(A, 305_280);
+        assert_eq!((ms(sound), sound.jump_secs), (-21_993, None));
+        // Beyond, they have clocks of their own, and it is told.
+        let mut line = Timeline::default();
+        line.map(V, 2_284_650);
+        let sound = line.map(A, 2_284_650 + 100 * 90_000);
+        assert_eq!((ms(sound), sound.jump_secs), (0, Some(100.0)));
+    }
+
+    #[test]
     fn what_is_no_tracks_is_located_ahead_behind_and_over_the_wrap() {
         let mut line = Timeline::default();
         assert_eq!(line.locate(5), None);
