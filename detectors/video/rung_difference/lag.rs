@@ -106,7 +106,6 @@ impl Lag {
     }
 
     /// Whether another delay was found.
-
     fn decide(&mut self) -> bool {
         let best = (self.costs.iter().zip(-REACH..)).min_by(|a, b| a.0.total_cmp(b.0));
         let Some((least, steps)) = best else {
