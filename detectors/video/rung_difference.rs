@@ -5,7 +5,7 @@
 //! breaks is seen in one rung alone. So pictures of all rungs at one time are compared, which tells damage that leaves
 //! no evidence and has no grid, and where any damage came in.
 //!
-//! - Of every picture a map of 48x27 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
+//! - Of every picture a map of 64x36 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
 //!   slowest rung lead; those of the others are found by media time, within half a picture.
 //! - Levels are made equal by a straight line; what most rungs show (the median) is what each is compared with. A cell
 //!   is off when it differs by more than contrast and scaling explain, and by more than it is used to. It must be off for
@@ -135,7 +135,7 @@ pub static DETECTOR: Descriptor = Descriptor {
 const RUNGS: usize = 16;
 /// Maps are kept for so long, and a rung that is further behind is not waited for.
 const KEPT_SECS: f64 = 12.0;
-/// ... and no more of them: 16 rungs take 13 MB at most.
+/// ... and no more of them: a rung takes 1.5 MB at most.
 const KEPT: usize = 640;
 /// Evidence explains a difference that begins so long before, or after it.
 const EVIDENCE_SECS: (f64, f64) = (0.3, 4.0);
@@ -258,6 +258,8 @@ struct RungDifference {
     compared: Option<MediaTime>,
     /// What most showed then.
     before: Option<Vec<f32>>,
+    /// How much of it changes from picture to picture.
+    motion: Vec<f32>,
     votes: Votes,
     /// Of two rungs the one to blame, once known.
     blamed: Option<Track>,
@@ -270,6 +272,7 @@ impl RungDifference {
             rungs: Vec::new(),
             compared: None,
             before: None,
+            motion: Vec::new(),
             votes: Votes::default(),
             blamed: None,
         }
@@ -279,6 +282,7 @@ impl RungDifference {
         self.rungs.clear();
         (self.compared, self.before, self.blamed) = (None, None, None);
         self.votes = Votes::default();
+        self.motion.clear();
     }
 
     fn announce(&mut self, tracks: &[TrackInfo]) {
@@ -431,8 +435,8 @@ impl RungDifference {
             true => most,
             false => compare::median(&levelled),
         };
-        let allowance =
-            compare::allowance(&most, self.before.as_deref(), apart as f32, self.off_codes);
+        compare::follow(&mut self.motion, self.before.as_deref(), &most);
+        let allowance = compare::allowance(&most, &self.motion, apart as f32, self.off_codes);
         for ((i, _), map) in found.iter().zip(&levelled) {
             // Both of two differ by the same.
             let map = levelled.last().filter(|_| two).unwrap_or(map);

@@ -315,3 +315,56 @@ fn an_error_under_perfect_timestamps_came_in_before_them() {
         []
     );
 }
+
+#[test]
+fn a_place_is_told_with_the_raise_or_as_soon_as_it_is_known() {
+    use detectors::video::{freeze, rung_difference};
+    let mut rows = Vec::new();
+    for row in [&freeze::DETECTOR, &rung_difference::DETECTOR] {
+        rows.push((row, row.rules));
+    }
+    let mut judge = Judge::new(&stream(&rows));
+    let track = Track::video(1);
+    let name = |i: u8| (Track::video(i), Arc::from(format!("{i}p")));
+    judge.set_members((0..3).map(name).collect());
+    let mut say = |at_ms: u64, detector: usize, reading: Reading| {
+        let said = Testimony {
+            detector,
+            signal: &rows[detector].0.signals[0],
+            track: Some(track),
+            reading: &reading,
+        };
+        let now = Moment {
+            media: Some(MediaTime::from_millis(at_ms as i64)),
+            arrival: Arrival::from_millis(at_ms),
+        };
+        let mut out = Vec::new();
+        judge.hear(said, now, LIVE, &mut out);
+        let told = out
+            .into_iter()
+            .map(|t| (t.change, t.defect.rule, t.defect.place));
+        told.collect::<Vec<_>>()
+    };
+    let since = Some(MediaTime::from_millis(10_000));
+    let still = |secs: f64| Reading::measured(secs).since(since);
+    // Nothing was compared yet: the place follows.
+    assert_eq!(
+        say(14_000, 0, still(4.0)),
+        [(Change::Raise, "frozen", None)]
+    );
+    let differs = Reading::measured(0.2)
+        .since(since)
+        .cause(Cause::RungDiffers);
+    let encoder = Some(Place::Encoder);
+    let told = [
+        (Change::Raise, "rung_damaged", encoder),
+        (Change::Update, "frozen", encoder),
+    ];
+    let mut first = say(14_100, 1, differs.clone());
+    first.sort_by_key(|t| t.1 == "frozen");
+    assert_eq!(first, told);
+    assert_eq!(say(14_200, 1, differs), []);
+    // Known by now.
+    let long = say(21_000, 0, still(11.0));
+    assert_eq!(long, [(Change::Raise, "frozen_long", encoder)]);
+}

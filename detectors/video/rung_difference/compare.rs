@@ -2,9 +2,9 @@
 
 use crate::kernel::spread::Spread;
 
-/// Cells across and down: 40x40 pixels each at 1080 rows.
-pub(super) const COLUMNS: usize = 48;
-pub(super) const ROWS: usize = 27;
+/// Cells across and down: 30x30 pixels each at 1080 rows.
+pub(super) const COLUMNS: usize = 64;
+pub(super) const ROWS: usize = 36;
 pub(super) const CELLS: usize = COLUMNS * ROWS;
 
 /// Gain of one rendition's luma against another's that is taken for a matter of levels, not of pictures.
@@ -13,6 +13,9 @@ const GAINS: (f32, f32) = (0.75, 1.35);
 const RIDGE: f32 = 25.0;
 /// Share of the contrast around a cell that scaling and coding may move into it.
 const EDGE: f32 = 0.15;
+/// Share of the change of a cell from picture to picture that coding may owe it, and how fast that change is forgotten.
+const MOTION: f32 = 0.5;
+const MOTION_RATE: f32 = 0.3;
 /// A cell is off when it differs by so many times its usual difference more than everything may.
 const USUAL: f32 = 3.0;
 /// Pictures over which the usual difference is learned.
@@ -77,21 +80,27 @@ fn fit(a: &[f32], b: &[f32], counts: impl Fn(f32, f32) -> bool) -> (f32, f32) {
     (gain, y - gain * x)
 }
 
-/// By how much a cell may be off wherever it is: `codes`, and a share of the contrast around it and of what changed
-/// since the map before.
-pub(super) fn allowance(map: &[f32], before: Option<&[f32]>, apart: f32, codes: f32) -> Vec<f32> {
-    let mut out = Vec::with_capacity(CELLS);
-    for i in 0..map.len() {
-        let (mut least, mut most) = (f32::MAX, f32::MIN);
+/// By how much a cell may be off wherever it is: `codes`, and shares of the contrast and of the motion around it.
+pub(super) fn allowance(map: &[f32], motion: &[f32], apart: f32, codes: f32) -> Vec<f32> {
+    let of = |i: usize| {
+        let (mut least, mut most, mut moves) = (f32::MAX, f32::MIN, 0f32);
         for n in around(i) {
             let value = map.get(n).copied().unwrap_or_default();
             (least, most) = (least.min(value), most.max(value));
+            moves = moves.max(motion.get(n).copied().unwrap_or_default());
         }
-        let pair = (map.get(i)).zip(before.and_then(|before| before.get(i)));
-        let change = pair.map_or(0.0, |(a, b)| (a - b).abs());
-        out.push(codes + EDGE * (most - least).max(0.0) + apart * change);
+        codes + EDGE * (most - least).max(0.0) + (MOTION + apart) * moves
+    };
+    (0..map.len()).map(of).collect()
+}
+
+/// Takes the next map into the usual change of every cell from picture to picture.
+pub(super) fn follow(motion: &mut Vec<f32>, before: Option<&[f32]>, map: &[f32]) {
+    motion.resize(map.len(), 0.0);
+    let Some(before) = before else { return };
+    for (motion, (a, b)) in motion.iter_mut().zip(before.iter().zip(map)) {
+        *motion += MOTION_RATE * ((a - b).abs() - *motion);
     }
-    out
 }
 
 /// A cell and the up to eight around it.

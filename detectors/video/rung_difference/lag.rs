@@ -15,8 +15,11 @@ const LEAST: f32 = 25.0;
 const CLEAR: f32 = 0.8;
 /// Steps around the best place that may be as good.
 const SKIRT: i32 = 1;
-/// One picture alone is of another place when it differs there by so much less: while the delay is not known, and then.
-const ELSEWHERE: (f32, f32) = (0.75, 0.5);
+/// A picture is of another place when it differs there by so much less, ...
+const ELSEWHERE: f32 = 0.7;
+/// ... and when so many in a row are of that place: what is damaged is always most like the last sound picture, which
+/// is another place each time.
+const IN_A_ROW: u32 = 3;
 /// Mean difference below which pictures are the same, codes.
 const SAME: f32 = 0.5;
 
@@ -41,6 +44,8 @@ pub(super) struct Lag {
     pictures: f32,
     steps: i32,
     known: bool,
+    /// Best place of the newest picture alone, and for how many in a row.
+    alone: (i32, u32),
 }
 
 impl Default for Lag {
@@ -51,6 +56,7 @@ impl Default for Lag {
             pictures: 0.0,
             steps: 0,
             known: false,
+            alone: (0, 0),
         }
     }
 }
@@ -86,19 +92,20 @@ impl Lag {
         }
         let here = (now.iter().zip(-REACH..)).find(|(_, n)| *n == self.steps);
         let here = here.map_or(0.0, |(now, _)| now.0);
-        let best = now.iter().map(|now| now.0).fold(f32::MAX, f32::min);
-        let share = match self.known {
-            true => ELSEWHERE.1,
-            false => ELSEWHERE.0,
+        let best = (now.iter().zip(-REACH..)).min_by(|a, b| a.0.0.total_cmp(&b.0.0));
+        let better = best.filter(|(now, _)| here > SAME && now.0 < ELSEWHERE * here);
+        self.alone = match better {
+            Some((_, n)) if n == self.alone.0 => (n, self.alone.1 + 1),
+            Some((_, n)) => (n, 1),
+            None => (0, 0),
         };
-        match here > SAME && best < share * here {
+        match self.alone.1 >= IN_A_ROW {
             true => Told::Elsewhere,
             false => Told::Here,
         }
     }
 
     /// Whether another delay was found.
-
     fn decide(&mut self) -> bool {
         let best = (self.costs.iter().zip(-REACH..)).min_by(|a, b| a.0.total_cmp(b.0));
         let Some((least, steps)) = best else {
