@@ -144,15 +144,15 @@ const fn rule(
 }
 
 /// Which of the two was meant is not told, and players differ.
-const AUDIO_STAMPED: &str = "Timestamps and playlists place the sound differently against the picture: which is meant is not told, and \
-     players that go by the one or the other play it apart.";
+const AUDIO_STAMPED: &str = "Timestamps and playlists put the sound at different places: players differ in which they follow.";
 
 /// Playlist and manifest checks.
 pub static DETECTOR: Descriptor = Descriptor {
     name: "manifest",
     doc: "Players stall, skip or cannot start, although every picture that does arrive is fine: the playlist is \
           stale, its numbers or durations are wrong, segments are missing or arrive more slowly than they are played, \
-          or the playlists of picture and sound lie apart, or say otherwise than the timestamps in their segments. Not measurable on inputs without a list of segments.",
+          or the playlists of picture and sound lie apart, or say otherwise than the timestamps in their segments. Not \
+          measurable on inputs without a list of segments.",
     needs: Needs {
         scope: Scope::Stream,
         cost: Cost::Cheap,
