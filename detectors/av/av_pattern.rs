@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use self::beep::{Beep, Ear};
 use self::flash::{Eye, Flash};
-use super::offset_rules;
+use super::{median, offset_rules};
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Media, MediaTime, Needs, Reading,
     Reset, RuleSpec, Scope, Signal, Sink, Track, Unit, Why,
@@ -172,11 +172,13 @@ fn pattern(
     // An even signal pairs nearly as well a period further on.
     let most = groups.iter().map(Vec::len).max()?;
     let good = groups.iter().filter(|g| 4 * g.len() >= 3 * most);
-    let group = good.min_by(|a, b| median(a).abs().total_cmp(&median(b).abs()))?;
+    let middle = |group: &Vec<f64>| median(group.iter().copied());
+    let far = |group: &Vec<f64>| middle(group).map_or(f64::MAX, f64::abs);
+    let group = good.min_by(|a, b| far(a).total_cmp(&far(b)))?;
     if group.len() < PAIRS_MIN {
         return None;
     }
-    let early_secs = median(group);
+    let early_secs = middle(group)?;
     // Those that both could have: the oldest and newest may miss their partner.
     let partner = |at: f64, of: &[MediaTime]| of.iter().any(|o| (o.secs() - at).abs() <= agree);
     let whole = |own: &[MediaTime], of: &[MediaTime], offset: f64| {
@@ -198,12 +200,6 @@ fn pattern(
         newest: last_flash.at.max(last_beep.at),
         gap_secs: gaps.fold(0.0, f64::max),
     })
-}
-
-fn median(of: &[f64]) -> f64 {
-    let mut sorted = of.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 fn keep<T>(queue: &mut VecDeque<T>, new: T) {

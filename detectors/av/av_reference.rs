@@ -23,7 +23,7 @@ use self::bits::Bits;
 use self::motion::Motion;
 pub use self::printer::Printer;
 use super::step::Steps;
-use super::{offset_rules, step_rules};
+use super::{median, offset_rules, step_rules};
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Kind, Limit, Media, MediaTime,
     Needs, Print, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, Unit, Why,
@@ -279,9 +279,7 @@ impl AvReference {
             }
             let error = picture.delay_secs - sound.delay_secs;
             hearing.recent.push_back(error);
-            let mut sorted: Vec<f64> = hearing.recent.iter().copied().collect();
-            sorted.sort_unstable_by(f64::total_cmp);
-            let early = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+            let early = median(hearing.recent.iter().copied()).unwrap_or(error);
             let early = early.clamp(-SKEW_MAX_SECS, SKEW_MAX_SECS);
             out.put_on(track, AUDIO_EARLY, Reading::measured(early));
             let confidence = picture.confidence().min(sound.confidence());

@@ -11,6 +11,13 @@ use std::time::Duration;
 
 use crate::base::{Cause, Limit, RuleSpec, Severity};
 
+/// The middle value, of an even number the upper one of two; `None` of none.
+fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut all: Vec<f64> = values.into_iter().collect();
+    let middle = all.len() / 2;
+    (!all.is_empty()).then(|| *all.select_nth_unstable_by(middle, f64::total_cmp).1)
+}
+
 /// A rule on an offset that must last for two seconds, and be back for as long.
 const fn rule(
     name: &'static str,

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::median;
+
 /// Measurements that make the past: with one a second, a step is part of it after half a minute.
 const PAST: usize = 60;
 /// Least of them before a step is told.
@@ -28,9 +30,7 @@ impl Steps {
         if count < PAST_MIN {
             return None;
         }
-        let mut past: Vec<f64> = self.offsets.iter().take(count).copied().collect();
-        past.sort_unstable_by(f64::total_cmp);
-        let usual = past.get(count / 2)?;
+        let usual = median(self.offsets.iter().take(count).copied())?;
         let off = (self.offsets.iter().skip(count)).map(|offset| offset - usual);
         let (low, high) = (
             off.clone().fold(f64::MAX, f64::min),

@@ -21,7 +21,7 @@ enum Need {
 /// What is measured, by which figure, and what it must be.
 type Gate = (&'static str, &'static str, Need);
 
-const GATES: [Gate; 44] = {
+const GATES: [Gate; 46] = {
     use Need::{ADay, AtLeast, AtMost, NoneIn};
     [
         (
@@ -215,6 +215,16 @@ const GATES: [Gate; 44] = {
             "timestamps that wrap, jump together or vary told as faults",
             "sync_stamps_false",
             NoneIn("sync_stamps_hours"),
+        ),
+        (
+            "corruption of one rendition, or of all, told apart",
+            "rungs_compared",
+            AtLeast(0.95),
+        ),
+        (
+            "renditions said to differ where nothing is damaged",
+            "rungs_clean_false",
+            NoneIn("rungs_clean_hours"),
         ),
     ]
 };

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::av::median;
 use crate::base::MediaTime;
 use crate::kernel::tiles::Tiles;
 
@@ -88,9 +89,7 @@ impl Eye {
 
     /// Usual interval of pictures, seconds.
     pub(super) fn interval_secs(&self) -> Option<f64> {
-        let mut sorted: Vec<f64> = self.intervals.iter().copied().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied()
+        median(self.intervals.iter().copied())
     }
 
     fn rise(&mut self, at: MediaTime, place: Vec<u32>) {

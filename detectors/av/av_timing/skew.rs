@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::clocks::{SHIFT_MIN_SECS, Step};
+use crate::av::median;
 use crate::base::{MediaTime, SkewBasis};
 
 /// Log likelihood ratio at which it is decided whether the skew followed a clock step (a sequential test after
@@ -95,9 +96,9 @@ impl Skew {
     /// Mean and variance without outliers: the start of a multiplex is often uneven.
     fn learn(&self) -> Level {
         let mut all: Vec<f64> = self.facts.iter().map(|f| f.1).collect();
-        let middle = median(&mut all);
-        let mut off: Vec<f64> = all.iter().map(|x| (x - middle).abs()).collect();
-        let most = 4.5 * median(&mut off) + 0.1;
+        let middle = median(all.iter().copied()).unwrap_or(0.0);
+        let off = all.iter().map(|x| (x - middle).abs());
+        let most = 4.5 * median(off).unwrap_or(0.0) + 0.1;
         all.retain(|x| (x - middle).abs() <= most);
         let count = all.len().max(1) as f64;
         let mean = all.iter().sum::<f64>() / count;
@@ -178,12 +179,4 @@ impl Skew {
 pub(super) fn agree(skew: f64, clock: f64) -> bool {
     let slack = (CONFIRM_SHARE * clock.abs()).clamp(CONFIRM_SECS.0, CONFIRM_SECS.1);
     (skew - clock).abs() <= slack
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
