@@ -14,6 +14,7 @@ mod align;
 pub(super) mod bits;
 mod motion;
 mod printer;
+mod step;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use self::align::{Aligner, BULK_SECS, Found, KEEP_SECS, Peak};
 use self::bits::Bits;
 use self::motion::Motion;
 pub use self::printer::Printer;
-use super::step::Steps;
+use self::step::Steps;
 use super::{median, offset_rules, step_rules};
 use crate::base::{
     Basis, Cause, Cost, Descriptor, Detector, Fact, InputEvent, Kind, Limit, Media, MediaTime,

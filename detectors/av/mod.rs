@@ -5,7 +5,6 @@ pub mod av_languages;
 pub mod av_pattern;
 pub mod av_reference;
 pub mod av_timing;
-mod step;
 
 use std::time::Duration;
 

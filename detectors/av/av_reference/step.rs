@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::median;
+use crate::av::median;
 
 /// Measurements that make the past: with one a second, a step is part of it after half a minute.
 const PAST: usize = 60;
@@ -13,7 +13,7 @@ const CONFIRMATIONS: usize = 2;
 
 /// Follows the offset of one track.
 #[derive(Debug, Default)]
-pub(super) struct Steps {
+pub struct Steps {
     /// The newest last.
     offsets: VecDeque<f64>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Steps {
 impl Steps {
     /// Takes the next measurement, seconds; answers by how much the newest ones lie off the median of those before, by
     /// the one that lies off least. `None` while too little is known.
-    pub(super) fn note(&mut self, offset_secs: f64) -> Option<f64> {
+    pub fn note(&mut self, offset_secs: f64) -> Option<f64> {
         self.offsets.push_back(offset_secs);
         if self.offsets.len() > PAST + CONFIRMATIONS {
             self.offsets.pop_front();
