@@ -13,6 +13,16 @@ pub enum Kind {
     Audio,
 }
 
+impl Kind {
+    /// `video` or `audio`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Video => "video",
+            Kind::Audio => "audio",
+        }
+    }
+}
+
 /// One elementary stream of a monitored stream; written `video:0`, `audio:1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Track {
@@ -42,11 +52,7 @@ impl Track {
 
 impl fmt::Display for Track {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Video => "video",
-            Kind::Audio => "audio",
-        };
-        write!(f, "{kind}:{}", self.index)
+        write!(f, "{}:{}", self.kind.as_str(), self.index)
     }
 }
 

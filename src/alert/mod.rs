@@ -1,6 +1,7 @@
 //! From numbers to defects: pure, with time passed in.
 
 pub mod av_offset;
+pub mod incident;
 pub mod judge;
 pub mod place;
 pub mod rule;

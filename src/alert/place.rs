@@ -54,6 +54,18 @@ impl Place {
         }
     }
 
+    /// From the word in events.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Place::Upstream,
+            Place::Encoder,
+            Place::Delivery,
+            Place::Packager,
+            Place::BeforePackager,
+        ];
+        all.into_iter().find(|place| place.as_str() == word)
+    }
+
     /// Whether it is of a defect between sound and picture.
     pub fn is_between(self) -> bool {
         matches!(self, Place::Packager | Place::BeforePackager)

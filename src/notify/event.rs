@@ -13,6 +13,7 @@ use detectors::base::{Arrival, MediaTime, Severity};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::notice::DefectView;
 use crate::alert::av_offset::in_words;
 use crate::alert::{Change, Defect, Moment, Offset, Place, Transition};
 use crate::ingest::clock;
@@ -48,6 +49,13 @@ impl Epoch {
     pub fn utc(&self, at: Arrival) -> Timestamp {
         let nanos = i128::from(at.nanos()) - i128::from(self.arrival.nanos());
         Timestamp::from_nanosecond(self.unix.as_nanosecond() + nanos).unwrap_or(self.unix)
+    }
+
+    /// Arrival time of a UTC; before the clock's beginning that.
+    pub fn arrival_of(&self, utc: Timestamp) -> Arrival {
+        let nanos = utc.as_nanosecond() - self.unix.as_nanosecond();
+        let at = i128::from(self.arrival.nanos()) + nanos;
+        Arrival::from_nanos(u64::try_from(at.max(0)).unwrap_or(u64::MAX))
     }
 
     /// Unix seconds of an arrival time.
@@ -240,6 +248,35 @@ impl Composer {
         }
     }
 
+    /// Name of this process.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// A defect as a part of an incident.
+    pub fn view(&self, defect: &Defect) -> DefectView {
+        let utc = |moment: Moment| rfc3339_millis(self.epoch.utc(moment.arrival));
+        DefectView {
+            defect_id: clean(&defect.id),
+            detector: defect.detector.to_owned(),
+            rule: defect.rule.to_owned(),
+            severity: defect.severity.as_str().to_owned(),
+            cause: defect.cause.as_str().to_owned(),
+            place: defect.place.map(|place| place.as_str().to_owned()),
+            track: defect.track.map(|t| t.to_string()),
+            member: defect.member.as_deref().map(clean),
+            value: Some(defect.value).filter(|value| value.is_finite()),
+            limit: defect.limit,
+            unit: defect.unit.to_owned(),
+            says: viewer_words(defect),
+            start: utc(defect.start),
+            end: defect.end.map(utc),
+            evidence: (self.evidence.as_ref())
+                .map(|find| find(defect))
+                .unwrap_or_default(),
+        }
+    }
+
     fn when(&self, moment: Moment) -> When {
         When {
             media_secs: moment.media.map(MediaTime::secs),
@@ -274,20 +311,9 @@ fn sentence(transition: &Transition) -> String {
     let defect = &transition.defect;
     let name = clean(defect.labels.get("name").map_or(&*defect.stream, |n| n));
     let says = clean(&defect.says);
-    let (core, measured) = parts(&says);
-    let core = lower_first(core.trim().trim_end_matches('.'));
-    let track = match (defect.track, &defect.member) {
-        (_, Some(member)) => {
-            let place = defect.place.filter(|place| !place.is_between());
-            let place = place.map(|place| place.phrase(&clean(member)));
-            format!(
-                " ({})",
-                place.unwrap_or_else(|| format!("rendition {}", clean(member)))
-            )
-        }
-        (Some(track), None) if track.index > 0 => format!(" (track {track})"),
-        _ => String::new(),
-    };
+    let (_, measured) = parts(&says);
+    let core = core_words(defect);
+    let track = track_words(defect);
     let lasted = |until: Moment| secs_words(span(defect.start, until));
     if transition.change == Change::Clear {
         let lasted = lasted(defect.end.unwrap_or(transition.at));
@@ -299,6 +325,36 @@ fn sentence(transition: &Transition) -> String {
     let measured = if offset.is_empty() { measured } else { "" };
     let ways = defect.av_words();
     format!("{name}: {core}{track}{offset}, for {lasted} so far.{measured}{ways}")
+}
+
+/// What a viewer notices, without a name and without an end: "the picture stands still (rendition 720p)".
+pub fn viewer_words(defect: &Defect) -> String {
+    format!(
+        "{}{}{}",
+        core_words(defect),
+        track_words(defect),
+        offset_words(defect)
+    )
+}
+
+fn core_words(defect: &Defect) -> String {
+    let says = clean(&defect.says);
+    lower_first(parts(&says).0.trim().trim_end_matches('.'))
+}
+
+fn track_words(defect: &Defect) -> String {
+    match (defect.track, &defect.member) {
+        (_, Some(member)) => {
+            let place = defect.place.filter(|place| !place.is_between());
+            let place = place.map(|place| place.phrase(&clean(member)));
+            format!(
+                " ({})",
+                place.unwrap_or_else(|| format!("rendition {}", clean(member)))
+            )
+        }
+        (Some(track), None) if track.index > 0 => format!(" (track {track})"),
+        _ => String::new(),
+    }
 }
 
 /// Splits what the rule says ("The picture stands still.") from the figures behind it; of those, only

@@ -9,7 +9,9 @@ pub mod courier;
 pub mod event;
 pub mod jsonl;
 pub mod ledger;
+pub mod notice;
 pub mod queue;
+pub mod stored;
 pub mod webhook;
 
 use std::io;

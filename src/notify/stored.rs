@@ -1,0 +1,222 @@
+//! Incidents on disk: enough to go on after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use detectors::base::{Cause, Kind, MediaTime, Severity, Track};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::event::Epoch;
+use crate::alert::incident::{About, Acknowledged, Incident, Key, Quiet, Topic};
+use crate::alert::{Defect, Moment, Place};
+
+/// Version of the shape; documents of another one are not read.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct IncidentDoc {
+    version: u32,
+    about: AboutDoc,
+    topic: String,
+    incarnation: u64,
+    sequence: u64,
+    severity: String,
+    labels: BTreeMap<String, String>,
+    defects: Vec<DefectDoc>,
+    streams: BTreeSet<String>,
+    of_streams: usize,
+    whole_instance: bool,
+    quiet: Option<(String, String)>,
+    overran: bool,
+    flapping: bool,
+    escalated: bool,
+    times: u32,
+    told: bool,
+    acknowledged: Option<(String, Timestamp)>,
+    opened: Timestamp,
+    resolved: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AboutDoc {
+    Stream(String),
+    Label(String, String),
+    Instance,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DefectDoc {
+    id: String,
+    fingerprint: String,
+    stream: String,
+    detector: String,
+    rule: String,
+    track: Option<(String, u8)>,
+    member: Option<String>,
+    severity: String,
+    cause: String,
+    place: Option<String>,
+    value: Option<f64>,
+    limit: f64,
+    says: String,
+    start: MomentDoc,
+    end: Option<MomentDoc>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MomentDoc {
+    media_nanos: Option<i64>,
+    utc: Timestamp,
+}
+
+/// An incident as JSON.
+pub fn write(incident: &Incident, epoch: &Epoch) -> String {
+    let doc = IncidentDoc {
+        version: VERSION,
+        about: match &incident.key.about {
+            About::Stream(id) => AboutDoc::Stream(id.to_string()),
+            About::Label { name, value } => AboutDoc::Label(name.clone(), value.clone()),
+            About::Instance => AboutDoc::Instance,
+        },
+        topic: incident.key.topic.as_str().to_owned(),
+        incarnation: incident.incarnation,
+        sequence: incident.sequence,
+        severity: incident.severity.as_str().to_owned(),
+        labels: (*incident.labels).clone(),
+        defects: incident
+            .defects
+            .iter()
+            .map(|d| defect_doc(d, epoch))
+            .collect(),
+        streams: incident.streams.iter().map(|id| id.to_string()).collect(),
+        of_streams: incident.of_streams,
+        whole_instance: incident.whole_instance,
+        quiet: incident.quiet.as_ref().map(|quiet| {
+            let by = match quiet {
+                Quiet::Child(id) | Quiet::Muted(id) => id.clone(),
+                _ => String::new(),
+            };
+            (quiet.as_str().to_owned(), by)
+        }),
+        overran: incident.overran,
+        flapping: incident.flapping,
+        escalated: incident.escalated,
+        times: incident.times,
+        told: incident.told,
+        acknowledged: incident.acknowledged.as_ref().map(|a| (a.by.clone(), a.at)),
+        opened: incident.opened,
+        resolved: incident.resolved,
+    };
+    // Plain structs of strings and finite numbers always serialise.
+    serde_json::to_string(&doc).unwrap_or_default()
+}
+
+/// An incident from JSON; `None` when it is of another version, or names what this version does not know.
+pub fn read(text: &str, epoch: &Epoch) -> Option<Incident> {
+    let doc: IncidentDoc = serde_json::from_str(text).ok()?;
+    if doc.version != VERSION {
+        return None;
+    }
+    let labels = Arc::new(doc.labels);
+    let defects = doc.defects.into_iter();
+    Some(Incident {
+        key: Key {
+            about: match doc.about {
+                AboutDoc::Stream(id) => About::Stream(id.into()),
+                AboutDoc::Label(name, value) => About::Label { name, value },
+                AboutDoc::Instance => About::Instance,
+            },
+            topic: Topic::parse(&doc.topic)?,
+        },
+        incarnation: doc.incarnation,
+        sequence: doc.sequence,
+        severity: Severity::parse(&doc.severity)?,
+        defects: defects.filter_map(|d| defect(d, &labels, epoch)).collect(),
+        labels,
+        streams: doc.streams.into_iter().map(Arc::from).collect(),
+        of_streams: doc.of_streams,
+        whole_instance: doc.whole_instance,
+        quiet: doc.quiet.and_then(|(word, by)| Quiet::parse(&word, by)),
+        overran: doc.overran,
+        flapping: doc.flapping,
+        escalated: doc.escalated,
+        times: doc.times,
+        unknown: false,
+        told: doc.told,
+        acknowledged: doc.acknowledged.map(|(by, at)| Acknowledged { by, at }),
+        opened: doc.opened,
+        resolved: doc.resolved,
+    })
+}
+
+fn defect_doc(defect: &Defect, epoch: &Epoch) -> DefectDoc {
+    let moment = |moment: Moment| MomentDoc {
+        media_nanos: moment.media.map(MediaTime::nanos),
+        utc: epoch.utc(moment.arrival),
+    };
+    DefectDoc {
+        id: defect.id.clone(),
+        fingerprint: defect.fingerprint.clone(),
+        stream: defect.stream.to_string(),
+        detector: defect.detector.to_owned(),
+        rule: defect.rule.to_owned(),
+        track: defect.track.map(|t| (t.kind.as_str().to_owned(), t.index)),
+        member: defect.member.as_ref().map(|m| m.to_string()),
+        severity: defect.severity.as_str().to_owned(),
+        cause: defect.cause.as_str().to_owned(),
+        place: defect.place.map(|p| p.as_str().to_owned()),
+        value: Some(defect.value).filter(|v| v.is_finite()),
+        limit: defect.limit,
+        says: defect.says.clone(),
+        start: moment(defect.start),
+        end: defect.end.map(moment),
+    }
+}
+
+/// `None` when this version has no such detector or rule any more: nothing would ever end it.
+fn defect(doc: DefectDoc, labels: &Arc<BTreeMap<String, String>>, epoch: &Epoch) -> Option<Defect> {
+    let moment = |doc: MomentDoc| Moment {
+        media: doc.media_nanos.map(MediaTime::from_nanos),
+        arrival: epoch.arrival_of(doc.utc),
+    };
+    let descriptor = detectors::registry::find(&doc.detector)?;
+    let rule = descriptor.rules.iter().find(|r| r.name == doc.rule);
+    let signal = rule.and_then(|r| descriptor.signals.iter().find(|s| s.name == r.signal));
+    let blind = crate::alert::judge::BLIND;
+    Some(Defect {
+        id: doc.id,
+        fingerprint: doc.fingerprint,
+        stream: doc.stream.into(),
+        labels: Arc::clone(labels),
+        detector: descriptor.name,
+        rule: match rule {
+            Some(rule) => rule.name,
+            None => (doc.rule == blind).then_some(blind)?,
+        },
+        track: match doc.track {
+            Some((kind, index)) => Some(Track {
+                kind: [Kind::Video, Kind::Audio]
+                    .into_iter()
+                    .find(|k| k.as_str() == kind)?,
+                index,
+            }),
+            None => None,
+        },
+        member: doc.member.map(Arc::from),
+        severity: Severity::parse(&doc.severity)?,
+        cause: Cause::ALL
+            .iter()
+            .copied()
+            .find(|c| c.as_str() == doc.cause)?,
+        place: doc.place.and_then(|word| Place::parse(&word)),
+        av_offsets: Vec::new(),
+        value: doc.value.unwrap_or(f64::NAN),
+        limit: doc.limit,
+        unit: signal.map_or("seconds", |s| s.unit),
+        says: doc.says,
+        start: moment(doc.start),
+        end: doc.end.map(moment),
+    })
+}
