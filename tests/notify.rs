@@ -1,4 +1,4 @@
-//! Alert events end to end: transitions in at the outlet, requests out at small receivers on loopback.
+//! Alerts end to end: transitions in at the outlet, requests out at small receivers on loopback.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,11 +15,12 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
+use glasswatch::alert::incident::Mute;
 use glasswatch::alert::{Change, Defect, Moment, Transition};
-use glasswatch::config::{Receiver, ReceiverKind, Secret};
+use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::notify::event::Epoch;
 use glasswatch::notify::jsonl::EventsTo;
-use glasswatch::notify::webhook::public_addresses;
+use glasswatch::notify::receiver::public_addresses;
 use glasswatch::notify::{Notifier, Settings, StartError};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
@@ -68,9 +69,10 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
         name: name.into(),
         kind: ReceiverKind::Webhook {
             url: Secret::new(format!("http://{address}/hook?token=s3cret")),
-            key: Some(Secret::new(KEY)),
-            timeout: Duration::from_secs(20),
+            keys: vec![Secret::new(KEY)],
         },
+        timeout: Duration::from_secs(20),
+        proxy: None,
         min_severity: Severity::Info,
         allow_private: true,
     }
@@ -80,7 +82,14 @@ fn settings(receivers: Vec<Receiver>) -> Settings {
     Settings {
         instance: "watch-1".into(),
         epoch: Epoch::now(),
+        data_dir: None,
         receivers,
+        // What ends is told at once.
+        incidents: Incidents {
+            resolve_after: Duration::ZERO,
+            repage_after: Duration::ZERO,
+            ..Incidents::default()
+        },
         events: None,
         evidence: None,
         addresses: public_addresses(),
@@ -140,7 +149,7 @@ async fn next(requests: &mut Requests) -> (HeaderMap, Value) {
 }
 
 #[tokio::test]
-async fn a_webhook_is_signed_and_tells_the_defect() {
+async fn a_webhook_is_signed_and_tells_the_incident() {
     let (address, mut requests) = hook(|_| ok()).await;
     let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
     tell(&notifier, Change::Raise, "news1", Severity::Critical);
@@ -156,11 +165,10 @@ async fn a_webhook_is_signed_and_tells_the_defect() {
     let sent: i64 = timestamp.parse().unwrap();
     assert!((jiff::Timestamp::now().as_second() - sent).abs() < 60);
     let json: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(json["event_id"], *id);
-    assert_eq!(
-        json["sentence"],
-        "news1: the picture stands still, for 2.5 s so far."
-    );
+    assert_eq!(json["id"], *id);
+    assert_eq!(json["type"], "glasswatch.incident.raised");
+    assert_eq!(json["data"]["title"], "news1: the picture stands still.");
+    assert_eq!(json["data"]["defects"][0]["defect_id"], "news1-1");
     assert!(!body.contains("s3cret"));
     assert_eq!(notifier.ledger().open().len(), 1);
     assert_eq!(notifier.close(LONG).await, 0);
@@ -180,17 +188,17 @@ async fn failures_are_retried_with_the_same_id_and_order_holds() {
     })
     .await;
     let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
-    for change in [Change::Raise, Change::Update, Change::Clear] {
-        tell(&notifier, change, "news1", Severity::Critical);
-    }
+    tell(&notifier, Change::Raise, "news1", Severity::Warning);
+    tell(&notifier, Change::Update, "news1", Severity::Critical);
+    tell(&notifier, Change::Clear, "news1", Severity::Critical);
     let mut order = Vec::new();
     for _ in 0..5 {
         let (headers, json) = next(&mut requests).await;
-        let kind = json["type"].as_str().unwrap().to_owned();
+        let kind = json["data"]["news"].as_str().unwrap().to_owned();
         order.push((kind, headers["webhook-id"].clone()));
     }
     let types: Vec<_> = order.iter().map(|(t, _)| t.as_str()).collect();
-    assert_eq!(types, ["raise", "raise", "raise", "update", "clear"]);
+    assert_eq!(types, ["raised", "raised", "raised", "updated", "resolved"]);
     assert!(order[0].1 == order[1].1 && order[1].1 == order[2].1);
     assert_ne!(order[2].1, order[3].1);
     assert_eq!(notifier.close(LONG).await, 0);
@@ -276,10 +284,10 @@ async fn what_severity_hid_arrives_when_it_grows_and_is_cleared() {
     let mut got = Vec::new();
     while let Ok((_, body)) = requests.try_recv() {
         let json: Value = serde_json::from_str(&body).unwrap();
-        let word = |name: &str| json[name].as_str().unwrap().to_owned();
-        got.push(format!("{} {}", word("stream"), word("type")));
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
     }
-    assert_eq!(got, ["grows raise", "grows clear"]);
+    assert_eq!(got, ["grows raised", "grows resolved"]);
 }
 
 #[tokio::test]
@@ -290,9 +298,13 @@ async fn an_unsteady_receiver_loses_nothing_and_keeps_every_order() {
     })
     .await;
     let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
-    for change in [Change::Raise, Change::Update, Change::Clear] {
+    for (change, severity) in [
+        (Change::Raise, Severity::Warning),
+        (Change::Update, Severity::Critical),
+        (Change::Clear, Severity::Critical),
+    ] {
         for i in 0..40 {
-            tell(&notifier, change, &format!("s{i}"), Severity::Critical);
+            tell(&notifier, change, &format!("s{i}"), severity);
         }
     }
     assert_eq!(notifier.close(LONG).await, 0);
@@ -300,18 +312,18 @@ async fn an_unsteady_receiver_loses_nothing_and_keeps_every_order() {
     let mut seen: HashMap<String, Vec<String>> = HashMap::new();
     while let Ok((_, body)) = requests.try_recv() {
         let json: Value = serde_json::from_str(&body).unwrap();
-        let word = |name: &str| json[name].as_str().unwrap().to_owned();
-        seen.entry(word("stream")).or_default().push(word("type"));
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        seen.entry(word("stream")).or_default().push(word("news"));
     }
     assert_eq!(seen.len(), 40);
     for (stream, mut types) in seen {
         types.dedup();
-        assert_eq!(types, ["raise", "update", "clear"], "{stream}");
+        assert_eq!(types, ["raised", "updated", "resolved"], "{stream}");
     }
 }
 
 #[tokio::test]
-async fn event_lines_equal_what_receivers_get() {
+async fn event_lines_tell_defects_and_receivers_incidents() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.jsonl");
     let (address, mut requests) = hook(|_| ok()).await;
@@ -327,8 +339,95 @@ async fn event_lines_equal_what_receivers_get() {
     assert_eq!(notifier.close(LONG).await, 0);
     let text = std::fs::read_to_string(&path).unwrap();
     let line: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(line, next(&mut requests).await.1);
-    assert_eq!(line["evidence"][0], "evidence/news1/first_bad.jpg");
+    let told = next(&mut requests).await.1;
+    assert_eq!(line["defect_id"], told["data"]["defects"][0]["defect_id"]);
+    for of in [&line, &told["data"]["defects"][0]] {
+        assert_eq!(of["evidence"][0], "evidence/news1/first_bad.jpg");
+    }
+    let docs = include_str!("../docs/incidents.md");
+    let fields = told["data"].as_object().unwrap();
+    for name in fields.keys() {
+        let row = format!("| `{name}` |");
+        assert!(docs.contains(&row), "{name} is not documented");
+    }
+    let table = docs.split("## Message").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    assert_eq!(table.matches("\n| `").count(), fields.len());
+}
+
+#[tokio::test]
+async fn a_restart_delivers_what_waited_and_goes_on_with_what_was_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = closed.local_addr().unwrap();
+    drop(closed);
+    let on_disk = |address| Settings {
+        data_dir: Some(dir.path().to_owned()),
+        ..settings(vec![receiver("ops", address)])
+    };
+    let notifier = Notifier::start(on_disk(gone)).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    tell(&notifier, Change::Raise, "news2", Severity::Critical);
+    tell(&notifier, Change::Clear, "news2", Severity::Critical);
+    assert_eq!(notifier.close(Duration::from_secs(1)).await, 3);
+    drop(notifier);
+    let (address, mut requests) = hook(|_| ok()).await;
+    let notifier = Notifier::start(on_disk(address)).unwrap();
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        let (_, json) = next(&mut requests).await;
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
+    }
+    got.sort();
+    assert_eq!(got, ["news1 raised", "news2 raised", "news2 resolved"]);
+    let desk = notifier.desk();
+    let open = desk.incidents(jiff::Timestamp::now());
+    assert_eq!(open.len(), 1, "nothing is resolved by silence");
+    assert!(open[0].unknown);
+    assert_eq!(desk.past(10)[0].stream.as_deref(), Some("news2"));
+    let before = desk.take_before("news1");
+    assert_eq!(before[0].id, "news1-1");
+    assert!(desk.take_before("news1").is_empty());
+    tell(&notifier, Change::Clear, "news1", Severity::Critical);
+    let (_, json) = next(&mut requests).await;
+    assert_eq!(json["data"]["incident_id"], *open[0].incident_id);
+    assert_eq!(json["data"]["news"], "resolved");
+    assert_eq!(notifier.close(LONG).await, 0);
+}
+
+#[tokio::test]
+async fn mutes_outlive_a_restart_and_what_they_hide_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, mut requests) = hook(|_| ok()).await;
+    let on_disk = || Settings {
+        data_dir: Some(dir.path().to_owned()),
+        ..settings(vec![receiver("ops", address)])
+    };
+    let now = jiff::Timestamp::now();
+    let mute = Mute {
+        id: "m".into(),
+        matchers: [("stream".to_owned(), "news*".to_owned())].into(),
+        author: "kim".into(),
+        reason: "works".into(),
+        from: now,
+        until: now + LONG,
+    };
+    let notifier = Notifier::start(on_disk()).unwrap();
+    notifier.desk().mute(mute, now).unwrap();
+    assert_eq!(notifier.close(LONG).await, 0);
+    drop(notifier);
+    let notifier = Notifier::start(on_disk()).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    tell(&notifier, Change::Raise, "sport", Severity::Critical);
+    assert_eq!(next(&mut requests).await.1["data"]["stream"], "sport");
+    let desk = notifier.desk();
+    let open = desk.incidents(now);
+    let quiet = open.iter().find(|i| i.stream.as_deref() == Some("news1"));
+    assert_eq!(quiet.unwrap().quiet.as_deref(), Some("muted"));
+    assert!(desk.unmute("m", jiff::Timestamp::now()));
+    assert_eq!(next(&mut requests).await.1["data"]["stream"], "news1");
+    assert_eq!(notifier.close(LONG).await, 0);
 }
 
 #[tokio::test]
@@ -341,8 +440,8 @@ async fn receivers_change_without_losing_the_others() {
     let both = [receiver("a", a), receiver("b", b)];
     notifier.set_receivers(&both, LONG).unwrap();
     tell(&notifier, Change::Raise, "two", Severity::Info);
-    assert_eq!(next(&mut at_a).await.1["stream"], "two");
-    assert_eq!(next(&mut at_b).await.1["stream"], "two");
+    assert_eq!(next(&mut at_a).await.1["data"]["stream"], "two");
+    assert_eq!(next(&mut at_b).await.1["data"]["stream"], "two");
     let private = Receiver {
         allow_private: false,
         ..receiver("c", b)
@@ -353,7 +452,7 @@ async fn receivers_change_without_losing_the_others() {
     assert_eq!(notifier.stats().receivers.len(), 2);
     notifier.set_receivers(&[receiver("b", b)], LONG).unwrap();
     tell(&notifier, Change::Raise, "three", Severity::Info);
-    assert_eq!(next(&mut at_b).await.1["stream"], "three");
+    assert_eq!(next(&mut at_b).await.1["data"]["stream"], "three");
     assert_eq!(notifier.close(LONG).await, 0);
     assert!(at_a.try_recv().is_err());
     assert_eq!(notifier.stats().receivers[0].delivered, 2);

@@ -86,6 +86,8 @@ struct Open {
     told_value: f64,
     told_cause: Cause,
     told_at: Arrival,
+    /// Taken up after a restart, and not measured since.
+    taken_up: bool,
 }
 
 /// A reading with its origin.
@@ -124,6 +126,39 @@ impl Judge {
     /// Which rendition each track is of, where several are watched; for defects that begin from now on.
     pub fn set_members(&mut self, members: BTreeMap<Track, Arc<str>>) {
         self.members = members;
+    }
+
+    /// Takes up a defect that was open before a restart: it goes on, and ends when its signal is measured clear. Nothing
+    /// happens when this stream has no such rule any more; then `false`.
+    pub fn take_up(&mut self, mut defect: Defect) -> bool {
+        // The media clock of before the restart says nothing about this one.
+        defect.start.media = None;
+        let known = |(name, _): &&(&'static str, Vec<RuleSpec>)| *name == defect.detector;
+        let Some(index) = self.detectors.iter().position(|d| known(&d)) else {
+            return false;
+        };
+        let (start, track) = (defect.start, defect.track);
+        if defect.rule == BLIND {
+            let Some(signal) = detectors::registry::find(defect.detector)
+                .and_then(|descriptor| descriptor.signals.first())
+            else {
+                return false;
+            };
+            let limit = Limit::AtLeast(defect.limit);
+            let blind = self.blind.entry((index, track)).or_default();
+            (blind.dark).insert(signal.name, (start, Why::WarmingUp));
+            blind.book.take_up(defect, "The monitor cannot see.", limit);
+            return true;
+        }
+        let rules = self.detectors.get(index).map(|(_, rules)| rules);
+        let mut rules = rules.into_iter().flatten();
+        let Some(spec) = rules.find(|rule| rule.name == defect.rule) else {
+            return false;
+        };
+        let watch = self.rules.entry((index, spec.name, track)).or_default();
+        watch.state = rule::State::firing(start);
+        watch.book.take_up(defect, spec.says, spec.raise);
+        true
     }
 
     /// Judges a reading; transitions are appended to `out`.
@@ -404,12 +439,25 @@ impl Book {
             told_value: facts.value,
             told_cause: facts.cause,
             told_at: now.arrival,
+            taken_up: false,
         });
         Transition {
             change: Change::Raise,
             at: now,
             defect,
         }
+    }
+
+    fn take_up(&mut self, defect: Defect, says: &'static str, limit: Limit) {
+        self.open = Some(Open {
+            says,
+            limit,
+            told_value: defect.value,
+            told_cause: defect.cause,
+            told_at: defect.start.arrival,
+            taken_up: true,
+            defect,
+        });
     }
 
     fn update(
@@ -434,7 +482,9 @@ impl Book {
         let beyond = (open.defect.value - limit).abs();
         let told = (open.told_value - limit).abs();
         let grown = beyond > (told * WORSE_BY).max(limit.abs() * WORSE_FLOOR);
-        if !(grown || cause != open.told_cause) || now.arrival.since(open.told_at) < UPDATE_EVERY {
+        let news = grown || cause != open.told_cause;
+        let due = news && now.arrival.since(open.told_at) >= UPDATE_EVERY;
+        if !std::mem::take(&mut open.taken_up) && !due {
             return None;
         }
         open.told_value = open.defect.value;

@@ -8,8 +8,9 @@ pub mod rule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
+use detectors::base::{Arrival, BreakEdge, Cause, MediaTime, Severity, Track};
 
 pub use av_offset::Offset;
 pub use place::Place;
@@ -89,6 +90,19 @@ impl Defect {
         }
         words
     }
+}
+
+/// A break of the programme that was announced, or its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Stream id.
+    pub stream: Arc<str>,
+    /// Which end.
+    pub edge: BreakEdge,
+    /// When it takes effect.
+    pub at: Arrival,
+    /// Announced length of the break.
+    pub planned: Option<Duration>,
 }
 
 /// A change of one defect.

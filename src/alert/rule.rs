@@ -62,6 +62,14 @@ pub struct State {
 }
 
 impl State {
+    /// Of a rule whose defect has been open since `start`.
+    pub fn firing(start: Moment) -> Self {
+        Self {
+            phase: Phase::Firing { start },
+            ..Self::default()
+        }
+    }
+
     /// Where the rule stands.
     pub fn phase(&self) -> Phase {
         self.phase

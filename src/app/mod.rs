@@ -34,8 +34,9 @@ use crate::lane::pool::{Pool, PoolError};
 use crate::lane::{Feed, Lane, Mode, Outlet, Reference, Status};
 use crate::notify::event::Epoch;
 use crate::notify::jsonl::EventsTo;
+use crate::notify::desk::Desk;
 use crate::notify::ledger::Ledger;
-use crate::notify::webhook::public_addresses;
+use crate::notify::receiver::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
 use crate::router::plan;
 use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
@@ -165,7 +166,9 @@ impl App {
         let notifier = Notifier::start(notify::Settings {
             instance: current.instance.name.clone(),
             epoch,
+            data_dir: Some(current.instance.data_dir.clone()),
             receivers: current.receivers.clone(),
+            incidents: current.incidents.clone(),
             events: settings.events.clone(),
             evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
             addresses: public_addresses(),
@@ -197,8 +200,12 @@ impl App {
         if let Some(server) = &server {
             info!(address = %server.address(), "serving metrics and the API");
         }
+        shared.notifier.set_streams(&config.streams);
         for stream in &config.streams {
             shared.watch(stream);
+        }
+        for gone in shared.notifier.desk().take_all_before() {
+            shared.close(gone);
         }
         info!(streams = config.streams.len(), "watching");
         let ticks = tokio::spawn(tick(Arc::clone(&shared)));
@@ -322,6 +329,11 @@ impl Shared {
             }
             lane.set_reference(Reference::live(feed));
         }
+        for defect in self.notifier.desk().take_before(&stream.id) {
+            if !lane.take_up(defect.clone()) {
+                self.close(defect);
+            }
+        }
         let stats = Arc::new(Stats::default());
         let running = ingest::spawn(SourceContext {
             stream: Arc::clone(stream),
@@ -346,31 +358,34 @@ impl Shared {
             return;
         };
         let last = watch.stop(STOP).await;
+        for defect in last.defects {
+            self.close(defect);
+        }
+    }
+
+    /// Ends a defect whose end nobody watches for any more.
+    fn close(&self, mut defect: Defect) {
         let at = Moment {
             media: None,
             arrival: clock::now(),
         };
-        for mut defect in last.defects {
-            defect.end = Some(at);
-            let cleared = Transition {
-                change: Change::Clear,
-                at,
-                defect,
-            };
-            if self.outlet.transition(cleared).is_err() {
-                warn!(
-                    stream = id,
-                    "a defect of a stream that is no longer watched could not be closed"
-                );
-            }
+        defect.end = Some(at);
+        let stream = Arc::clone(&defect.stream);
+        let cleared = Transition {
+            change: Change::Clear,
+            at,
+            defect,
+        };
+        if self.outlet.transition(cleared).is_err() {
+            warn!(%stream, "a defect of a stream that is no longer watched could not be closed");
         }
     }
 
     async fn take_up(&self, config: Config) {
         let old = self.config.load_full();
         let changes = config::diff(&old, &config);
-        if changes.instance || changes.http {
-            warn!("changes of `instance` and `http` need a restart");
+        if changes.instance || changes.http || changes.incidents {
+            warn!("changes of `instance`, `http` and `incidents` need a restart");
         }
         if changes.receivers
             && let Err(problem) = self.notifier.set_receivers(&config.receivers, STOP)
@@ -390,6 +405,7 @@ impl Shared {
         for stream in changes.changed.iter().chain(&changes.added) {
             self.watch(stream);
         }
+        self.notifier.set_streams(&config.streams);
         info!(
             added = changes.added.len(),
             changed = changes.changed.len(),
@@ -435,6 +451,10 @@ impl http::Source for Shared {
 
     fn ledger(&self) -> Arc<Ledger> {
         self.notifier.ledger()
+    }
+
+    fn desk(&self) -> Arc<Desk> {
+        self.notifier.desk()
     }
 
     fn evidence(&self) -> EvidenceCounts {

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use detectors::base::Severity;
 use detectors::registry::{self, REGISTRY};
 
 use super::address;
 use super::checked::{
-    Against, Config, Http, Instance, Receiver, ReceiverKind, Secret, Shard, Stream,
+    Against, Config, Http, Instance, Receiver, Secret, Shard, Stream,
 };
 use super::problem::{Mark, Problem, Problems, suggest};
 use super::raw::{self, Data, Node, Text};
@@ -129,7 +127,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Notes that a required key is missing.
-    fn missing(&mut self, node: &Node, key: &str, hint: impl Into<Option<String>>) {
+    pub(super) fn missing(&mut self, node: &Node, key: &str, hint: impl Into<Option<String>>) {
         self.wrong(node, format!("`{key}` is missing"), hint);
     }
 
@@ -383,8 +381,19 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// A list of texts, or the key's default.
+    pub(super) fn texts(&mut self, section: Section<'_>, name: &str) -> Vec<String> {
+        if section.node.get(name).is_none()
+            && let Some(Shape::Texts { default, .. }) = section.shape(name)
+        {
+            return default.iter().map(|text| (*text).to_owned()).collect();
+        }
+        let items = self.items(section, name);
+        items.iter().filter_map(|node| self.text_in(node)).collect()
+    }
+
     /// The items of a list.
-    fn items<'n>(&mut self, section: Section<'n>, name: &str) -> &'n [Node] {
+    pub(super) fn items<'n>(&mut self, section: Section<'n>, name: &str) -> &'n [Node] {
         match section.node.get(name) {
             None => &[],
             Some(Node {
@@ -425,6 +434,7 @@ impl<'a> Checker<'a> {
                 receivers.push(receiver);
             }
         }
+        let incidents = self.incidents(&child(root, "incidents"));
         let streams = self.streams(top, root);
         Some(Config {
             instance,
@@ -432,6 +442,7 @@ impl<'a> Checker<'a> {
             groups,
             shard,
             receivers,
+            incidents,
             streams,
         })
     }
@@ -567,61 +578,6 @@ impl<'a> Checker<'a> {
         Some(Shard {
             index: u32::try_from(index).ok()?,
             count: u32::try_from(count).ok()?,
-        })
-    }
-
-    fn receiver(&mut self, node: &Node) -> Option<Receiver> {
-        let s = self.open(node, &[schema::RECEIVER]);
-        let name = self.text(s, "name");
-        if s.node.get("name").is_none() {
-            self.missing(node, "name", None);
-        }
-        let severity = self.choice(s, "min_severity");
-        let allow_private = self.flag(s, "allow_private");
-        let Some(hook) = s.node.get("webhook") else {
-            self.missing(node, "webhook", None);
-            return None;
-        };
-        let w = self.open(hook, &[schema::WEBHOOK]);
-        let timeout = self.span(w, "timeout").unwrap_or_default();
-        let key = self.secret(w, "secret").and_then(|(text, at, _)| {
-            let encoded = text.value.trim().strip_prefix("whsec_").filter(|key| {
-                let key = base64::engine::general_purpose::STANDARD.decode(key);
-                key.is_ok_and(|bytes| !bytes.is_empty())
-            });
-            if encoded.is_none() {
-                self.wrong(at, "must be `whsec_` and base64", None);
-            }
-            encoded.map(Secret::new)
-        });
-        if w.node.get("url").or(w.node.get("url_file")).is_none() {
-            self.missing(hook, "url", None);
-        }
-        let (text, at, origin) = self.secret(w, "url")?;
-        let url = match address::endpoint(&text, origin == Origin::File) {
-            Ok((_, true)) if !allow_private => {
-                self.wrong(
-                    at,
-                    "points to a private address",
-                    "set `allow_private: true` on the receiver".to_owned(),
-                );
-                None
-            }
-            Ok((url, _)) => Some(url),
-            Err(wrong) => {
-                self.wrong(at, wrong.message, wrong.hint);
-                None
-            }
-        };
-        Some(Receiver {
-            name: name?,
-            kind: ReceiverKind::Webhook {
-                url: url?,
-                key,
-                timeout,
-            },
-            min_severity: Severity::parse(severity)?,
-            allow_private,
         })
     }
 

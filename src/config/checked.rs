@@ -11,6 +11,7 @@ use detectors::base::{Descriptor, Options, RuleSpec};
 use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
+use super::receivers::{Incidents, Receiver};
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct Config {
     pub shard: Option<Shard>,
     /// Where alerts go.
     pub receivers: Vec<Receiver>,
+    /// How incidents are made.
+    pub incidents: Incidents,
     /// Streams, in the order written, before sharding.
     pub streams: Vec<Arc<Stream>>,
 }
@@ -158,33 +161,6 @@ pub struct Shard {
     pub index: u32,
     /// At least 1.
     pub count: u32,
-}
-
-/// Where alerts go.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Receiver {
-    /// Unique name.
-    pub name: String,
-    /// Endpoint.
-    pub kind: ReceiverKind,
-    /// Only events of at least this severity.
-    pub min_severity: detectors::base::Severity,
-    /// Whether private, link-local and loopback addresses may be called.
-    pub allow_private: bool,
-}
-
-/// Kind of receiver.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ReceiverKind {
-    /// HTTP POST with Standard Webhooks headers.
-    Webhook {
-        /// Endpoint; may carry a token, so it is secret.
-        url: Secret,
-        /// Signing key (the bytes after `whsec_`, base64-decoded), if signed.
-        key: Option<Secret>,
-        /// Deadline of one attempt.
-        timeout: Duration,
-    },
 }
 
 /// One monitored stream.

@@ -19,6 +19,8 @@ pub struct Changes {
     pub http: bool,
     /// `receivers:` differ.
     pub receivers: bool,
+    /// `incidents:` differs.
+    pub incidents: bool,
     /// `groups:` or `shard:` differ, so other streams or detectors may be due here.
     pub assignment: bool,
 }
@@ -37,6 +39,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         instance: old.instance != new.instance,
         http: old.http != new.http,
         receivers: old.receivers != new.receivers,
+        incidents: old.incidents != new.incidents,
         assignment: old.groups != new.groups || old.shard != new.shard,
         ..Changes::default()
     };

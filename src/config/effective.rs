@@ -1,14 +1,16 @@
 //! The whole configuration as YAML, every default written out, secrets masked.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use detectors::registry::REGISTRY;
 
 use super::checked::{
-    Against, Config, DetectorConfig, Pace, ReceiverKind, Rendition, RtspTransport, Secret, SrtMode,
+    Against, Config, DetectorConfig, Pace, Rendition, RtspTransport, Secret, SrtMode,
     Stream,
 };
 use super::content_keys::Licence;
+use super::receivers::{Incidents, ReceiverKind};
 use super::schema::{hash_word, number_word, span_word};
 
 /// Prints. Parsing the result gives an equal configuration, as far as nothing was masked.
@@ -38,14 +40,37 @@ pub fn print_effective(config: &Config) -> String {
     }
     for receiver in &config.receivers {
         out.pair(1, "- name", &quoted(&receiver.name));
-        let ReceiverKind::Webhook { url, key, timeout } = &receiver.kind;
-        out.line(2, "webhook:");
-        out.secret(3, "url", Some(url));
-        out.secret(3, "secret", key.as_ref());
-        out.pair(3, "timeout", &span_word(*timeout));
+        match &receiver.kind {
+            ReceiverKind::Webhook { url, keys } => {
+                out.line(2, "webhook:");
+                out.secret(3, "url", Some(url));
+                out.secret(3, "secret", keys.first());
+            }
+            ReceiverKind::PagerDuty {
+                endpoint,
+                routing_key,
+            } => {
+                out.line(2, "pagerduty:");
+                out.secret(3, "endpoint", endpoint.as_ref());
+                out.secret(3, "routing_key", Some(routing_key));
+            }
+            ReceiverKind::Alertmanager { peers, token } => {
+                out.line(2, "alertmanager:");
+                let peers: Vec<String> = peers.iter().map(|p| quoted(p.shown())).collect();
+                out.pair(3, "peers", &format!("[{}]", peers.join(", ")));
+                out.secret(3, "token", token.as_ref());
+            }
+            ReceiverKind::Slack { url } => {
+                out.line(2, "slack:");
+                out.secret(3, "url", Some(url));
+            }
+        }
+        out.pair(3, "timeout", &span_word(receiver.timeout));
+        out.secret(2, "proxy", receiver.proxy.as_ref());
         out.pair(2, "min_severity", receiver.min_severity.as_str());
         out.pair(2, "allow_private", &receiver.allow_private.to_string());
     }
+    incidents(&mut out, &config.incidents);
     if !config.groups.is_empty() {
         out.line(0, "groups:");
     }
@@ -66,6 +91,29 @@ pub fn print_effective(config: &Config) -> String {
         stream(&mut out, s);
     }
     out.0
+}
+
+fn incidents(out: &mut Out, i: &Incidents) {
+    out.line(0, "incidents:");
+    let by: Vec<String> = i.group_by.iter().map(|name| quoted(name)).collect();
+    let (times, within) = i.escalate.unwrap_or((0, Duration::from_secs(600)));
+    let percent = (i.together_ratio * 100.0).round();
+    for (key, value) in [
+        ("group_by", format!("[{}]", by.join(", "))),
+        ("together_streams", i.together_min.to_string()),
+        ("together_percent", percent.to_string()),
+        ("together_within", span_word(i.together_within)),
+        ("hold", span_word(i.hold)),
+        ("resolve_after", span_word(i.resolve_after)),
+        ("repage_after", span_word(i.repage_after)),
+        ("update_every", span_word(i.update_every)),
+        ("escalate_times", times.to_string()),
+        ("escalate_within", span_word(within)),
+        ("break_slack", span_word(i.break_slack)),
+        ("unannounced_break", span_word(i.unannounced_break)),
+    ] {
+        out.pair(1, key, &value);
+    }
 }
 
 #[derive(Default)]

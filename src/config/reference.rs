@@ -115,6 +115,26 @@ impl Page {
                 self.line(depth, &format!("{name}:"));
                 self.keys(depth + 1, keys);
             }
+            Shape::Alternative(keys) => {
+                self.prose(depth, help);
+                let begin = self.text.len();
+                self.line(depth, &format!("{name}:"));
+                self.keys(depth + 1, keys);
+                // Only one of them can be there.
+                let off = self.text.split_off(begin);
+                for line in off.lines() {
+                    let (indent, rest) = line.split_at(depth * 2);
+                    let rest = rest.replacen("# ", "", usize::from(rest.trim_start().starts_with("# ")));
+                    let _ = writeln!(self.text, "{indent}#{rest}");
+                }
+            }
+            Shape::Texts { default, sample } => {
+                self.prose(depth, help);
+                match default.is_empty() {
+                    true => self.line(depth, &format!("#{name}: {sample}")),
+                    false => self.line(depth, &format!("{name}: [{}]", default.join(", "))),
+                }
+            }
             Shape::List(tables) => {
                 self.prose(depth, help);
                 self.line(depth, &format!("{name}:"));

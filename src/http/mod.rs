@@ -10,6 +10,11 @@
 //! | `/api/v1/streams/{id}` | one stream in full |
 //! | `/api/v1/streams/{id}/prints` | for another instance that compares: what is kept of pictures and sound |
 //! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
+//! | `/api/v1/incidents?stream=ID&open=true&limit=N` | incidents: open ones, and past ones newest first |
+//! | `/api/v1/incidents/ID` | one incident |
+//! | `POST /api/v1/incidents/ID/acknowledge` | takes it on: `{"by": NAME}` |
+//! | `/api/v1/mutes` | mutes; `POST` adds one, or tells what it would hide |
+//! | `DELETE /api/v1/mutes/ID` | ends a mute |
 //! | `/api/v1/evidence/{path}` | a still, or the page of a set of stills |
 //! | `/` | a table of streams |
 //!
@@ -17,6 +22,7 @@
 //! only loopback addresses are served.
 
 mod guard;
+mod incidents;
 mod page;
 mod view;
 
@@ -44,6 +50,7 @@ use crate::config::Http;
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
 use crate::notify::event::{Epoch, Event};
+use crate::notify::desk::Desk;
 use crate::notify::ledger::Ledger;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
@@ -66,6 +73,8 @@ pub trait Source: Send + Sync + 'static {
     fn notify(&self) -> NotifyStats;
     /// Open defects and recent events.
     fn ledger(&self) -> Arc<Ledger>;
+    /// Incidents and mutes.
+    fn desk(&self) -> Arc<Desk>;
     /// Stills: where they are, and counters.
     fn evidence(&self) -> EvidenceCounts;
     /// Arrival clock to UTC.
@@ -169,6 +178,7 @@ fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
         .route("/api/v1/streams/{id}/prints", get(prints))
         .route("/api/v1/defects", get(defects))
         .route("/api/v1/evidence/{*path}", get(evidence))
+        .merge(incidents::routes())
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
         .layer(from_fn_with_state(token, guard::authenticate));
     let open = Router::new()
@@ -176,7 +186,7 @@ fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
         .route("/readyz", get(ready));
     open.merge(closed)
         .method_not_allowed_fallback(async || {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")
+            problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn(guard::protect))

@@ -73,6 +73,10 @@ impl Core {
         self.worker().prints.reference = Some(reference);
     }
 
+    pub(super) fn take_up(&self, defect: Defect) -> bool {
+        self.worker().judge.take_up(defect)
+    }
+
     pub(super) fn status(&self) -> Status {
         let board = self.published();
         let counts = self.mailbox.counts();

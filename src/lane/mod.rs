@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use detectors::base::{Arrival, Cause, Format, Reading, Signal, Track, TrackInfo};
 
-use crate::alert::{Defect, Moment, Transition};
+use crate::alert::{Announced, Defect, Moment, Transition};
 use crate::config;
 use crate::evidence::Stills;
 use crate::ingest::{Content, Intake, OwnedUnit, Pushed};
@@ -168,6 +168,9 @@ pub trait Outlet: Send + Sync {
         reason = "the refused transition comes back to be kept; refusals are rare"
     )]
     fn transition(&self, transition: Transition) -> Result<(), Transition>;
+
+    /// A break of the programme was announced, or its end. Lost when there is no room: what it would have excused is told.
+    fn announce(&self, _mark: Announced) {}
 }
 
 /// A reading as it is emitted, for a [`Tap`].
@@ -274,6 +277,12 @@ impl Lane {
     /// beginning; live with one that is watched as well. Call it before the input starts.
     pub fn set_reference(&self, reference: Reference) {
         self.core.compare_with(reference);
+    }
+
+    /// Goes on with a defect that was open before a restart. `false` when the stream has no such rule any more. Call it
+    /// before the input starts.
+    pub fn take_up(&self, defect: Defect) -> bool {
+        self.core.take_up(defect)
     }
 
     /// Refuses units from now on; what is queued is still handled. Does not wait.

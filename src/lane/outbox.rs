@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use detectors::base::Severity;
+use detectors::base::{BreakMark, Severity, Stamp};
 
 use super::Outlet;
-use crate::alert::{Change, Transition};
+use crate::alert::{Announced, Change, Transition};
+
+/// A break is announced so long ahead, at most; what is farther is a mistake of the clocks.
+const ANNOUNCED_AHEAD: Duration = Duration::from_secs(60);
 
 /// Transitions kept, at most.
 pub const MAX_HELD: usize = 1024;
@@ -34,6 +38,20 @@ impl Outbox {
         }
         self.held.push_back(transition);
         self.retry();
+    }
+
+    /// A break was announced: when it takes effect, as far as that is told, on the arrival clock.
+    pub(super) fn announce(&self, stream: &Arc<str>, mark: &BreakMark, at: &Stamp) {
+        let ahead = match (mark.at, at.media) {
+            (Some(then), Some(now)) => then.since(now).min(ANNOUNCED_AHEAD),
+            _ => Duration::ZERO,
+        };
+        self.outlet.announce(Announced {
+            stream: Arc::clone(stream),
+            edge: mark.edge,
+            at: at.arrival.plus(ahead),
+            planned: mark.planned,
+        });
     }
 
     /// Offers what was kept.

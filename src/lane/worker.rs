@@ -47,7 +47,7 @@ pub(super) struct Worker {
     stream: Arc<config::Stream>,
     mode: Mode,
     outbox: Outbox,
-    judge: Judge,
+    pub(super) judge: Judge,
     keeper: Option<Keeper>,
     pub(super) tap: Option<Tap>,
     pub(super) prints: Prints,
@@ -284,6 +284,9 @@ impl Worker {
             Content::Fact(fact) => {
                 at.media = at.media.or(self.clock.newest);
                 self.take_note(track, &fact);
+                if let Fact::Break(mark) = &fact {
+                    self.outbox.announce(&self.stream.id, mark, &at);
+                }
                 self.observe(&Unit {
                     at,
                     track,

@@ -1,29 +1,33 @@
-//! Brings events to one receiver: a queue, a few sends at a time, retries. Receivers never wait for each other.
+//! Brings messages to one receiver: a queue, a few sends at a time, retries. Receivers never wait for each other.
+//!
+//! What waits is in the store as well, and is taken up again after a restart. A receiver that was away for long gets
+//! what is open one by one, and one digest of what came and went.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use detectors::base::Arrival;
+use detectors::base::{Arrival, Severity};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::event::{Event, EventType};
-use super::queue::{Queue, Ticket, backoff};
-use super::webhook::{AddressPolicy, Outcome, Webhook, WebhookError};
-use crate::config::{Receiver, ReceiverKind};
+use super::event::Epoch;
+use super::notice::Message;
+use super::queue::{Bucket, Item, Queue, backoff};
+use super::receiver::{self, Digest, Outcome, Sent};
+use super::store::{Outgoing, Row, Store};
+use crate::alert::incident::News;
+use crate::config::Receiver;
 use crate::ingest::clock;
-
-/// Events that wait for one receiver.
-pub const QUEUE_EVENTS: usize = 10_000;
 
 /// Sends to one receiver at a time; one while it is failing.
 const CONCURRENT: usize = 4;
-
-/// An event that could not be delivered for this long is given up.
+/// A message about what is over, that could not be delivered for this long, is given up.
 const PATIENCE: Duration = Duration::from_secs(72 * 3600);
+/// A receiver that was away for so long is brought up to date with a digest.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// Upper bounds of the delay histogram, seconds.
 pub const DELAY_BUCKETS_SECS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
@@ -39,11 +43,11 @@ pub struct CourierStats {
     pub retried: u64,
     /// Refused for good, or given up.
     pub dead: u64,
-    /// Pushed out of a full queue.
-    pub dropped: u64,
+    /// Left out after an outage of the receiver: replaced by a later message, or told in a digest.
+    pub compacted: u64,
     /// Waiting or being sent.
     pub pending: u64,
-    /// When the oldest waiting event was decided.
+    /// When the oldest waiting message was decided.
     pub oldest: Option<Arrival>,
     /// Deliveries by delay: one count for each of [`DELAY_BUCKETS_SECS`] and one above; not cumulative.
     pub delays: [u64; DELAY_BUCKETS_SECS.len() + 1],
@@ -56,17 +60,25 @@ struct Counts {
     delivered: AtomicU64,
     retried: AtomicU64,
     dead: AtomicU64,
-    dropped: AtomicU64,
+    compacted: AtomicU64,
     delays: [AtomicU64; DELAY_BUCKETS_SECS.len() + 1],
     delay_sum_millis: AtomicU64,
 }
 
+/// Told of a message that a receiver will never take.
+pub type OnDead = Arc<dyn Fn(&str, &Row) + Send + Sync>;
+
 struct Shared {
     config: Receiver,
-    webhook: Webhook,
+    instance: String,
+    receiver: Box<dyn receiver::Receiver>,
+    store: Arc<Store>,
+    epoch: Epoch,
+    on_dead: OnDead,
     queue: Mutex<Queue>,
-    /// Open defects that this receiver was told of, and their streams.
-    told: Mutex<HashMap<String, Arc<str>>>,
+    bucket: Mutex<Bucket>,
+    /// Open incidents that this receiver was told of, with what was said last.
+    told: Mutex<HashMap<String, String>>,
     counts: Counts,
     wake: Notify,
     closing: AtomicBool,
@@ -78,36 +90,50 @@ pub struct Courier {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a courier works with.
+pub struct Duty {
+    /// As configured.
+    pub config: Receiver,
+    /// Name of this process.
+    pub instance: String,
+    /// How it is told.
+    pub receiver: Box<dyn receiver::Receiver>,
+    /// Where what waits is kept.
+    pub store: Arc<Store>,
+    /// Arrival clock to UTC.
+    pub epoch: Epoch,
+    /// Called with what it refuses for good.
+    pub on_dead: OnDead,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Courier {
     /// Starts a receiver. Needs a tokio runtime.
-    pub fn start(config: &Receiver, allowed: AddressPolicy) -> Result<Self, WebhookError> {
-        Self::with_capacity(config, allowed, QUEUE_EVENTS)
-    }
-
-    pub(super) fn with_capacity(
-        config: &Receiver,
-        allowed: AddressPolicy,
-        capacity: usize,
-    ) -> Result<Self, WebhookError> {
-        let ReceiverKind::Webhook { url, key, timeout } = &config.kind;
+    pub fn start(duty: Duty) -> Self {
+        let limit = duty.receiver.limit();
+        let bucket = Bucket::new(limit.per_minute, limit.burst, clock::now());
         let shared = Arc::new(Shared {
-            config: config.clone(),
-            webhook: Webhook::new(url, key.as_ref(), *timeout, allowed)?,
-            queue: Mutex::new(Queue::new(capacity)),
+            config: duty.config,
+            instance: duty.instance,
+            receiver: duty.receiver,
+            store: duty.store,
+            epoch: duty.epoch,
+            on_dead: duty.on_dead,
+            queue: Mutex::default(),
+            bucket: Mutex::new(bucket),
             told: Mutex::default(),
             counts: Counts::default(),
             wake: Notify::new(),
             closing: AtomicBool::new(false),
         });
         let task = tokio::spawn(run(Arc::clone(&shared)));
-        Ok(Self {
+        Self {
             shared,
             task: Mutex::new(Some(task)),
-        })
+        }
     }
 
     /// As configured.
@@ -115,28 +141,55 @@ impl Courier {
         &self.shared.config
     }
 
-    /// Takes an event; returns at once.
-    pub fn push(&self, event: &Arc<Event>, decided: Arrival) {
-        let Some(event) = self.shared.admit(event) else {
-            return;
+    /// What is to be stored, and later sent, of a message; `None` when this receiver is not told of it. Severity hides
+    /// whole incidents, never parts: what was raised here is resolved here, and what grows to the receiver's severity
+    /// arrives as raised.
+    pub fn outgoing(&self, message: &Message) -> Option<Outgoing> {
+        let shared = &self.shared;
+        let enough = message.severity() >= shared.config.min_severity;
+        let news = News::parse(&message.news)?;
+        let told = lock(&shared.told).contains_key(&message.incident_id);
+        let news = match news {
+            News::Recorded => return None,
+            News::Resolved if told => News::Resolved,
+            _ if told => news,
+            News::Raised | News::Updated | News::Acknowledged if enough => News::Raised,
+            _ => return None,
         };
-        let dropped = lock(&self.shared.queue).push(event, decided);
-        if let Some(dropped) = dropped {
-            self.shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                receiver = %self.shared.config.name,
-                stream = %dropped.stream,
-                defect_id = %dropped.defect_id,
-                event_id = %dropped.event_id,
-                "the queue of this receiver is full: an event was dropped"
-            );
-        }
-        self.shared.wake.notify_one();
+        let message = &Message {
+            news: news.as_str().to_owned(),
+            ..message.clone()
+        };
+        let body = shared.receiver.render(message)?;
+        match news {
+            News::Resolved => lock(&shared.told).remove(&message.incident_id),
+            _ => lock(&shared.told).insert(message.incident_id.clone(), body.clone()),
+        };
+        Some(Outgoing {
+            receiver: Arc::from(shared.config.name.as_str()),
+            key: message.key.clone(),
+            incarnation: message.incarnation,
+            sequence: message.sequence,
+            news: Arc::from(news.as_str()),
+            body,
+        })
     }
 
-    /// Forgets which defects of a stream were told; what waits is still delivered.
-    pub fn forget(&self, stream: &str) {
-        lock(&self.shared.told).retain(|_, of| &**of != stream);
+    /// Remembers that this receiver was told of an incident before a restart.
+    pub fn was_told(&self, message: &Message) {
+        if message.severity() >= self.shared.config.min_severity
+            && let Some(body) = self.shared.receiver.render(message)
+        {
+            lock(&self.shared.told).insert(message.incident_id.clone(), body);
+        }
+    }
+
+    /// Takes what was stored for it; returns at once.
+    pub fn push(&self, row: Row) {
+        let at = |utc| self.shared.epoch.arrival_of(utc);
+        let (decided, due) = (at(row.created), at(row.due));
+        lock(&self.shared.queue).push(row, decided, due);
+        self.shared.wake.notify_one();
     }
 
     /// A copy of the counters.
@@ -149,7 +202,7 @@ impl Courier {
             delivered: read(&counts.delivered),
             retried: read(&counts.retried),
             dead: read(&counts.dead),
-            dropped: read(&counts.dropped),
+            compacted: read(&counts.compacted),
             pending: queue.len() as u64,
             oldest: queue.oldest(),
             delays: std::array::from_fn(|i| read(&counts.delays[i])),
@@ -157,7 +210,8 @@ impl Courier {
         }
     }
 
-    /// Tries what is left at once and until `deadline` has passed; returns how many events were not delivered.
+    /// Tries what is left at once and until `deadline` has passed; returns how many messages were not delivered. They
+    /// stay in the store.
     pub async fn close(&self, deadline: Duration) -> usize {
         lock(&self.shared.queue).hurry(clock::now());
         self.shared.closing.store(true, Ordering::Release);
@@ -170,7 +224,7 @@ impl Courier {
         }
         let left = lock(&self.shared.queue).len();
         if left > 0 {
-            tracing::error!(receiver = %self.shared.config.name, left, "closed with undelivered events");
+            tracing::warn!(receiver = %self.shared.config.name, left, "closed with undelivered messages: they stay stored");
         }
         left
     }
@@ -185,53 +239,72 @@ impl Drop for Courier {
 }
 
 impl Shared {
-    /// Severity filter that keeps pairs whole: what was raised here is cleared here, and what grows to the
-    /// receiver's severity arrives as a raise.
-    fn admit(&self, event: &Arc<Event>) -> Option<Arc<Event>> {
-        let enough = event.severity >= self.config.min_severity;
-        let mut told = lock(&self.told);
-        match event.kind {
-            EventType::Clear => told.remove(&event.defect_id).map(|_| Arc::clone(event)),
-            EventType::Raise => enough.then(|| {
-                told.insert(event.defect_id.clone(), Arc::clone(&event.stream));
-                Arc::clone(event)
-            }),
-            EventType::Update if told.contains_key(&event.defect_id) => Some(Arc::clone(event)),
-            EventType::Update => enough.then(|| {
-                told.insert(event.defect_id.clone(), Arc::clone(&event.stream));
-                Arc::new(Event {
-                    kind: EventType::Raise,
-                    ..Event::clone(event)
-                })
-            }),
-        }
-    }
-
-    fn delivered(&self, ticket: &Ticket, now: Arrival) {
-        let delay = now.since(ticket.item.decided);
+    fn delivered(&self, item: &Item, now: Arrival) {
+        let delay = now.since(item.decided);
         let secs = delay.as_secs_f64();
         let bucket = DELAY_BUCKETS_SECS.partition_point(|limit| *limit < secs);
         self.counts.delays[bucket].fetch_add(1, Ordering::Relaxed);
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.counts
-            .delay_sum_millis
-            .fetch_add(millis, Ordering::Relaxed);
+        (self.counts.delay_sum_millis).fetch_add(millis, Ordering::Relaxed);
         self.counts.delivered.fetch_add(1, Ordering::Relaxed);
+        self.store.delivered(item.row.id);
+        lock(&self.queue).done(item.row.id);
     }
 
-    fn dead(&self, ticket: &Ticket, why: &str) {
+    fn dead(&self, item: &Item, why: &str) {
         self.counts.dead.fetch_add(1, Ordering::Relaxed);
-        let event = &ticket.item.event;
+        let row = &*item.row;
         tracing::error!(
             receiver = %self.config.name,
-            place = %self.webhook.place(),
-            stream = %event.stream,
-            defect_id = %event.defect_id,
-            event_id = %event.event_id,
-            attempts = ticket.item.attempts + 1,
+            place = %self.receiver.place(),
+            key = %row.key,
+            incarnation = row.incarnation,
+            news = %row.news,
+            attempts = item.attempts + 1,
             why,
-            "the receiver did not take an alert event"
+            "the receiver did not take a message about an incident"
         );
+        self.store.dead(row.id, why);
+        lock(&self.queue).done(row.id);
+        (self.on_dead)(&self.config.name, row);
+    }
+
+    /// Whether the incident of this message is still open: then it is tried for ever.
+    fn is_open(&self, row: &Row) -> bool {
+        let of = format!("{}-{:x}", row.key, row.incarnation);
+        lock(&self.told).contains_key(&of)
+    }
+
+    /// What came and went while the receiver was away becomes one message.
+    fn catch_up(&self, away_since: Arrival, now: Arrival) {
+        let compacted = lock(&self.queue).compact();
+        if compacted.ids.is_empty() {
+            return;
+        }
+        let gone = compacted.ids.len() as u64;
+        self.counts.compacted.fetch_add(gone, Ordering::Relaxed);
+        let utc = |at| super::event::rfc3339_millis(self.epoch.utc(at));
+        let digest = (!compacted.ended.is_empty()).then(|| Digest {
+            instance: self.instance.clone(),
+            id: format!("digest-{:x}", Timestamp::now().as_millisecond()),
+            from: utc(away_since),
+            until: utc(now),
+            titles: (compacted.ended.iter()).map(|row| row.title.clone()).collect(),
+        });
+        let body = digest.as_ref().and_then(|digest| {
+            let body = self.receiver.digest(digest)?;
+            Some((digest.id.clone(), body))
+        });
+        let digest = body.map(|(id, body)| Outgoing {
+            receiver: Arc::from(self.config.name.as_str()),
+            key: id,
+            incarnation: 0,
+            sequence: 0,
+            news: Arc::from("digest"),
+            title: String::new(),
+            body,
+        });
+        self.store.supersede(&compacted.ids, digest);
     }
 }
 
@@ -239,27 +312,41 @@ impl Shared {
 #[derive(Default)]
 struct Health {
     failures: u32,
+    since: Arrival,
     rest_until: Arrival,
 }
 
+/// What comes back from a send; `None`: it was only said again.
+type Answer = (Option<Item>, Outcome);
+
 async fn run(shared: Arc<Shared>) {
-    let mut sends: JoinSet<(Ticket, Outcome)> = JoinSet::new();
+    let mut sends: JoinSet<Answer> = JoinSet::new();
     let mut health = Health::default();
+    let resend_every = shared.receiver.resend_every();
+    let mut resend_at = resend_every.map(|every| clock::now().plus(every));
     loop {
         let closing = shared.closing.load(Ordering::Acquire);
         if closing {
             health.rest_until = Arrival::default();
         }
         let now = clock::now();
+        if let (Some(every), Some(at)) = (resend_every, resend_at)
+            && at <= now
+            && !closing
+        {
+            say_again(&shared, &mut sends);
+            resend_at = Some(now.plus(every));
+        }
         let wait = start_sends(&shared, &health, &mut sends, now);
+        let wait = resend_at.map_or(wait, |at| wait.min(at.since(now)));
         if closing && sends.is_empty() && lock(&shared.queue).is_empty() {
             return;
         }
         tokio::select! {
             Some(sent) = sends.join_next(), if !sends.is_empty() => {
-                // A send neither panics nor is aborted; were it so, its ticket would stay in flight.
-                if let Ok((ticket, outcome)) = sent {
-                    settle(&shared, &mut health, &ticket, outcome, closing);
+                // A send neither panics nor is aborted; were it so, its message would stay in flight.
+                if let Ok((item, outcome)) = sent {
+                    settle(&shared, &mut health, item, outcome, closing);
                 }
             }
             () = shared.wake.notified() => {}
@@ -268,11 +355,25 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// What is open is said again to a receiver that forgets.
+fn say_again(shared: &Arc<Shared>, sends: &mut JoinSet<Answer>) {
+    let open: Vec<(String, String)> = (lock(&shared.told).iter())
+        .map(|(id, body)| (id.clone(), body.clone()))
+        .collect();
+    for (id, body) in open {
+        let shared = Arc::clone(shared);
+        sends.spawn(async move {
+            let outcome = shared.receiver.send(&id, &body, Timestamp::now()).await;
+            (None, outcome)
+        });
+    }
+}
+
 /// Starts what is due; tells how long to sleep when nothing else happens.
 fn start_sends(
     shared: &Arc<Shared>,
     health: &Health,
-    sends: &mut JoinSet<(Ticket, Outcome)>,
+    sends: &mut JoinSet<Answer>,
     now: Arrival,
 ) -> Duration {
     let long = Duration::from_secs(3600);
@@ -282,18 +383,27 @@ fn start_sends(
     let limit = if health.failures > 0 { 1 } else { CONCURRENT };
     let mut queue = lock(&shared.queue);
     while sends.len() < limit {
-        let Some(ticket) = queue.take(now) else {
+        if queue.next_due().is_none_or(|due| due > now) {
+            break;
+        }
+        if let Err(wait) = lock(&shared.bucket).take(now) {
+            return wait;
+        }
+        let Some(item) = queue.take(now) else {
             break;
         };
         let shared = Arc::clone(shared);
         sends.spawn(async move {
-            let event = &ticket.item.event;
-            let body: Arc<str> = event.to_json().into();
-            let outcome = shared
-                .webhook
-                .send(&event.event_id, body, Timestamp::now())
-                .await;
-            (ticket, outcome)
+            let row = &*item.row;
+            let id = format!("{}-{:x}-{}", row.key, row.incarnation, row.sequence);
+            let mut outcome = shared.receiver.send(&id, &row.body, Timestamp::now()).await;
+            if outcome == Outcome::TooLarge {
+                outcome = match shared.receiver.shrink(&row.body) {
+                    Some(small) => shared.receiver.send(&id, &small, Timestamp::now()).await,
+                    None => Outcome::Dead { status: 413 },
+                };
+            }
+            (Some(item), outcome)
         });
     }
     if sends.len() >= limit {
@@ -304,96 +414,63 @@ fn start_sends(
         .map_or(long, |due| due.since(now).max(Duration::from_millis(1)))
 }
 
-fn settle(shared: &Shared, health: &mut Health, ticket: &Ticket, outcome: Outcome, closing: bool) {
+fn settle(
+    shared: &Shared,
+    health: &mut Health,
+    item: Option<Item>,
+    outcome: Outcome,
+    closing: bool,
+) {
     let now = clock::now();
+    let well = !matches!(outcome, Outcome::Retry { .. });
+    if well && health.failures > 0 {
+        if now.since(health.since) >= AWAY {
+            shared.catch_up(health.since, now);
+        }
+        *health = Health::default();
+    }
+    // What was only said again is said again anyway.
+    let Some(item) = item else {
+        return;
+    };
     match outcome {
-        Outcome::Delivered => {
-            health.failures = 0;
-            shared.delivered(ticket, now);
-            lock(&shared.queue).done(ticket);
+        Outcome::Delivered => shared.delivered(&item, now),
+        Outcome::Dead { status } => shared.dead(&item, &format!("status {status}")),
+        Outcome::TooLarge => shared.dead(&item, "too large"),
+        Outcome::Retry { what, .. }
+            if now.since(item.decided) > PATIENCE && !shared.is_open(&item.row) =>
+        {
+            shared.dead(&item, &format!("{what}, given up after 72 h"));
         }
-        Outcome::Dead { status } => {
-            health.failures = 0;
-            shared.dead(ticket, &format!("status {status}"));
-            lock(&shared.queue).done(ticket);
-        }
-        Outcome::Retry { what, .. } if now.since(ticket.item.decided) > PATIENCE => {
-            shared.dead(ticket, &format!("{what}, given up after 72 h"));
-            lock(&shared.queue).done(ticket);
-        }
-        Outcome::Retry { after, what } => {
+        Outcome::Retry { after, what, sent } => {
             shared.counts.retried.fetch_add(1, Ordering::Relaxed);
             let wait = match after {
                 Some(after) => after,
                 None if closing => Duration::from_millis(250),
-                None => backoff(ticket.item.attempts, fastrand::f64()),
+                None => backoff(item.attempts, fastrand::f64()),
             };
-            // The event waits by its own count, the receiver by its failures in a row: one event that always
+            // The message waits by its own count, the receiver by its failures in a row: one message that always
             // fails does not hold up the others, and a receiver that is down is not hammered.
             let rest = after.unwrap_or_else(|| backoff(health.failures, fastrand::f64()));
+            if health.failures == 0 {
+                health.since = now;
+            }
             health.failures = health.failures.saturating_add(1);
             health.rest_until = now.plus(rest);
-            lock(&shared.queue).retry(ticket, now, wait);
+            let due = now.plus(wait);
+            let maybe = sent == Sent::Maybe;
+            lock(&shared.queue).retry(item.row.id, due, maybe);
+            let utc = shared.epoch.utc(due);
+            (shared.store).tried(item.row.id, utc, item.attempts + 1, &what, maybe);
             tracing::warn!(
                 receiver = %shared.config.name,
-                place = %shared.webhook.place(),
-                event_id = %ticket.item.event.event_id,
+                place = %shared.receiver.place(),
+                key = %item.row.key,
+                incarnation = item.row.incarnation,
                 what,
                 wait_secs = wait.as_secs_f64(),
-                "an alert event could not be delivered and is tried again"
+                "a message about an incident could not be delivered and is tried again"
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::super::event::{Composer, Epoch, tests::transition};
-    use super::super::webhook::any_address;
-    use super::*;
-    use crate::alert::Change;
-    use crate::config::Secret;
-    use detectors::base::Severity;
-
-    #[tokio::test]
-    async fn a_full_queue_is_counted_and_pairs_stay_whole() {
-        // Takes connections into its backlog and never answers.
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = Receiver {
-            name: "ops".into(),
-            kind: ReceiverKind::Webhook {
-                url: Secret::new(format!("http://{}/", silent.local_addr().unwrap())),
-                key: None,
-                timeout: Duration::from_secs(5),
-            },
-            min_severity: Severity::Info,
-            allow_private: true,
-        };
-        let courier = Courier::with_capacity(&config, any_address(), 3).unwrap();
-        let composer = Composer::new(Epoch::now(), "i", None);
-        let push = |change, fingerprint: &str| {
-            let event = composer.compose(&transition(change, fingerprint, Severity::Critical));
-            courier.push(&Arc::new(event), clock::now());
-        };
-        push(Change::Raise, "a");
-        push(Change::Update, "a");
-        push(Change::Raise, "b");
-        push(Change::Clear, "a");
-        assert_eq!((courier.stats().pending, courier.stats().dropped), (3, 1));
-        push(Change::Raise, "c");
-        assert_eq!((courier.stats().pending, courier.stats().dropped), (3, 2));
-        push(Change::Clear, "never raised");
-        assert_eq!(
-            courier.stats().dropped,
-            2,
-            "a clear without its raise is no event"
-        );
-        courier.forget("news1");
-        push(Change::Clear, "b");
-        assert_eq!(courier.stats().dropped, 2, "forgotten");
-        assert!(courier.stats().oldest.is_some());
-        assert_eq!(courier.close(Duration::ZERO).await, 3);
     }
 }

@@ -1,20 +1,23 @@
-//! Telling people: events and receivers.
+//! Telling people: events, incidents and receivers.
 //!
 //! Lanes hand transitions to an [`Outlet`](lane::Outlet) that never waits. One task turns each into an
-//! [`Event`](event::Event), writes it into the [`Ledger`], and passes it to the events file and
-//! to every receiver's own queue. What is in a queue is in memory only: it survives a receiver's outage, not
-//! the end of the process.
+//! [`Event`](event::Event) for the [`Ledger`] and the events file, and gives it to the machine that makes incidents
+//! ([`desk`]). What that says is written to the [`store`] together with what goes out, in one transaction, and only then
+//! handed to the receivers' couriers: what was decided and written is told, whatever happens to this process.
 
 pub mod courier;
+pub mod desk;
 pub mod event;
 pub mod jsonl;
 pub mod ledger;
 pub mod notice;
 pub mod queue;
+pub mod receiver;
+pub mod store;
 pub mod stored;
-pub mod webhook;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,20 +25,25 @@ use detectors::base::Arrival;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use crate::alert::Transition;
-use crate::config::Receiver;
+use crate::alert::{Announced, Transition};
+use crate::config::{Incidents, Receiver, Stream};
 use crate::ingest::clock;
 use crate::lane;
 
-use courier::{Courier, CourierStats};
+use courier::CourierStats;
+use desk::Desk;
 use event::{Composer, Epoch, EvidenceLookup};
 use jsonl::{EventsTo, Jsonl, JsonlStats};
 use ledger::Ledger;
-use webhook::{AddressPolicy, WebhookError, any_address};
+use receiver::{AddressPolicy, ReceiverError};
+use store::{Store, StoreState};
 
 /// Transitions between the lanes and the dispatcher.
 const OUTLET_TRANSITIONS: usize = 4096;
+/// How often incidents are looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(500);
 
 /// What a notifier works with.
 pub struct Settings {
@@ -43,13 +51,17 @@ pub struct Settings {
     pub instance: String,
     /// Arrival clock to UTC.
     pub epoch: Epoch,
+    /// Where incidents and what goes out are kept; `None`: in memory.
+    pub data_dir: Option<PathBuf>,
     /// Where alerts go.
     pub receivers: Vec<Receiver>,
+    /// How incidents are made.
+    pub incidents: Incidents,
     /// Where event lines go, if anywhere.
     pub events: Option<EventsTo>,
     /// Finds the stills of a defect. Called from the dispatcher, so it may take a lock but not wait.
     pub evidence: Option<EvidenceLookup>,
-    /// Which addresses receivers without `allow_private` may have; see [`webhook::public_addresses`].
+    /// Which addresses receivers without `allow_private` may have; see [`receiver::public_addresses`].
     pub addresses: AddressPolicy,
 }
 
@@ -65,7 +77,7 @@ pub enum StartError {
         /// Its name.
         name: String,
         /// What is wrong.
-        problem: WebhookError,
+        problem: ReceiverError,
     },
 }
 
@@ -76,46 +88,62 @@ pub struct NotifyStats {
     pub receivers: Vec<CourierStats>,
     /// The events file, when there is one.
     pub events: Option<JsonlStats>,
+    /// Open incidents: info, warning, critical.
+    pub incidents: [u64; 3],
+    /// Where incidents are kept.
+    pub store: StoreState,
 }
 
 struct Shared {
-    composer: Composer,
+    composer: Arc<Composer>,
+    epoch: Epoch,
     ledger: Arc<Ledger>,
     jsonl: Option<Jsonl>,
-    couriers: Mutex<Vec<Arc<Courier>>>,
-    addresses: AddressPolicy,
+    desk: Arc<Desk>,
     stop: Notify,
 }
 
-impl Shared {
-    fn couriers(&self) -> MutexGuard<'_, Vec<Arc<Courier>>> {
-        self.couriers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What comes from the lanes.
+enum Told {
+    Transition(Box<Transition>),
+    Announced(Announced),
+}
 
-    fn dispatch(&self, transition: &Transition, decided: Arrival) {
-        let event = Arc::new(self.composer.compose(transition));
-        self.ledger.note(&event, transition.at.arrival);
-        if let Some(jsonl) = &self.jsonl {
-            jsonl.push(event.to_json().into());
-        }
-        for courier in self.couriers().iter() {
-            courier.push(&event, decided);
+impl Shared {
+    fn dispatch(&self, told: Told) {
+        match told {
+            Told::Transition(transition) => {
+                let event = Arc::new(self.composer.compose(&transition));
+                self.ledger.note(&event, transition.at.arrival);
+                if let Some(jsonl) = &self.jsonl {
+                    jsonl.push(event.to_json().into());
+                }
+                self.desk.hear(&transition, self.epoch.utc(clock::now()));
+            }
+            Told::Announced(mark) => self.desk.announced(&mark),
         }
     }
 }
 
 struct Door {
-    transitions: mpsc::Sender<(Transition, Arrival)>,
+    told: mpsc::Sender<Told>,
 }
 
 impl lane::Outlet for Door {
     fn transition(&self, transition: Transition) -> Result<(), Transition> {
-        self.transitions
-            .try_send((transition, clock::now()))
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full((t, _))
-                | mpsc::error::TrySendError::Closed((t, _)) => t,
-            })
+        match self.told.try_reserve() {
+            Ok(room) => {
+                room.send(Told::Transition(Box::new(transition)));
+                Ok(())
+            }
+            Err(_) => Err(transition),
+        }
+    }
+
+    fn announce(&self, mark: Announced) {
+        if self.told.try_send(Told::Announced(mark)).is_err() {
+            tracing::warn!("an announced break was lost: what it would have excused is told");
+        }
     }
 }
 
@@ -130,25 +158,29 @@ impl Notifier {
     /// Starts the dispatcher, the events writer and every receiver. Needs a tokio runtime.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let jsonl = settings.events.as_ref().map(Jsonl::open).transpose();
+        let epoch = settings.epoch;
+        let composer = Arc::new(Composer::new(epoch, &settings.instance, settings.evidence));
+        let desk = Desk::open(desk::Settings {
+            composer: Arc::clone(&composer),
+            epoch,
+            data_dir: settings.data_dir,
+            incidents: settings.incidents,
+            receivers: settings.receivers,
+            addresses: settings.addresses,
+        })?;
         let shared = Arc::new(Shared {
-            composer: Composer::new(settings.epoch, &settings.instance, settings.evidence),
+            composer,
+            epoch,
             ledger: Arc::default(),
             jsonl: jsonl.map_err(StartError::Events)?,
-            couriers: Mutex::default(),
-            addresses: settings.addresses,
+            desk: Arc::new(desk),
             stop: Notify::new(),
         });
-        let (transitions, taken) = mpsc::channel(OUTLET_TRANSITIONS);
-        let couriers = settings
-            .receivers
-            .iter()
-            .map(|receiver| shared.hire(receiver))
-            .collect::<Result<Vec<_>, _>>()?;
-        *shared.couriers() = couriers;
+        let (told, taken) = mpsc::channel(OUTLET_TRANSITIONS);
         let dispatcher = tokio::spawn(run(Arc::clone(&shared), taken));
         Ok(Self {
             shared,
-            door: Arc::new(Door { transitions }),
+            door: Arc::new(Door { told }),
             dispatcher: Mutex::new(Some(dispatcher)),
         })
     }
@@ -163,41 +195,36 @@ impl Notifier {
         Arc::clone(&self.shared.ledger)
     }
 
+    /// Incidents, mutes, who was told.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.shared.desk)
+    }
+
     /// A copy of all counters.
     pub fn stats(&self) -> NotifyStats {
         NotifyStats {
-            receivers: self.shared.couriers().iter().map(|c| c.stats()).collect(),
+            receivers: self.shared.desk.couriers().iter().map(|c| c.stats()).collect(),
             events: self.shared.jsonl.as_ref().map(Jsonl::stats),
+            incidents: self.shared.desk.open(),
+            store: self.shared.desk.store_state(),
         }
     }
 
     /// Takes up a new list of receivers: unchanged ones go on, removed ones get `grace` to deliver what they
     /// hold, new ones start. Nothing changes when one of the new ones is unusable.
     pub fn set_receivers(&self, receivers: &[Receiver], grace: Duration) -> Result<(), StartError> {
-        let mut couriers = self.shared.couriers();
-        let kept = |receiver: &Receiver| couriers.iter().find(|c| c.config() == receiver);
-        let next = receivers
-            .iter()
-            .map(|receiver| match kept(receiver) {
-                Some(courier) => Ok(Arc::clone(courier)),
-                None => self.shared.hire(receiver),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for old in std::mem::replace(&mut *couriers, next) {
-            if !couriers.iter().any(|c| Arc::ptr_eq(c, &old)) {
-                tokio::spawn(async move { old.close(grace).await });
-            }
-        }
-        Ok(())
+        self.shared.desk.set_receivers(receivers, grace)
+    }
+
+    /// Which streams are watched: incidents group by their labels.
+    pub fn set_streams(&self, streams: &[Arc<Stream>]) {
+        self.shared.desk.set_streams(streams);
     }
 
     /// Forgets a stream that is no longer watched: its open defects, tallies and metrics go. Call it when the
     /// stream's lane has handed over its last transitions, so that what was raised has been cleared.
     pub fn forget(&self, stream: &str) {
         self.shared.ledger.forget(stream);
-        for courier in self.shared.couriers().iter() {
-            courier.forget(stream);
-        }
     }
 
     /// Opens the events file again (log rotation).
@@ -223,7 +250,8 @@ impl Notifier {
         {
             dispatcher.abort();
         }
-        let couriers = self.shared.couriers().clone();
+        self.shared.desk.flush(left()).await;
+        let couriers = self.shared.desk.couriers();
         let closing = join_all(couriers.iter().map(|c| c.close(left())));
         let lines = async {
             if let Some(jsonl) = &self.shared.jsonl {
@@ -235,30 +263,18 @@ impl Notifier {
     }
 }
 
-impl Shared {
-    fn hire(&self, receiver: &Receiver) -> Result<Arc<Courier>, StartError> {
-        let allowed = match receiver.allow_private {
-            true => any_address(),
-            false => Arc::clone(&self.addresses),
-        };
-        Courier::start(receiver, allowed)
-            .map(Arc::new)
-            .map_err(|problem| StartError::Receiver {
-                name: receiver.name.clone(),
-                problem,
-            })
-    }
-}
-
-async fn run(shared: Arc<Shared>, mut taken: mpsc::Receiver<(Transition, Arrival)>) {
+async fn run(shared: Arc<Shared>, mut taken: mpsc::Receiver<Told>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = shared.stop.notified() => taken.close(),
             next = taken.recv() => match next {
-                Some((transition, decided)) => shared.dispatch(&transition, decided),
+                Some(told) => shared.dispatch(told),
                 None => return,
             },
+            _ = ticks.tick() => shared.desk.tick(shared.epoch.utc(clock::now())),
         }
     }
 }

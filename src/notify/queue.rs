@@ -1,4 +1,4 @@
-//! What waits for one receiver: bounded, in order for each fingerprint, with time passed in.
+//! What waits for one receiver: in order for each incident key, with time passed in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -6,57 +6,45 @@ use std::time::Duration;
 
 use detectors::base::Arrival;
 
-use super::event::Event;
+use super::store::Row;
+use crate::alert::incident::News;
 
-/// An event on its way to a receiver.
+/// A message on its way to a receiver.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// The event.
-    pub event: Arc<Event>,
-    /// When the lane handed it over.
+    /// As stored.
+    pub row: Arc<Row>,
+    /// When it was decided.
     pub decided: Arrival,
     /// Attempts that failed so far.
     pub attempts: u32,
+    /// Whether one of them may have arrived.
+    pub maybe_sent: bool,
     due: Arrival,
 }
 
-/// An item that was taken to be sent; give it back with [`Queue::done`] or [`Queue::retry`].
-#[derive(Debug, Clone)]
-pub struct Ticket {
-    serial: u64,
-    /// The item.
-    pub item: Item,
+/// Messages of one receiver. Those of one key leave strictly one after another.
+#[derive(Debug, Default)]
+pub struct Queue {
+    items: BTreeMap<i64, Item>,
+    /// Waiting ids of each key, oldest first.
+    rows: HashMap<String, VecDeque<i64>>,
+    /// Heads of the rows that are not being sent, by due time.
+    heads: BTreeSet<(Arrival, i64)>,
+    sending: HashSet<i64>,
 }
 
-/// Events of one receiver. Events of one fingerprint leave strictly one after another.
-#[derive(Debug)]
-pub struct Queue {
-    capacity: usize,
-    serial: u64,
-    items: BTreeMap<u64, Item>,
-    /// Waiting serials of each fingerprint, oldest first.
-    rows: HashMap<Arc<str>, VecDeque<u64>>,
-    /// Heads of the rows that are not being sent, by due time.
-    heads: BTreeSet<(Arrival, u64)>,
-    expendable: BTreeSet<u64>,
-    sending: HashSet<u64>,
+/// What [`Queue::compact`] took out.
+#[derive(Debug, Default, PartialEq)]
+pub struct Compacted {
+    /// All that went.
+    pub ids: Vec<i64>,
+    /// Of incidents that came and went untold: the message that told the end.
+    pub ended: Vec<Arc<Row>>,
 }
 
 impl Queue {
-    /// Holds at most `capacity` events, those being sent included.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            capacity: capacity.max(1),
-            serial: 0,
-            items: BTreeMap::new(),
-            rows: HashMap::new(),
-            heads: BTreeSet::new(),
-            expendable: BTreeSet::new(),
-            sending: HashSet::new(),
-        }
-    }
-
-    /// Events waiting or being sent.
+    /// Messages waiting or being sent.
     pub fn len(&self) -> usize {
         self.items.len()
     }
@@ -66,118 +54,132 @@ impl Queue {
         self.items.is_empty()
     }
 
-    /// Events being sent.
-    pub fn sending(&self) -> usize {
-        self.sending.len()
-    }
-
-    /// When the oldest waiting event was decided.
+    /// When the oldest waiting message was decided.
     pub fn oldest(&self) -> Option<Arrival> {
-        self.items.first_key_value().map(|(_, item)| item.decided)
+        self.items.values().map(|item| item.decided).min()
     }
 
-    /// Adds an event; when full, gives back the one that had to go (an oldest update or info event first).
-    pub fn push(&mut self, event: Arc<Event>, decided: Arrival) -> Option<Arc<Event>> {
-        let mut dropped = None;
-        if self.items.len() >= self.capacity {
-            let waiting = |serial: &&u64| !self.sending.contains(serial);
-            let victim = self.expendable.iter().find(waiting).copied();
-            let victim = match victim {
-                Some(victim) => victim,
-                None if event.is_expendable() => return Some(event),
-                None => match self.items.keys().find(waiting).copied() {
-                    Some(oldest) => oldest,
-                    None => return Some(event),
-                },
-            };
-            dropped = self.remove(victim).map(|item| item.event);
+    /// Adds a message that was decided then, and is due then. One that is there already is left as it is.
+    pub fn push(&mut self, row: Row, decided: Arrival, due: Arrival) {
+        let id = row.id;
+        if self.items.contains_key(&id) {
+            return;
         }
-        self.serial += 1;
-        let serial = self.serial;
-        if event.is_expendable() {
-            self.expendable.insert(serial);
+        let waiting = self.rows.entry(row.key.clone()).or_default();
+        waiting.push_back(id);
+        if waiting.len() == 1 {
+            self.heads.insert((due, id));
         }
-        let row = self.rows.entry(Arc::clone(&event.fingerprint)).or_default();
-        row.push_back(serial);
-        if row.len() == 1 {
-            self.heads.insert((decided, serial));
-        }
-        self.items.insert(
-            serial,
-            Item {
-                event,
-                decided,
-                attempts: 0,
-                due: decided,
-            },
-        );
-        dropped
+        let item = Item {
+            decided,
+            attempts: row.attempts,
+            maybe_sent: row.maybe_sent,
+            row: Arc::new(row),
+            due,
+        };
+        self.items.insert(id, item);
     }
 
-    /// Takes the event that is due first, if any is due.
-    pub fn take(&mut self, now: Arrival) -> Option<Ticket> {
-        let (due, serial) = *self.heads.first()?;
+    /// Takes the message that is due first, if any is due. Give it back with [`Queue::done`] or [`Queue::retry`].
+    pub fn take(&mut self, now: Arrival) -> Option<Item> {
+        let (due, id) = *self.heads.first()?;
         if due > now {
             return None;
         }
         self.heads.pop_first();
-        let item = self.items.get(&serial)?.clone();
-        self.sending.insert(serial);
-        Some(Ticket { serial, item })
+        let item = self.items.get(&id)?.clone();
+        self.sending.insert(id);
+        Some(item)
     }
 
-    /// When the next event is due; `None` when nothing waits.
+    /// When the next message is due; `None` when nothing waits.
     pub fn next_due(&self) -> Option<Arrival> {
         self.heads.first().map(|(due, _)| *due)
     }
 
-    /// The event needs no more attempts (delivered, or given up).
-    pub fn done(&mut self, ticket: &Ticket) {
-        self.remove(ticket.serial);
+    /// The message needs no more attempts (delivered, or given up).
+    pub fn done(&mut self, id: i64) {
+        self.remove(id);
     }
 
-    /// The event is tried again after `wait`; those behind it in its row wait with it.
-    pub fn retry(&mut self, ticket: &Ticket, now: Arrival, wait: Duration) {
-        self.sending.remove(&ticket.serial);
-        if let Some(item) = self.items.get_mut(&ticket.serial) {
+    /// The message is tried again at `due`; those behind it in its row wait with it.
+    pub fn retry(&mut self, id: i64, due: Arrival, maybe_sent: bool) {
+        self.sending.remove(&id);
+        if let Some(item) = self.items.get_mut(&id) {
             item.attempts += 1;
-            item.due = now.plus(wait);
-            self.heads.insert((item.due, ticket.serial));
+            item.maybe_sent |= maybe_sent;
+            item.due = due;
+            self.heads.insert((due, id));
         }
     }
 
     /// Makes everything due at once; for the last attempts before the process ends.
     pub fn hurry(&mut self, now: Arrival) {
         let heads = std::mem::take(&mut self.heads);
-        for (due, serial) in heads {
-            self.heads.insert((due.min(now), serial));
-            if let Some(item) = self.items.get_mut(&serial) {
+        for (due, id) in heads {
+            self.heads.insert((due.min(now), id));
+            if let Some(item) = self.items.get_mut(&id) {
                 item.due = due.min(now);
             }
         }
     }
 
-    fn remove(&mut self, serial: u64) -> Option<Item> {
-        let item = self.items.remove(&serial)?;
-        self.expendable.remove(&serial);
-        self.sending.remove(&serial);
-        self.heads.remove(&(item.due, serial));
-        let key = &item.event.fingerprint;
-        if let Some(row) = self.rows.get_mut(key) {
-            row.retain(|s| *s != serial);
-            match row.front() {
-                None => {
-                    self.rows.remove(key);
-                }
-                Some(head) if !self.sending.contains(head) => {
-                    if let Some(next) = self.items.get(head) {
-                        self.heads.insert((next.due, *head));
-                    }
-                }
-                Some(_) => {}
-            }
+    /// Leaves out what nobody needs any more after an outage of the receiver: updates that a later message of the same
+    /// occurrence replaces, and occurrences of which nothing can have arrived and that are over.
+    pub fn compact(&mut self) -> Compacted {
+        let mut compacted = Compacted::default();
+        let mut occurrences: BTreeMap<(String, u64), Vec<i64>> = BTreeMap::new();
+        for (id, item) in &self.items {
+            let of = (item.row.key.clone(), item.row.incarnation);
+            occurrences.entry(of).or_default().push(*id);
         }
-        Some(item)
+        let is = |item: &Item, news: News| &*item.row.news == news.as_str();
+        for ids in occurrences.into_values() {
+            let item = |id: &i64| self.items.get(id);
+            let raised = ids.iter().filter_map(item).find(|i| is(i, News::Raised));
+            let ended = ids.iter().filter_map(item).find(|i| is(i, News::Resolved));
+            let untold = raised.is_some_and(|raised| {
+                !raised.maybe_sent && !self.sending.contains(&raised.row.id)
+            });
+            if let (true, Some(ended)) = (untold, ended) {
+                compacted.ended.push(Arc::clone(&ended.row));
+                compacted.ids.extend(ids);
+                continue;
+            }
+            let last = ids.last().copied();
+            compacted.ids.extend(ids.iter().filter(|id| {
+                let update = item(id).is_some_and(|i| is(i, News::Updated));
+                update && Some(**id) != last && !self.sending.contains(id)
+            }));
+        }
+        for id in &compacted.ids {
+            self.remove(*id);
+        }
+        compacted
+    }
+
+    fn remove(&mut self, id: i64) {
+        let Some(item) = self.items.remove(&id) else {
+            return;
+        };
+        self.sending.remove(&id);
+        self.heads.remove(&(item.due, id));
+        let key = &item.row.key;
+        let Some(row) = self.rows.get_mut(key) else {
+            return;
+        };
+        row.retain(|waiting| *waiting != id);
+        match row.front() {
+            None => {
+                self.rows.remove(key);
+            }
+            Some(head) if !self.sending.contains(head) => {
+                if let Some(next) = self.items.get(head) {
+                    self.heads.insert((next.due, *head));
+                }
+            }
+            Some(_) => {}
+        }
     }
 }
 
@@ -187,98 +189,124 @@ pub fn backoff(attempts: u32, jitter: f64) -> Duration {
     Duration::from_secs_f64(ceiling * (0.5 + 0.5 * jitter.clamp(0.0, 1.0)))
 }
 
+/// How fast a receiver may be called: a token bucket, with time passed in.
+#[derive(Debug)]
+pub struct Bucket {
+    per_sec: f64,
+    burst: f64,
+    tokens: f64,
+    at: Arrival,
+}
+
+impl Bucket {
+    /// Full.
+    pub fn new(per_minute: f64, burst: f64, now: Arrival) -> Self {
+        Self {
+            per_sec: (per_minute / 60.0).max(1e-3),
+            burst: burst.max(1.0),
+            tokens: burst.max(1.0),
+            at: now,
+        }
+    }
+
+    /// Takes a token, or says how long to wait for one.
+    ///
+    /// # Errors
+    /// The wait.
+    pub fn take(&mut self, now: Arrival) -> Result<(), Duration> {
+        let new = now.since(self.at).as_secs_f64() * self.per_sec;
+        self.tokens = (self.tokens + new).min(self.burst);
+        self.at = self.at.max(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.tokens) / self.per_sec))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::event::{Composer, Epoch, EventType, tests::transition};
     use super::*;
-    use crate::alert::Change;
-    use detectors::base::Severity;
 
-    fn event(change: Change, fingerprint: &str, severity: Severity) -> Arc<Event> {
-        let composer = Composer::new(Epoch::now(), "i", None);
-        Arc::new(composer.compose(&transition(change, fingerprint, severity)))
+    fn row(id: i64, key: &str, incarnation: u64, news: News) -> Row {
+        Row::for_tests(id, key, incarnation, news.as_str())
     }
 
     fn at(ms: u64) -> Arrival {
         Arrival::from_millis(ms)
     }
 
+    fn queue(rows: &[(&str, u64, News)]) -> Queue {
+        let mut q = Queue::default();
+        for (id, (key, incarnation, news)) in rows.iter().enumerate() {
+            let id = id as i64 + 1;
+            q.push(row(id, key, *incarnation, *news), at(id as u64), at(id as u64));
+        }
+        q
+    }
+
+    use News::{Raised, Resolved, Updated};
+
     #[test]
-    fn a_clear_never_overtakes_its_raise() {
-        let mut q = Queue::new(10);
-        q.push(event(Change::Raise, "a", Severity::Critical), at(0));
-        q.push(event(Change::Clear, "a", Severity::Critical), at(1));
-        q.push(event(Change::Raise, "b", Severity::Critical), at(2));
+    fn a_resolve_never_overtakes_its_raise() {
+        let mut q = queue(&[("a", 1, Raised), ("a", 1, Resolved), ("b", 1, Raised)]);
         let first = q.take(at(5)).unwrap();
-        assert_eq!(&*first.item.event.fingerprint, "a");
+        assert_eq!(first.row.key, "a");
         let second = q.take(at(5)).unwrap();
-        assert_eq!(&*second.item.event.fingerprint, "b");
-        assert!(q.take(at(5)).is_none(), "the clear waits behind its raise");
-        q.retry(&first, at(5), Duration::from_millis(100));
+        assert_eq!(second.row.key, "b");
+        assert!(q.take(at(5)).is_none(), "the resolve waits behind its raise");
+        q.retry(first.row.id, at(105), true);
         assert!(q.take(at(50)).is_none());
         assert_eq!(q.next_due(), Some(at(105)));
         let again = q.take(at(105)).unwrap();
-        assert_eq!(
-            (again.item.attempts, again.item.event.kind),
-            (1, EventType::Raise)
-        );
-        q.done(&again);
-        assert_eq!(q.take(at(105)).unwrap().item.event.kind, EventType::Clear);
-        q.done(&second);
-        assert_eq!((q.len(), q.sending()), (1, 1));
+        assert_eq!((again.attempts, again.maybe_sent), (1, true));
+        q.done(again.row.id);
+        assert_eq!(&*q.take(at(105)).unwrap().row.news, "resolved");
+        q.done(second.row.id);
+        assert_eq!(q.len(), 1);
     }
 
     #[test]
-    fn overflow_takes_updates_and_infos_first() {
-        let mut q = Queue::new(3);
-        let kinds = |q: &Queue| q.items.values().map(|i| i.event.kind).collect::<Vec<_>>();
-        q.push(event(Change::Raise, "a", Severity::Critical), at(0));
-        q.push(event(Change::Update, "a", Severity::Critical), at(1));
-        q.push(event(Change::Raise, "b", Severity::Info), at(2));
-        let gone = q
-            .push(event(Change::Clear, "a", Severity::Critical), at(3))
-            .unwrap();
-        assert_eq!(gone.kind, EventType::Update);
-        assert_eq!(
-            kinds(&q),
-            [EventType::Raise, EventType::Raise, EventType::Clear]
-        );
-        let gone = q
-            .push(event(Change::Raise, "c", Severity::Warning), at(4))
-            .unwrap();
-        assert_eq!(gone.severity, Severity::Info);
-        let gone = q
-            .push(event(Change::Update, "c", Severity::Warning), at(5))
-            .unwrap();
-        assert_eq!(
-            (gone.kind, q.len()),
-            (EventType::Update, 3),
-            "the newcomer goes itself"
-        );
-        let gone = q
-            .push(event(Change::Raise, "d", Severity::Warning), at(6))
-            .unwrap();
-        assert_eq!((gone.kind, &*gone.fingerprint), (EventType::Raise, "a"));
-        // Its row goes on with the clear.
-        let order: Vec<_> = std::iter::from_fn(|| q.take(at(9)))
-            .map(|t| t.item.event.fingerprint.to_string())
-            .collect();
-        assert_eq!(order, ["a", "c", "d"]);
+    fn what_came_and_went_during_an_outage_is_taken_together() {
+        let mut q = queue(&[
+            ("a", 1, Raised),
+            ("a", 1, Resolved),
+            ("b", 1, Raised),
+            ("b", 1, Updated),
+            ("b", 1, Updated),
+            ("c", 1, Raised),
+            ("c", 1, Resolved),
+            ("c", 2, Raised),
+        ]);
+        while let Some(item) = q.take(at(10)) {
+            q.retry(item.row.id, at(50), item.row.key == "c");
+        }
+        let compacted = q.compact();
+        assert_eq!(compacted.ids, [1, 2, 4], "of c something may have arrived");
+        let ended: Vec<&str> = compacted.ended.iter().map(|row| row.key.as_str()).collect();
+        assert_eq!(ended, ["a"]);
+        let mut left = Vec::new();
+        while let Some(item) = q.take(at(60)) {
+            left.push((item.row.key.clone(), item.row.incarnation));
+            q.done(item.row.id);
+        }
+        let left: Vec<_> = left.iter().map(|(key, n)| (key.as_str(), *n)).collect();
+        assert_eq!(left.len(), 5, "{left:?}");
+        assert!(left.iter().position(|l| *l == ("c", 1)) < left.iter().position(|l| *l == ("c", 2)));
     }
 
     #[test]
-    fn what_is_being_sent_is_never_dropped() {
-        let mut q = Queue::new(1);
-        q.push(event(Change::Update, "a", Severity::Info), at(0));
-        let ticket = q.take(at(0)).unwrap();
-        assert!(
-            q.push(event(Change::Raise, "b", Severity::Critical), at(1))
-                .is_some()
-        );
-        q.done(&ticket);
-        assert!(q.is_empty() && q.rows.is_empty() && q.heads.is_empty());
+    fn a_bucket_holds_the_rate() {
+        let mut bucket = Bucket::new(60.0, 2.0, at(0));
+        assert_eq!(bucket.take(at(0)), Ok(()));
+        assert_eq!(bucket.take(at(0)), Ok(()));
+        assert_eq!(bucket.take(at(0)), Err(Duration::from_secs(1)));
+        assert_eq!(bucket.take(at(1000)), Ok(()));
+        let taken = (1..=60).filter(|s| bucket.take(at(1000 + s * 1000)).is_ok()).count();
+        assert_eq!(taken, 60);
     }
 
     #[test]
@@ -291,14 +319,13 @@ mod tests {
 
     #[test]
     fn hurry_makes_retries_due() {
-        let mut q = Queue::new(4);
-        q.push(event(Change::Raise, "a", Severity::Critical), at(0));
-        let t = q.take(at(0)).unwrap();
-        q.retry(&t, at(0), Duration::from_secs(100));
+        let mut q = queue(&[("a", 1, Raised)]);
+        let t = q.take(at(1)).unwrap();
+        q.retry(t.row.id, at(100_000), false);
         assert!(q.take(at(10)).is_none());
         q.hurry(at(10));
         let t = q.take(at(10)).unwrap();
-        q.done(&t);
-        assert!(q.is_empty() && q.heads.is_empty());
+        q.done(t.row.id);
+        assert!(q.is_empty() && q.heads.is_empty() && q.rows.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::Epoch;
-use crate::alert::incident::{About, Acknowledged, Incident, Key, Quiet, Topic};
+use crate::alert::incident::{About, Acknowledged, Incident, Key, Mute, Quiet, Topic};
 use crate::alert::{Defect, Moment, Place};
 
 /// Version of the shape; documents of another one are not read.
@@ -218,5 +218,42 @@ fn defect(doc: DefectDoc, labels: &Arc<BTreeMap<String, String>>, epoch: &Epoch)
         says: doc.says,
         start: moment(doc.start),
         end: doc.end.map(moment),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct MuteDoc {
+    id: String,
+    matchers: BTreeMap<String, String>,
+    author: String,
+    reason: String,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// A mute as JSON.
+pub fn write_mute(mute: &Mute) -> String {
+    let mute = mute.clone();
+    let doc = MuteDoc {
+        id: mute.id,
+        matchers: mute.matchers,
+        author: mute.author,
+        reason: mute.reason,
+        from: mute.from,
+        until: mute.until,
+    };
+    serde_json::to_string(&doc).unwrap_or_default()
+}
+
+/// A mute from JSON.
+pub fn read_mute(text: &str) -> Option<Mute> {
+    let doc: MuteDoc = serde_json::from_str(text).ok()?;
+    Some(Mute {
+        id: doc.id,
+        matchers: doc.matchers,
+        author: doc.author,
+        reason: doc.reason,
+        from: doc.from,
+        until: doc.until,
     })
 }

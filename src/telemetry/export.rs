@@ -18,6 +18,7 @@ use crate::ingest::stats::{RequestResult, Stats};
 use crate::lane::{State, Status};
 use crate::notify::NotifyStats;
 use crate::notify::courier::DELAY_BUCKETS_SECS;
+use crate::notify::store::COMMIT_SECS;
 use crate::notify::event::{Epoch, clean};
 use crate::notify::ledger::{RuleKey, Tally};
 
@@ -109,10 +110,14 @@ pub fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
 enum Series {
     Number(f64),
     Delays {
-        counts: [u64; DELAY_BUCKETS_SECS.len() + 1],
+        /// Upper bounds, seconds; one count more than bounds.
+        bounds: &'static [f64],
+        counts: Vec<u64>,
         sum: f64,
     },
 }
+
+const SEVERITIES: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
 
 /// Series of one family by label values.
 type Table = BTreeMap<Vec<String>, Series>;
@@ -188,10 +193,17 @@ fn metric(family: &Family, labels: Vec<String>, series: &Series) -> Metric {
             gauge.set_value(*value);
             out.set_gauge(gauge);
         }
-        (_, Series::Delays { counts, sum }) => {
+        (
+            _,
+            Series::Delays {
+                bounds,
+                counts,
+                sum,
+            },
+        ) => {
             let mut total = 0;
-            let mut buckets = Vec::with_capacity(DELAY_BUCKETS_SECS.len());
-            for (bound, count) in DELAY_BUCKETS_SECS.iter().zip(counts) {
+            let mut buckets = Vec::with_capacity(bounds.len());
+            for (bound, count) in bounds.iter().zip(counts) {
                 total += count;
                 let mut bucket = Bucket::default();
                 bucket.set_upper_bound(*bound);
@@ -404,7 +416,7 @@ fn defects(page: &mut Page, snapshot: &Snapshot) {
         if !watched.contains(labels[0]) {
             continue;
         }
-        for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+        for severity in SEVERITIES {
             let raised = tally.raised(severity);
             if raised > 0 {
                 let [stream, detector, rule] = labels;
@@ -425,7 +437,7 @@ fn notifications(page: &mut Page, snapshot: &Snapshot) {
             ("delivered", r.delivered),
             ("retried", r.retried),
             ("dead", r.dead),
-            ("dropped", r.dropped),
+            ("compacted", r.compacted),
         ] {
             page.count(&names::NOTIFICATIONS, &[name, result], count);
         }
@@ -435,11 +447,25 @@ fn notifications(page: &mut Page, snapshot: &Snapshot) {
             page.put(&names::OUTBOX_OLDEST, &[name], unix);
         }
         let delays = Series::Delays {
-            counts: r.delays,
+            bounds: &DELAY_BUCKETS_SECS,
+            counts: r.delays.to_vec(),
             sum: r.delay_sum_secs,
         };
         page.insert(&names::NOTIFICATION_DELAY, &[name], delays);
     }
+    for (severity, open) in SEVERITIES.iter().zip(snapshot.notify.incidents) {
+        page.count(&names::INCIDENTS_OPEN, &[severity.as_str()], open);
+    }
+    let store = &snapshot.notify.store;
+    page.count(&names::DEGRADED, &[], store.degraded.is_some().into());
+    page.count(&names::DEAD_LETTERS, &[], store.dead as u64);
+    page.count(&names::STORE_BYTES, &[], store.size_bytes);
+    let commits = Series::Delays {
+        bounds: &COMMIT_SECS,
+        counts: store.commit_secs.to_vec(),
+        sum: store.commit_secs_sum,
+    };
+    page.insert(&names::STORE_COMMIT, &[], commits);
     if let Some(events) = snapshot.notify.events {
         for (result, count) in [
             ("written", events.written),

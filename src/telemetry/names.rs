@@ -100,10 +100,15 @@ families! {
     DETECTOR_DUE = Counter "glasswatch_detector_due_seconds_total" ["stream", "detector"] "Media time in which the detector should have measured.";
     DETECTOR_FAILED = Gauge "glasswatch_detector_failed" ["stream", "detector"] "Whether the detector failed and is off on this stream.";
 
-    NOTIFICATIONS = Counter "glasswatch_notifications_total" ["receiver", "result"] "Alert events by what became of them: delivered, retried (attempts), dead (refused for good), dropped (queue full).";
+    NOTIFICATIONS = Counter "glasswatch_notifications_total" ["receiver", "result"] "Messages about incidents by what became of them: delivered, retried (attempts), dead (refused for good), compacted (left out after an outage: replaced, or told in a digest).";
     NOTIFICATION_DELAY = Histogram "glasswatch_notification_delay_seconds" ["receiver"] "Time from decision to the receiver's acceptance.";
-    OUTBOX_PENDING = Gauge "glasswatch_outbox_pending" ["receiver"] "Alert events that wait for a receiver.";
-    OUTBOX_OLDEST = Gauge "glasswatch_outbox_oldest_timestamp_seconds" ["receiver"] "When the oldest waiting alert event was decided, Unix seconds; absent when none waits.";
+    OUTBOX_PENDING = Gauge "glasswatch_outbox_pending" ["receiver"] "Messages that wait for a receiver.";
+    OUTBOX_OLDEST = Gauge "glasswatch_outbox_oldest_timestamp_seconds" ["receiver"] "When the oldest waiting message was decided, Unix seconds; absent when none waits.";
+    DEAD_LETTERS = Gauge "glasswatch_outbox_dead_letters" [] "Messages that no receiver took, and that are kept.";
+    INCIDENTS_OPEN = Gauge "glasswatch_incidents_open" ["severity"] "Open incidents, told or not.";
+    DEGRADED = Gauge "glasswatch_alert_durability_degraded" [] "Whether incidents cannot be written down, and are told from memory.";
+    STORE_COMMIT = Histogram "glasswatch_store_commit_seconds" [] "Time from a decision's arrival at the store to its being on disk.";
+    STORE_BYTES = Gauge "glasswatch_store_bytes" [] "Size of the store on disk, ballast included.";
     EVENTS_WRITTEN = Counter "glasswatch_events_written_total" ["result"] "Lines of the events file: written, failed, dropped.";
     EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Sets of stills: written, failed, dropped (the writer was behind).";
     EVIDENCE_EVICTED = Counter "glasswatch_evidence_evicted_total" [] "Sets of stills removed to stay within the quota.";

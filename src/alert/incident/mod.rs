@@ -17,7 +17,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use detectors::base::Severity;
 use jiff::Timestamp;
@@ -26,55 +25,9 @@ use sha2::{Digest, Sha256};
 use super::Defect;
 use super::judge::BLIND;
 
+pub use crate::config::Incidents as Policy;
 pub use machine::Machine;
 pub use mute::{Mute, MuteError, Mutes};
-
-/// How incidents are made. The defaults are those of the configuration.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Labels whose values streams share with a common cause, the first is preferred among equals.
-    pub group_by: Vec<String>,
-    /// So many streams fail together, at least.
-    pub together_min: usize,
-    /// ... and at least this share of those with the label value.
-    pub together_ratio: f64,
-    /// ... within this time.
-    pub together_within: Duration,
-    /// A lost input that may be one of many is held for so long.
-    pub hold: Duration,
-    /// An incident ends when it was well for so long.
-    pub resolve_after: Duration,
-    /// An incident that comes again so soon after it was told waits until then.
-    pub repage_after: Duration,
-    /// Least time between two updates, unless it gets worse.
-    pub update_every: Duration,
-    /// A warning that comes so often within the time pages.
-    pub escalate: Option<(u32, Duration)>,
-    /// A break may last for so long beyond its announced end.
-    pub break_slack: Duration,
-    /// A slate, or a break of unknown length, may last for so long.
-    pub unannounced_break: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            group_by: ["origin", "cdn", "encoder", "region"]
-                .map(str::to_owned)
-                .to_vec(),
-            together_min: 5,
-            together_ratio: 0.5,
-            together_within: Duration::from_secs(30),
-            hold: Duration::from_secs(15),
-            resolve_after: Duration::from_secs(30),
-            repage_after: Duration::from_secs(300),
-            update_every: Duration::from_secs(60),
-            escalate: Some((5, Duration::from_secs(600))),
-            break_slack: Duration::from_secs(30),
-            unannounced_break: Duration::from_secs(120),
-        }
-    }
-}
 
 /// What kind of trouble it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -310,6 +263,18 @@ impl News {
             News::Resolved => "resolved",
             News::Recorded => "recorded",
         }
+    }
+
+    /// From [`News::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [
+            News::Raised,
+            News::Updated,
+            News::Acknowledged,
+            News::Resolved,
+            News::Recorded,
+        ];
+        all.into_iter().find(|news| news.as_str() == word)
     }
 }
 

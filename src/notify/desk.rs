@@ -1,0 +1,344 @@
+//! Where incidents are kept, written down and handed out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use detectors::base::BreakEdge;
+use jiff::Timestamp;
+
+use super::courier::{Courier, Duty};
+use super::event::{Composer, Epoch};
+use super::notice::Message;
+use super::receiver::{self, AddressPolicy};
+use super::store::{self, Change, Row, Store, StoreState};
+use super::{StartError, stored};
+use crate::alert::incident::{About, Incident, Machine, Mute, MuteError, News, Notice};
+use crate::alert::{Announced, Defect, Transition};
+use crate::config::{Incidents, Receiver, Stream};
+
+/// What a desk works with.
+pub struct Settings {
+    /// Puts incidents into words.
+    pub composer: Arc<Composer>,
+    /// Arrival clock to UTC.
+    pub epoch: Epoch,
+    /// Where everything is kept; `None`: in memory.
+    pub data_dir: Option<PathBuf>,
+    /// How incidents are made.
+    pub incidents: Incidents,
+    /// Who is told.
+    pub receivers: Vec<Receiver>,
+    /// Which addresses receivers may have that are not allowed private ones.
+    pub addresses: AddressPolicy,
+}
+
+type Couriers = Arc<Mutex<Vec<Arc<Courier>>>>;
+
+/// Makes incidents, writes them down, and has them told.
+pub struct Desk {
+    machine: Mutex<Machine>,
+    composer: Arc<Composer>,
+    epoch: Epoch,
+    store: Arc<Store>,
+    couriers: Couriers,
+    addresses: AddressPolicy,
+    /// Open before a restart, by stream.
+    before: Mutex<BTreeMap<Arc<str>, Vec<Defect>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Takes up what was open and what was not yet delivered. Needs a tokio runtime.
+    pub fn open(settings: Settings) -> Result<Self, StartError> {
+        let couriers = Couriers::default();
+        let rows_to = Arc::clone(&couriers);
+        let committed = move |rows: Vec<Row>| hand_out(&rows_to, rows);
+        let (store, loaded) = Store::open(settings.data_dir.as_deref(), Arc::new(committed));
+        let desk = Self {
+            machine: Mutex::new(Machine::new(settings.incidents)),
+            composer: settings.composer,
+            epoch: settings.epoch,
+            store: Arc::new(store),
+            couriers,
+            addresses: settings.addresses,
+            before: Mutex::default(),
+        };
+        let hired = settings.receivers.iter().map(|receiver| desk.hire(receiver));
+        *lock(&desk.couriers) = hired.collect::<Result<_, _>>()?;
+        desk.take_up(loaded);
+        Ok(desk)
+    }
+
+    /// Goes on where the process before this one stopped.
+    fn take_up(&self, loaded: store::Loaded) {
+        let now = Timestamp::now();
+        let mut machine = lock(&self.machine);
+        for doc in &loaded.incidents {
+            let Some(incident) = stored::read(doc, &self.epoch) else {
+                tracing::error!("an incident of before cannot be read, and is left out");
+                continue;
+            };
+            if let About::Stream(id) = &incident.key.about {
+                let open = incident.open().cloned();
+                lock(&self.before).entry(Arc::clone(id)).or_default().extend(open);
+            }
+            let told = incident.told;
+            let notice = Notice {
+                news: News::Raised,
+                at: now,
+                incident: Arc::new(incident.clone()),
+            };
+            machine.restore(incident, now);
+            if told {
+                let message = Message::of(&notice, &self.composer);
+                for courier in lock(&self.couriers).iter() {
+                    courier.was_told(&message);
+                }
+            }
+        }
+        for doc in &loaded.mutes {
+            if let Some(mute) = stored::read_mute(doc) {
+                // One that is over by now is no loss.
+                let _ = machine.mute(mute, now);
+            }
+        }
+        drop(machine);
+        let names: Vec<String> = (lock(&self.couriers).iter())
+            .map(|courier| courier.config().name.clone())
+            .collect();
+        let (rows, nobodys): (Vec<Row>, Vec<Row>) = (loaded.waiting.into_iter())
+            .partition(|row| names.iter().any(|name| **name == *row.receiver));
+        for row in nobodys {
+            self.store.dead(row.id, "there is no such receiver any more");
+        }
+        hand_out(&self.couriers, rows);
+    }
+
+    /// A defect began, changed or ended.
+    pub fn hear(&self, transition: &Transition, now: Timestamp) {
+        let mut machine = lock(&self.machine);
+        let notices = machine.hear(transition, now);
+        self.write(&notices);
+    }
+
+    /// Time has passed.
+    pub fn tick(&self, now: Timestamp) {
+        let mut machine = lock(&self.machine);
+        let notices = machine.tick(now);
+        self.write(&notices);
+    }
+
+    /// A break was announced, or its end.
+    pub fn announced(&self, mark: &Announced) {
+        let at = self.epoch.utc(mark.at);
+        let mut machine = lock(&self.machine);
+        match mark.edge {
+            BreakEdge::Start => {
+                machine.expect(&mark.stream, at, mark.planned.map(|planned| at + planned));
+            }
+            BreakEdge::End => machine.expect_no_more(&mark.stream, at),
+        }
+    }
+
+    /// Somebody takes an incident on; `false` when none with this id is open.
+    pub fn acknowledge(&self, id: &str, by: &str, now: Timestamp) -> bool {
+        let mut machine = lock(&self.machine);
+        let notice = machine.acknowledge(id, by, now);
+        self.write(notice.as_slice());
+        notice.is_some()
+    }
+
+    /// Adds a mute, and keeps it over restarts.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn mute(&self, mute: Mute, now: Timestamp) -> Result<(), MuteError> {
+        let mut machine = lock(&self.machine);
+        machine.mute(mute.clone(), now)?;
+        self.store.put_mute(&mute.id, &stored::write_mute(&mute));
+        self.write(&machine.tick(now));
+        Ok(())
+    }
+
+    /// Ends a mute early; `false` when there is none with this id.
+    pub fn unmute(&self, id: &str, now: Timestamp) -> bool {
+        let mut machine = lock(&self.machine);
+        let was = machine.unmute(id);
+        self.store.remove_mute(id);
+        self.write(&machine.tick(now));
+        was
+    }
+
+    /// Mutes that are not over.
+    pub fn mutes(&self) -> Vec<Mute> {
+        lock(&self.machine).mutes().cloned().collect()
+    }
+
+    /// Which streams a mute would cover.
+    pub fn covered(&self, mute: &Mute) -> Vec<Arc<str>> {
+        lock(&self.machine).covered(mute)
+    }
+
+    /// Incidents that have not ended, worst first, then oldest first.
+    pub fn incidents(&self, now: Timestamp) -> Vec<Message> {
+        let machine = lock(&self.machine);
+        let mut open: Vec<&Incident> = machine.incidents().collect();
+        open.sort_by_key(|i| (std::cmp::Reverse(i.severity), i.opened));
+        let message = |incident: &Incident| {
+            let notice = Notice {
+                news: News::Recorded,
+                at: now,
+                incident: Arc::new(incident.clone()),
+            };
+            Message::of(&notice, &self.composer)
+        };
+        open.into_iter().map(message).collect()
+    }
+
+    /// How many are open: info, warning, critical.
+    pub fn open(&self) -> [u64; 3] {
+        let mut open = [0; 3];
+        for incident in lock(&self.machine).incidents() {
+            open[incident.severity as usize] += 1;
+        }
+        open
+    }
+
+    /// Incidents that are over, newest first. Reads from disk.
+    pub fn past(&self, limit: usize) -> Vec<Message> {
+        let docs = self.store.past(limit);
+        let incidents = docs.iter().filter_map(|doc| stored::read(doc, &self.epoch));
+        let message = |incident: Incident| {
+            let notice = Notice {
+                news: News::Resolved,
+                at: incident.resolved.unwrap_or(incident.opened),
+                incident: Arc::new(incident),
+            };
+            Message::of(&notice, &self.composer)
+        };
+        incidents.map(message).collect()
+    }
+
+    /// Which streams are watched, with their labels.
+    pub fn set_streams(&self, streams: &[Arc<Stream>]) {
+        let labels = |s: &Arc<Stream>| (Arc::clone(&s.id), Arc::new(s.labels.clone()));
+        lock(&self.machine).set_streams(streams.iter().map(labels));
+    }
+
+    /// Defects of a stream that were open when the process before this one ended; each is given once.
+    pub fn take_before(&self, stream: &str) -> Vec<Defect> {
+        lock(&self.before).remove(stream).unwrap_or_default()
+    }
+
+    /// As [`Desk::take_before`], of all streams that nobody asked for.
+    pub fn take_all_before(&self) -> Vec<Defect> {
+        std::mem::take(&mut *lock(&self.before)).into_values().flatten().collect()
+    }
+
+    /// Receivers at work.
+    pub fn couriers(&self) -> Vec<Arc<Courier>> {
+        lock(&self.couriers).clone()
+    }
+
+    /// How the store does.
+    pub fn store_state(&self) -> StoreState {
+        self.store.state()
+    }
+
+    /// Waits until everything that was handed to the store is written, at most `deadline`.
+    pub async fn flush(&self, deadline: Duration) {
+        let store = Arc::clone(&self.store);
+        let flushed = tokio::task::spawn_blocking(move || store.flush(deadline));
+        if !matches!(flushed.await, Ok(true)) {
+            tracing::warn!("incidents could not be written down in time");
+        }
+    }
+
+    /// See [`super::Notifier::set_receivers`].
+    pub fn set_receivers(&self, receivers: &[Receiver], grace: Duration) -> Result<(), StartError> {
+        let mut couriers = lock(&self.couriers);
+        let kept = |receiver: &Receiver| couriers.iter().find(|c| c.config() == receiver);
+        let next = receivers
+            .iter()
+            .map(|receiver| match kept(receiver) {
+                Some(courier) => Ok(Arc::clone(courier)),
+                None => self.hire(receiver),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for old in std::mem::replace(&mut *couriers, next) {
+            if !couriers.iter().any(|c| Arc::ptr_eq(c, &old)) {
+                tokio::spawn(async move { old.close(grace).await });
+            }
+        }
+        Ok(())
+    }
+
+    fn hire(&self, config: &Receiver) -> Result<Arc<Courier>, StartError> {
+        let allowed = match config.allow_private {
+            true => receiver::any_address(),
+            false => Arc::clone(&self.addresses),
+        };
+        let receiver = receiver::of(config, allowed).map_err(|problem| StartError::Receiver {
+            name: config.name.clone(),
+            problem,
+        })?;
+        Ok(Arc::new(Courier::start(Duty {
+            config: config.clone(),
+            instance: self.composer.instance().to_owned(),
+            receiver,
+            store: Arc::clone(&self.store),
+            epoch: self.epoch,
+            on_dead: Arc::new(|_, _| {}),
+        })))
+    }
+
+    /// State and what goes out, in one transaction each. The machine is locked, so that the order is its own.
+    fn write(&self, notices: &[Notice]) {
+        for notice in notices {
+            let incident = &*notice.incident;
+            let message = Message::of(notice, &self.composer);
+            let outgoing = match notice.is_told() {
+                true => (lock(&self.couriers).iter())
+                    .filter_map(|courier| courier.outgoing(&message))
+                    .collect(),
+                false => Vec::new(),
+            };
+            if notice.is_told() {
+                tracing::info!(
+                    news = notice.news.as_str(),
+                    incident_id = %message.incident_id,
+                    severity = %message.severity,
+                    stream = message.stream.as_deref().unwrap_or("-"),
+                    "{}", message.title
+                );
+            }
+            self.store.commit(Change {
+                key: message.key.clone(),
+                incarnation: incident.incarnation,
+                sequence: incident.sequence,
+                state: match incident.resolved {
+                    None => store::IncidentState::Open,
+                    Some(_) => store::IncidentState::Over,
+                },
+                doc: stored::write(incident, &self.epoch),
+                at: notice.at,
+                outgoing,
+            });
+        }
+    }
+}
+
+fn hand_out(couriers: &Mutex<Vec<Arc<Courier>>>, rows: Vec<Row>) {
+    let couriers = lock(couriers).clone();
+    for row in rows {
+        match couriers.iter().find(|c| *c.config().name == *row.receiver) {
+            Some(courier) => courier.push(row),
+            None => tracing::warn!(receiver = %row.receiver, "a message waits for a receiver that is gone"),
+        }
+    }
+}
