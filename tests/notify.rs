@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use glasswatch::alert::{Change, Defect, Moment, Transition};
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::notify::event::Epoch;
 use glasswatch::notify::jsonl::EventsTo;
-use glasswatch::notify::receiver::public_addresses;
-use glasswatch::notify::{Notifier, Settings, StartError};
+use glasswatch::notify::receiver::http::public_addresses;
+use glasswatch::notify::{Notifier, Settings, StartError, store};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -78,11 +79,25 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
     }
 }
 
+/// Below the folder for what tests leave behind.
+fn fresh_folder() -> PathBuf {
+    let below = env!("CARGO_TARGET_TMPDIR");
+    tempfile::Builder::new()
+        .prefix("notify-")
+        .tempdir_in(below)
+        .unwrap()
+        .keep()
+}
+
 fn settings(receivers: Vec<Receiver>) -> Settings {
     Settings {
         instance: "watch-1".into(),
         epoch: Epoch::now(),
-        data_dir: None,
+        data_dir: fresh_folder(),
+        store: store::Settings {
+            ballast_bytes: 4096,
+            ..store::Settings::default()
+        },
         receivers,
         // What ends is told at once.
         incidents: Incidents {
@@ -362,7 +377,7 @@ async fn a_restart_delivers_what_waited_and_goes_on_with_what_was_open() {
     let gone = closed.local_addr().unwrap();
     drop(closed);
     let on_disk = |address| Settings {
-        data_dir: Some(dir.path().to_owned()),
+        data_dir: dir.path().to_owned(),
         ..settings(vec![receiver("ops", address)])
     };
     let notifier = Notifier::start(on_disk(gone)).unwrap();
@@ -401,7 +416,7 @@ async fn mutes_outlive_a_restart_and_what_they_hide_is_not_sent() {
     let dir = tempfile::tempdir().unwrap();
     let (address, mut requests) = hook(|_| ok()).await;
     let on_disk = || Settings {
-        data_dir: Some(dir.path().to_owned()),
+        data_dir: dir.path().to_owned(),
         ..settings(vec![receiver("ops", address)])
     };
     let now = jiff::Timestamp::now();

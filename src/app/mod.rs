@@ -32,11 +32,11 @@ use crate::ingest::stats::Stats;
 use crate::ingest::{self, Running, clock, teardown};
 use crate::lane::pool::{Pool, PoolError};
 use crate::lane::{Feed, Lane, Mode, Outlet, Reference, Status};
+use crate::notify::desk::Desk;
 use crate::notify::event::Epoch;
 use crate::notify::jsonl::EventsTo;
-use crate::notify::desk::Desk;
 use crate::notify::ledger::Ledger;
-use crate::notify::receiver::public_addresses;
+use crate::notify::receiver::http::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
 use crate::router::plan;
 use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
@@ -166,7 +166,8 @@ impl App {
         let notifier = Notifier::start(notify::Settings {
             instance: current.instance.name.clone(),
             epoch,
-            data_dir: Some(current.instance.data_dir.clone()),
+            data_dir: current.instance.data_dir.clone(),
+            store: notify::store::Settings::default(),
             receivers: current.receivers.clone(),
             incidents: current.incidents.clone(),
             events: settings.events.clone(),

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use detectors::registry::{self, REGISTRY};
 
-use super::address;
-use super::checked::{
-    Against, Config, Http, Instance, Receiver, Secret, Shard, Stream,
-};
+use super::checked::{Against, Config, Http, Instance, Secret, Shard, Stream};
 use super::problem::{Mark, Problem, Problems, suggest};
 use super::raw::{self, Data, Node, Text};
+use super::receivers::Receiver;
 use super::schema::{self, Key, Shape};
 use super::spans;
 

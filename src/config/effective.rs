@@ -6,8 +6,7 @@ use std::time::Duration;
 use detectors::registry::REGISTRY;
 
 use super::checked::{
-    Against, Config, DetectorConfig, Pace, Rendition, RtspTransport, Secret, SrtMode,
-    Stream,
+    Against, Config, DetectorConfig, Pace, Rendition, RtspTransport, Secret, SrtMode, Stream,
 };
 use super::content_keys::Licence;
 use super::receivers::{Incidents, ReceiverKind};

@@ -28,5 +28,5 @@ pub use diff::{Changes, diff};
 pub use document::{Document, one_stream_of};
 pub use effective::print_effective;
 pub use load::{LoadError, load, one_stream};
-pub use receivers::{Incidents, Receiver, ReceiverKind};
 pub use problem::{Mark, Problem, Problems};
+pub use receivers::{Incidents, Receiver, ReceiverKind};

@@ -126,7 +126,9 @@ impl Checker<'_> {
         }
         let severity = self.choice(s, "min_severity");
         let allow_private = self.flag(s, "allow_private");
-        let proxy = self.secret(s, "proxy").map(|(text, ..)| Secret::new(text.value));
+        let proxy = self
+            .secret(s, "proxy")
+            .map(|(text, ..)| Secret::new(text.value));
         let kinds = ["webhook", "pagerduty", "alertmanager", "slack"];
         let given: Vec<(&str, &Node)> = (kinds.iter())
             .filter_map(|kind| Some((*kind, s.node.get(kind)?)))
@@ -167,9 +169,9 @@ impl Checker<'_> {
         if let Some((text, at, _)) = self.secret(s, "secret") {
             let engine = base64::engine::general_purpose::STANDARD;
             for word in text.value.split_whitespace() {
-                let encoded = word.strip_prefix("whsec_").filter(|key| {
-                    engine.decode(key).is_ok_and(|bytes| !bytes.is_empty())
-                });
+                let encoded = word
+                    .strip_prefix("whsec_")
+                    .filter(|key| engine.decode(key).is_ok_and(|bytes| !bytes.is_empty()));
                 match encoded {
                     Some(key) => keys.push(Secret::new(key)),
                     None => self.wrong(at, "must be `whsec_` and base64", None),
@@ -183,7 +185,11 @@ impl Checker<'_> {
     fn pagerduty(&mut self, at: &Node, private: bool) -> Option<(ReceiverKind, Duration)> {
         let s = self.open(at, &[schema::PAGERDUTY]);
         let timeout = self.span(s, "timeout").unwrap_or_default();
-        let given = s.node.get("endpoint").or(s.node.get("endpoint_file")).is_some();
+        let given = s
+            .node
+            .get("endpoint")
+            .or(s.node.get("endpoint_file"))
+            .is_some();
         let endpoint = given.then(|| self.endpoint(s, "endpoint", private));
         let Some((key, ..)) = self.secret(s, "routing_key") else {
             self.missing(at, "routing_key", None);
@@ -202,7 +208,9 @@ impl Checker<'_> {
     fn alertmanager(&mut self, at: &Node, private: bool) -> Option<(ReceiverKind, Duration)> {
         let s = self.open(at, &[schema::ALERTMANAGER]);
         let timeout = self.span(s, "timeout").unwrap_or_default();
-        let token = self.secret(s, "token").map(|(text, ..)| Secret::new(text.value.trim()));
+        let token = self
+            .secret(s, "token")
+            .map(|(text, ..)| Secret::new(text.value.trim()));
         let mut peers = Vec::new();
         for node in self.items(s, "peers") {
             if let (Some(text), super::raw::Data::Text(raw)) = (self.text_in(node), &node.data) {

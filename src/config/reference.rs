@@ -124,7 +124,8 @@ impl Page {
                 let off = self.text.split_off(begin);
                 for line in off.lines() {
                     let (indent, rest) = line.split_at(depth * 2);
-                    let rest = rest.replacen("# ", "", usize::from(rest.trim_start().starts_with("# ")));
+                    let rest =
+                        rest.replacen("# ", "", usize::from(rest.trim_start().starts_with("# ")));
                     let _ = writeln!(self.text, "{indent}#{rest}");
                 }
             }

@@ -67,14 +67,14 @@ async fn incidents(
     });
     match found.await {
         Ok(body) => Json(body).into_response(),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "incidents cannot be read"),
+        Err(_) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "incidents cannot be read",
+        ),
     }
 }
 
-async fn incident(
-    axum::extract::State(source): Shared,
-    UrlPath(id): UrlPath<String>,
-) -> Response {
+async fn incident(axum::extract::State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
     let found = tokio::task::spawn_blocking(move || {
         let desk = source.desk();
         let open = desk.incidents(Timestamp::now());
@@ -103,7 +103,10 @@ async fn acknowledge(
     };
     let by = taken.by.trim();
     if by.is_empty() || by.len() > 256 {
-        return problem(StatusCode::BAD_REQUEST, "`by` is a name of at most 256 bytes");
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "`by` is a name of at most 256 bytes",
+        );
     }
     match source.desk().acknowledge(&id, by, Timestamp::now()) {
         true => {
@@ -157,7 +160,9 @@ async fn mute(
     };
     let now = Timestamp::now();
     let from = asked.from.unwrap_or(now);
-    let lasts = asked.for_secs.map(|secs| Duration::from_secs(secs.min(2 * LONGEST.as_secs())));
+    let lasts = asked
+        .for_secs
+        .map(|secs| Duration::from_secs(secs.min(2 * LONGEST.as_secs())));
     let Some(until) = asked.until.or_else(|| from.checked_add(lasts?).ok()) else {
         return problem(StatusCode::BAD_REQUEST, "`until` or `for_secs` is missing");
     };
@@ -196,10 +201,7 @@ async fn mute(
     }
 }
 
-async fn unmute(
-    axum::extract::State(source): Shared,
-    UrlPath(id): UrlPath<String>,
-) -> Response {
+async fn unmute(axum::extract::State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
     match source.desk().unmute(&id, Timestamp::now()) {
         true => {
             tracing::warn!(mute = %id, "a mute was ended");

@@ -9,6 +9,7 @@ use super::pool::{Pool, Turn};
 use super::reference::{PrintTap, Reference};
 use super::worker::{Board, Worker};
 use super::{Health, Mode, Outlet, Status, Tap};
+use crate::alert::Defect;
 use crate::config;
 use crate::evidence::Stills;
 use crate::ingest::{Intake, OwnedUnit, Pushed};

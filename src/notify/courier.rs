@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use detectors::base::{Arrival, Severity};
+use detectors::base::Arrival;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,7 +17,7 @@ use super::event::Epoch;
 use super::notice::Message;
 use super::queue::{Bucket, Item, Queue, backoff};
 use super::receiver::{self, Digest, Outcome, Sent};
-use super::store::{Outgoing, Row, Store};
+use super::store::{Outgoing, Row, Store, Tried};
 use crate::alert::incident::News;
 use crate::config::Receiver;
 use crate::ingest::clock;
@@ -26,6 +26,10 @@ use crate::ingest::clock;
 const CONCURRENT: usize = 4;
 /// A message about what is over, that could not be delivered for this long, is given up.
 const PATIENCE: Duration = Duration::from_secs(72 * 3600);
+/// The news of a message that names what came and went.
+const DIGEST: &str = "digest";
+/// Longest wait for the store to note that something is being sent.
+const NOTED: Duration = Duration::from_secs(1);
 /// A receiver that was away for so long is brought up to date with a digest.
 const AWAY: Duration = Duration::from_secs(60);
 
@@ -65,8 +69,8 @@ struct Counts {
     delay_sum_millis: AtomicU64,
 }
 
-/// Told of a message that a receiver will never take.
-pub type OnDead = Arc<dyn Fn(&str, &Row) + Send + Sync>;
+/// Titles of incidents, from their documents.
+pub type Titles = Arc<dyn Fn(&[String]) -> Vec<String> + Send + Sync>;
 
 struct Shared {
     config: Receiver,
@@ -74,7 +78,7 @@ struct Shared {
     receiver: Box<dyn receiver::Receiver>,
     store: Arc<Store>,
     epoch: Epoch,
-    on_dead: OnDead,
+    titles: Titles,
     queue: Mutex<Queue>,
     bucket: Mutex<Bucket>,
     /// Open incidents that this receiver was told of, with what was said last.
@@ -102,8 +106,8 @@ pub struct Duty {
     pub store: Arc<Store>,
     /// Arrival clock to UTC.
     pub epoch: Epoch,
-    /// Called with what it refuses for good.
-    pub on_dead: OnDead,
+    /// Names what a digest tells.
+    pub titles: Titles,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -114,14 +118,15 @@ impl Courier {
     /// Starts a receiver. Needs a tokio runtime.
     pub fn start(duty: Duty) -> Self {
         let limit = duty.receiver.limit();
-        let bucket = Bucket::new(limit.per_minute, limit.burst, clock::now());
+        let (rate, burst) = (limit.per_minute.into(), limit.burst.into());
+        let bucket = Bucket::new(rate, burst, clock::now());
         let shared = Arc::new(Shared {
             config: duty.config,
             instance: duty.instance,
             receiver: duty.receiver,
             store: duty.store,
             epoch: duty.epoch,
-            on_dead: duty.on_dead,
+            titles: duty.titles,
             queue: Mutex::default(),
             bucket: Mutex::new(bucket),
             told: Mutex::default(),
@@ -257,54 +262,58 @@ impl Shared {
         tracing::error!(
             receiver = %self.config.name,
             place = %self.receiver.place(),
-            key = %row.key,
-            incarnation = row.incarnation,
-            news = %row.news,
+            key = %row.message.key,
+            incarnation = row.message.incarnation,
+            news = %row.message.news,
             attempts = item.attempts + 1,
             why,
             "the receiver did not take a message about an incident"
         );
-        self.store.dead(row.id, why);
+        self.store.dead(row.id, why.to_owned());
         lock(&self.queue).done(row.id);
-        (self.on_dead)(&self.config.name, row);
     }
 
     /// Whether the incident of this message is still open: then it is tried for ever.
     fn is_open(&self, row: &Row) -> bool {
-        let of = format!("{}-{:x}", row.key, row.incarnation);
+        let of = format!("{}-{:x}", row.message.key, row.message.incarnation);
         lock(&self.told).contains_key(&of)
     }
 
     /// What came and went while the receiver was away becomes one message.
-    fn catch_up(&self, away_since: Arrival, now: Arrival) {
-        let compacted = lock(&self.queue).compact();
-        if compacted.ids.is_empty() {
-            return;
-        }
-        let gone = compacted.ids.len() as u64;
-        self.counts.compacted.fetch_add(gone, Ordering::Relaxed);
+    async fn catch_up(self: &Arc<Self>, away_since: Arrival) {
+        let busy = lock(&self.queue).sending();
         let utc = |at| super::event::rfc3339_millis(self.epoch.utc(at));
-        let digest = (!compacted.ended.is_empty()).then(|| Digest {
-            instance: self.instance.clone(),
-            id: format!("digest-{:x}", Timestamp::now().as_millisecond()),
-            from: utc(away_since),
-            until: utc(now),
-            titles: (compacted.ended.iter()).map(|row| row.title.clone()).collect(),
-        });
-        let body = digest.as_ref().and_then(|digest| {
-            let body = self.receiver.digest(digest)?;
-            Some((digest.id.clone(), body))
-        });
-        let digest = body.map(|(id, body)| Outgoing {
-            receiver: Arc::from(self.config.name.as_str()),
-            key: id,
-            incarnation: 0,
-            sequence: 0,
-            news: Arc::from("digest"),
-            title: String::new(),
-            body,
-        });
-        self.store.supersede(&compacted.ids, digest);
+        let (from, until) = (utc(away_since), utc(clock::now()));
+        let shared = Arc::clone(self);
+        let digest = move |docs: &[String]| {
+            let digest = Digest {
+                instance: shared.instance.clone(),
+                id: format!("digest-{:x}", Timestamp::now().as_millisecond()),
+                from: from.clone(),
+                until: until.clone(),
+                titles: (shared.titles)(docs),
+            };
+            Outgoing {
+                receiver: Arc::from(shared.config.name.as_str()),
+                body: shared.receiver.digest(&digest).unwrap_or_default(),
+                key: digest.id,
+                incarnation: 0,
+                sequence: 0,
+                news: Arc::from(DIGEST),
+            }
+        };
+        let name = Arc::from(self.config.name.as_str());
+        let Ok(Some(compacted)) = self.store.compact(name, busy, Box::new(digest)).await else {
+            return;
+        };
+        let gone = compacted.removed.len() as u64;
+        self.counts.compacted.fetch_add(gone, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        queue.leave_out(&compacted.removed);
+        if let Some(row) = compacted.digest {
+            let now = clock::now();
+            queue.push(row, now, now);
+        }
     }
 }
 
@@ -345,8 +354,10 @@ async fn run(shared: Arc<Shared>) {
         tokio::select! {
             Some(sent) = sends.join_next(), if !sends.is_empty() => {
                 // A send neither panics nor is aborted; were it so, its message would stay in flight.
-                if let Ok((item, outcome)) = sent {
-                    settle(&shared, &mut health, item, outcome, closing);
+                if let Ok((item, outcome)) = sent
+                    && let Some(since) = settle(&shared, &mut health, item, outcome, closing)
+                {
+                    shared.catch_up(since).await;
                 }
             }
             () = shared.wake.notified() => {}
@@ -395,10 +406,21 @@ fn start_sends(
         let shared = Arc::clone(shared);
         sends.spawn(async move {
             let row = &*item.row;
-            let id = format!("{}-{:x}-{}", row.key, row.incarnation, row.sequence);
-            let mut outcome = shared.receiver.send(&id, &row.body, Timestamp::now()).await;
+            let told = &row.message;
+            let id = format!("{}-{:x}-{}", told.key, told.incarnation, told.sequence);
+            if told.body.is_empty() {
+                return (Some(item), Outcome::Delivered);
+            }
+            if item.attempts == 0 && !item.maybe_sent {
+                // Noted first, so that after a crash nobody believes that it was never sent.
+                let _ = tokio::time::timeout(NOTED, shared.store.sending(row.id)).await;
+            }
+            let mut outcome = shared
+                .receiver
+                .send(&id, &told.body, Timestamp::now())
+                .await;
             if outcome == Outcome::TooLarge {
-                outcome = match shared.receiver.shrink(&row.body) {
+                outcome = match shared.receiver.shrink(&told.body) {
                     Some(small) => shared.receiver.send(&id, &small, Timestamp::now()).await,
                     None => Outcome::Dead { status: 413 },
                 };
@@ -414,24 +436,24 @@ fn start_sends(
         .map_or(long, |due| due.since(now).max(Duration::from_millis(1)))
 }
 
+/// Takes the result of a send. Answers since when the receiver was away, where it is back after long.
 fn settle(
     shared: &Shared,
     health: &mut Health,
     item: Option<Item>,
     outcome: Outcome,
     closing: bool,
-) {
+) -> Option<Arrival> {
     let now = clock::now();
     let well = !matches!(outcome, Outcome::Retry { .. });
+    let mut back = None;
     if well && health.failures > 0 {
-        if now.since(health.since) >= AWAY {
-            shared.catch_up(health.since, now);
-        }
+        back = Some(health.since).filter(|since| now.since(*since) >= AWAY);
         *health = Health::default();
     }
     // What was only said again is said again anyway.
     let Some(item) = item else {
-        return;
+        return back;
     };
     match outcome {
         Outcome::Delivered => shared.delivered(&item, now),
@@ -460,17 +482,23 @@ fn settle(
             let due = now.plus(wait);
             let maybe = sent == Sent::Maybe;
             lock(&shared.queue).retry(item.row.id, due, maybe);
-            let utc = shared.epoch.utc(due);
-            (shared.store).tried(item.row.id, utc, item.attempts + 1, &what, maybe);
+            let tried = Tried {
+                due: shared.epoch.utc(due),
+                attempts: item.attempts + 1,
+                error: what.clone(),
+                maybe_sent: item.maybe_sent || maybe,
+            };
+            shared.store.tried(item.row.id, tried);
             tracing::warn!(
                 receiver = %shared.config.name,
                 place = %shared.receiver.place(),
-                key = %item.row.key,
-                incarnation = item.row.incarnation,
+                key = %item.row.message.key,
+                incarnation = item.row.message.incarnation,
                 what,
                 wait_secs = wait.as_secs_f64(),
                 "a message about an incident could not be delivered and is tried again"
             );
         }
     }
+    back
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use detectors::base::BreakEdge;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
-use super::courier::{Courier, Duty};
+use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
 use super::notice::Message;
-use super::receiver::{self, AddressPolicy};
-use super::store::{self, Change, Row, Store, StoreState};
+use super::receiver;
+use super::receiver::http::{AddressPolicy, any_address};
+use super::store::{self, Change, Commit, Phase, Row, Store, StoreState};
 use super::{StartError, stored};
 use crate::alert::incident::{About, Incident, Machine, Mute, MuteError, News, Notice};
 use crate::alert::{Announced, Defect, Transition};
@@ -24,8 +26,10 @@ pub struct Settings {
     pub composer: Arc<Composer>,
     /// Arrival clock to UTC.
     pub epoch: Epoch,
-    /// Where everything is kept; `None`: in memory.
-    pub data_dir: Option<PathBuf>,
+    /// Where everything is kept, in a folder `outbox`.
+    pub data_dir: PathBuf,
+    /// How it is kept.
+    pub store: store::Settings,
     /// How incidents are made.
     pub incidents: Incidents,
     /// Who is told.
@@ -33,6 +37,9 @@ pub struct Settings {
     /// Which addresses receivers may have that are not allowed private ones.
     pub addresses: AddressPolicy,
 }
+
+/// A disk that takes longer is not waited for: what is decided is sent.
+const SLOW_DISK: Duration = Duration::from_millis(500);
 
 type Couriers = Arc<Mutex<Vec<Arc<Courier>>>>;
 
@@ -42,6 +49,7 @@ pub struct Desk {
     composer: Arc<Composer>,
     epoch: Epoch,
     store: Arc<Store>,
+    commits: mpsc::UnboundedSender<Commit>,
     couriers: Couriers,
     addresses: AddressPolicy,
     /// Open before a restart, by stream.
@@ -56,19 +64,24 @@ impl Desk {
     /// Takes up what was open and what was not yet delivered. Needs a tokio runtime.
     pub fn open(settings: Settings) -> Result<Self, StartError> {
         let couriers = Couriers::default();
-        let rows_to = Arc::clone(&couriers);
-        let committed = move |rows: Vec<Row>| hand_out(&rows_to, rows);
-        let (store, loaded) = Store::open(settings.data_dir.as_deref(), Arc::new(committed));
+        let folder = settings.data_dir.join("outbox");
+        let (store, loaded) = Store::open(&folder, settings.store);
+        let (commits, committed) = mpsc::unbounded_channel();
+        tokio::spawn(deliver(committed, Arc::clone(&couriers)));
         let desk = Self {
             machine: Mutex::new(Machine::new(settings.incidents)),
             composer: settings.composer,
             epoch: settings.epoch,
             store: Arc::new(store),
+            commits,
             couriers,
             addresses: settings.addresses,
             before: Mutex::default(),
         };
-        let hired = settings.receivers.iter().map(|receiver| desk.hire(receiver));
+        let hired = settings
+            .receivers
+            .iter()
+            .map(|receiver| desk.hire(receiver));
         *lock(&desk.couriers) = hired.collect::<Result<_, _>>()?;
         desk.take_up(loaded);
         Ok(desk)
@@ -77,15 +90,28 @@ impl Desk {
     /// Goes on where the process before this one stopped.
     fn take_up(&self, loaded: store::Loaded) {
         let now = Timestamp::now();
+        if let Some(aside) = &loaded.aside {
+            tracing::error!(path = %aside.path.display(), why = %aside.why, "the outbox of before cannot be used");
+        }
+        if let Some(why) = &loaded.degraded {
+            tracing::error!(
+                why,
+                "incidents cannot be written down: they are told from memory"
+            );
+        }
         let mut machine = lock(&self.machine);
-        for doc in &loaded.incidents {
-            let Some(incident) = stored::read(doc, &self.epoch) else {
+        let open = loaded.incidents.iter().filter(|i| i.phase == Phase::Open);
+        for doc in open {
+            let Some(incident) = stored::read(&doc.doc, &self.epoch) else {
                 tracing::error!("an incident of before cannot be read, and is left out");
                 continue;
             };
             if let About::Stream(id) = &incident.key.about {
                 let open = incident.open().cloned();
-                lock(&self.before).entry(Arc::clone(id)).or_default().extend(open);
+                lock(&self.before)
+                    .entry(Arc::clone(id))
+                    .or_default()
+                    .extend(open);
             }
             let told = incident.told;
             let notice = Notice {
@@ -112,9 +138,10 @@ impl Desk {
             .map(|courier| courier.config().name.clone())
             .collect();
         let (rows, nobodys): (Vec<Row>, Vec<Row>) = (loaded.waiting.into_iter())
-            .partition(|row| names.iter().any(|name| **name == *row.receiver));
+            .partition(|row| names.iter().any(|name| **name == *row.message.receiver));
         for row in nobodys {
-            self.store.dead(row.id, "there is no such receiver any more");
+            let why = "there is no such receiver any more";
+            self.store.dead(row.id, why.to_owned());
         }
         hand_out(&self.couriers, rows);
     }
@@ -160,7 +187,8 @@ impl Desk {
     pub fn mute(&self, mute: Mute, now: Timestamp) -> Result<(), MuteError> {
         let mut machine = lock(&self.machine);
         machine.mute(mute.clone(), now)?;
-        self.store.put_mute(&mute.id, &stored::write_mute(&mute));
+        let doc = stored::write_mute(&mute);
+        drop(self.store.put_mute(mute.id, doc));
         self.write(&machine.tick(now));
         Ok(())
     }
@@ -169,7 +197,7 @@ impl Desk {
     pub fn unmute(&self, id: &str, now: Timestamp) -> bool {
         let mut machine = lock(&self.machine);
         let was = machine.unmute(id);
-        self.store.remove_mute(id);
+        drop(self.store.remove_mute(id.to_owned()));
         self.write(&machine.tick(now));
         was
     }
@@ -201,7 +229,7 @@ impl Desk {
     }
 
     /// How many are open: info, warning, critical.
-    pub fn open(&self) -> [u64; 3] {
+    pub fn open_by_severity(&self) -> [u64; 3] {
         let mut open = [0; 3];
         for incident in lock(&self.machine).incidents() {
             open[incident.severity as usize] += 1;
@@ -211,8 +239,12 @@ impl Desk {
 
     /// Incidents that are over, newest first. Reads from disk.
     pub fn past(&self, limit: usize) -> Vec<Message> {
-        let docs = self.store.past(limit);
-        let incidents = docs.iter().filter_map(|doc| stored::read(doc, &self.epoch));
+        let docs = self.store.incidents(limit, None).unwrap_or_else(|error| {
+            tracing::warn!("past incidents cannot be read: {error}");
+            Vec::new()
+        });
+        let over = docs.iter().filter(|doc| doc.phase == Phase::Over);
+        let incidents = over.filter_map(|doc| stored::read(&doc.doc, &self.epoch));
         let message = |incident: Incident| {
             let notice = Notice {
                 news: News::Resolved,
@@ -237,7 +269,10 @@ impl Desk {
 
     /// As [`Desk::take_before`], of all streams that nobody asked for.
     pub fn take_all_before(&self) -> Vec<Defect> {
-        std::mem::take(&mut *lock(&self.before)).into_values().flatten().collect()
+        std::mem::take(&mut *lock(&self.before))
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     /// Receivers at work.
@@ -252,9 +287,8 @@ impl Desk {
 
     /// Waits until everything that was handed to the store is written, at most `deadline`.
     pub async fn flush(&self, deadline: Duration) {
-        let store = Arc::clone(&self.store);
-        let flushed = tokio::task::spawn_blocking(move || store.flush(deadline));
-        if !matches!(flushed.await, Ok(true)) {
+        let flushed = tokio::time::timeout(deadline, self.store.flush()).await;
+        if !matches!(flushed, Ok(Ok(_))) {
             tracing::warn!("incidents could not be written down in time");
         }
     }
@@ -280,7 +314,7 @@ impl Desk {
 
     fn hire(&self, config: &Receiver) -> Result<Arc<Courier>, StartError> {
         let allowed = match config.allow_private {
-            true => receiver::any_address(),
+            true => any_address(),
             false => Arc::clone(&self.addresses),
         };
         let receiver = receiver::of(config, allowed).map_err(|problem| StartError::Receiver {
@@ -293,8 +327,25 @@ impl Desk {
             receiver,
             store: Arc::clone(&self.store),
             epoch: self.epoch,
-            on_dead: Arc::new(|_, _| {}),
+            titles: self.titles(),
         })))
+    }
+
+    /// Names incidents by their documents.
+    fn titles(&self) -> Titles {
+        let (epoch, composer) = (self.epoch, Arc::clone(&self.composer));
+        Arc::new(move |docs| {
+            let incidents = docs.iter().filter_map(|doc| stored::read(doc, &epoch));
+            let title = |incident: Incident| {
+                let notice = Notice {
+                    news: News::Resolved,
+                    at: incident.resolved.unwrap_or(incident.opened),
+                    incident: Arc::new(incident),
+                };
+                Message::of(&notice, &composer).title
+            };
+            incidents.map(title).collect()
+        })
     }
 
     /// State and what goes out, in one transaction each. The machine is locked, so that the order is its own.
@@ -317,28 +368,42 @@ impl Desk {
                     "{}", message.title
                 );
             }
-            self.store.commit(Change {
+            let commit = self.store.commit(Change {
                 key: message.key.clone(),
                 incarnation: incident.incarnation,
                 sequence: incident.sequence,
-                state: match incident.resolved {
-                    None => store::IncidentState::Open,
-                    Some(_) => store::IncidentState::Over,
+                phase: match incident.resolved {
+                    None => Phase::Open,
+                    Some(_) => Phase::Over,
                 },
                 doc: stored::write(incident, &self.epoch),
                 at: notice.at,
                 outgoing,
             });
+            // Nobody takes it any more: the process ends, and the next one sends it.
+            let _ = self.commits.send(commit);
         }
+    }
+}
+
+/// Hands out what is on disk, in the order of the decisions. A disk that is slow is not waited for.
+async fn deliver(mut commits: mpsc::UnboundedReceiver<Commit>, couriers: Couriers) {
+    while let Some(commit) = commits.recv().await {
+        hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
     }
 }
 
 fn hand_out(couriers: &Mutex<Vec<Arc<Courier>>>, rows: Vec<Row>) {
     let couriers = lock(couriers).clone();
     for row in rows {
-        match couriers.iter().find(|c| *c.config().name == *row.receiver) {
+        match couriers
+            .iter()
+            .find(|c| *c.config().name == *row.message.receiver)
+        {
             Some(courier) => courier.push(row),
-            None => tracing::warn!(receiver = %row.receiver, "a message waits for a receiver that is gone"),
+            None => {
+                tracing::warn!(receiver = %row.message.receiver, "a message waits for a receiver that is gone")
+            }
         }
     }
 }

@@ -18,10 +18,9 @@ pub mod stored;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use detectors::base::Arrival;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -37,8 +36,9 @@ use desk::Desk;
 use event::{Composer, Epoch, EvidenceLookup};
 use jsonl::{EventsTo, Jsonl, JsonlStats};
 use ledger::Ledger;
-use receiver::{AddressPolicy, ReceiverError};
-use store::{Store, StoreState};
+use receiver::ReceiverError;
+use receiver::http::AddressPolicy;
+use store::StoreState;
 
 /// Transitions between the lanes and the dispatcher.
 const OUTLET_TRANSITIONS: usize = 4096;
@@ -51,8 +51,10 @@ pub struct Settings {
     pub instance: String,
     /// Arrival clock to UTC.
     pub epoch: Epoch,
-    /// Where incidents and what goes out are kept; `None`: in memory.
-    pub data_dir: Option<PathBuf>,
+    /// Where incidents and what goes out are kept.
+    pub data_dir: PathBuf,
+    /// How they are kept.
+    pub store: store::Settings,
     /// Where alerts go.
     pub receivers: Vec<Receiver>,
     /// How incidents are made.
@@ -61,7 +63,7 @@ pub struct Settings {
     pub events: Option<EventsTo>,
     /// Finds the stills of a defect. Called from the dispatcher, so it may take a lock but not wait.
     pub evidence: Option<EvidenceLookup>,
-    /// Which addresses receivers without `allow_private` may have; see [`receiver::public_addresses`].
+    /// Which addresses receivers without `allow_private` may have; see [`receiver::http::public_addresses`].
     pub addresses: AddressPolicy,
 }
 
@@ -164,6 +166,7 @@ impl Notifier {
             composer: Arc::clone(&composer),
             epoch,
             data_dir: settings.data_dir,
+            store: settings.store,
             incidents: settings.incidents,
             receivers: settings.receivers,
             addresses: settings.addresses,
@@ -203,9 +206,15 @@ impl Notifier {
     /// A copy of all counters.
     pub fn stats(&self) -> NotifyStats {
         NotifyStats {
-            receivers: self.shared.desk.couriers().iter().map(|c| c.stats()).collect(),
+            receivers: self
+                .shared
+                .desk
+                .couriers()
+                .iter()
+                .map(|c| c.stats())
+                .collect(),
             events: self.shared.jsonl.as_ref().map(Jsonl::stats),
-            incidents: self.shared.desk.open(),
+            incidents: self.shared.desk.open_by_severity(),
             store: self.shared.desk.store_state(),
         }
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use detectors::base::Arrival;
 
 use super::store::Row;
-use crate::alert::incident::News;
 
 /// A message on its way to a receiver.
 #[derive(Debug, Clone)]
@@ -34,15 +33,6 @@ pub struct Queue {
     sending: HashSet<i64>,
 }
 
-/// What [`Queue::compact`] took out.
-#[derive(Debug, Default, PartialEq)]
-pub struct Compacted {
-    /// All that went.
-    pub ids: Vec<i64>,
-    /// Of incidents that came and went untold: the message that told the end.
-    pub ended: Vec<Arc<Row>>,
-}
-
 impl Queue {
     /// Messages waiting or being sent.
     pub fn len(&self) -> usize {
@@ -65,7 +55,7 @@ impl Queue {
         if self.items.contains_key(&id) {
             return;
         }
-        let waiting = self.rows.entry(row.key.clone()).or_default();
+        let waiting = self.rows.entry(row.message.key.clone()).or_default();
         waiting.push_back(id);
         if waiting.len() == 1 {
             self.heads.insert((due, id));
@@ -124,38 +114,16 @@ impl Queue {
         }
     }
 
-    /// Leaves out what nobody needs any more after an outage of the receiver: updates that a later message of the same
-    /// occurrence replaces, and occurrences of which nothing can have arrived and that are over.
-    pub fn compact(&mut self) -> Compacted {
-        let mut compacted = Compacted::default();
-        let mut occurrences: BTreeMap<(String, u64), Vec<i64>> = BTreeMap::new();
-        for (id, item) in &self.items {
-            let of = (item.row.key.clone(), item.row.incarnation);
-            occurrences.entry(of).or_default().push(*id);
-        }
-        let is = |item: &Item, news: News| &*item.row.news == news.as_str();
-        for ids in occurrences.into_values() {
-            let item = |id: &i64| self.items.get(id);
-            let raised = ids.iter().filter_map(item).find(|i| is(i, News::Raised));
-            let ended = ids.iter().filter_map(item).find(|i| is(i, News::Resolved));
-            let untold = raised.is_some_and(|raised| {
-                !raised.maybe_sent && !self.sending.contains(&raised.row.id)
-            });
-            if let (true, Some(ended)) = (untold, ended) {
-                compacted.ended.push(Arc::clone(&ended.row));
-                compacted.ids.extend(ids);
-                continue;
-            }
-            let last = ids.last().copied();
-            compacted.ids.extend(ids.iter().filter(|id| {
-                let update = item(id).is_some_and(|i| is(i, News::Updated));
-                update && Some(**id) != last && !self.sending.contains(id)
-            }));
-        }
-        for id in &compacted.ids {
+    /// Messages that are being sent.
+    pub fn sending(&self) -> Vec<i64> {
+        self.sending.iter().copied().collect()
+    }
+
+    /// Leaves messages out that nobody needs any more.
+    pub fn leave_out(&mut self, ids: &[i64]) {
+        for id in ids {
             self.remove(*id);
         }
-        compacted
     }
 
     fn remove(&mut self, id: i64) {
@@ -164,7 +132,7 @@ impl Queue {
         };
         self.sending.remove(&id);
         self.heads.remove(&(item.due, id));
-        let key = &item.row.key;
+        let key = &item.row.message.key;
         let Some(row) = self.rows.get_mut(key) else {
             return;
         };
@@ -229,73 +197,79 @@ impl Bucket {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use jiff::Timestamp;
+
+    use super::super::store::Outgoing;
     use super::*;
 
-    fn row(id: i64, key: &str, incarnation: u64, news: News) -> Row {
-        Row::for_tests(id, key, incarnation, news.as_str())
+    fn row(id: i64, key: &str, incarnation: u64, news: &str) -> Row {
+        Row {
+            id,
+            message: Outgoing {
+                receiver: "ops".into(),
+                key: key.into(),
+                incarnation,
+                sequence: u64::try_from(id).unwrap(),
+                news: news.into(),
+                body: String::new(),
+            },
+            created: Timestamp::UNIX_EPOCH,
+            due: Timestamp::UNIX_EPOCH,
+            attempts: 0,
+            maybe_sent: false,
+        }
     }
 
     fn at(ms: u64) -> Arrival {
         Arrival::from_millis(ms)
     }
 
-    fn queue(rows: &[(&str, u64, News)]) -> Queue {
+    fn queue(rows: &[(&str, u64, &str)]) -> Queue {
         let mut q = Queue::default();
         for (id, (key, incarnation, news)) in rows.iter().enumerate() {
             let id = id as i64 + 1;
-            q.push(row(id, key, *incarnation, *news), at(id as u64), at(id as u64));
+            let then = at(id as u64);
+            q.push(row(id, key, *incarnation, news), then, then);
         }
         q
     }
 
-    use News::{Raised, Resolved, Updated};
+    const RAISED: &str = "raised";
+    const RESOLVED: &str = "resolved";
 
     #[test]
     fn a_resolve_never_overtakes_its_raise() {
-        let mut q = queue(&[("a", 1, Raised), ("a", 1, Resolved), ("b", 1, Raised)]);
+        let mut q = queue(&[("a", 1, RAISED), ("a", 1, RESOLVED), ("b", 1, RAISED)]);
         let first = q.take(at(5)).unwrap();
-        assert_eq!(first.row.key, "a");
+        assert_eq!(first.row.message.key, "a");
         let second = q.take(at(5)).unwrap();
-        assert_eq!(second.row.key, "b");
-        assert!(q.take(at(5)).is_none(), "the resolve waits behind its raise");
+        assert_eq!(second.row.message.key, "b");
+        assert!(
+            q.take(at(5)).is_none(),
+            "the resolve waits behind its raise"
+        );
         q.retry(first.row.id, at(105), true);
         assert!(q.take(at(50)).is_none());
         assert_eq!(q.next_due(), Some(at(105)));
         let again = q.take(at(105)).unwrap();
         assert_eq!((again.attempts, again.maybe_sent), (1, true));
         q.done(again.row.id);
-        assert_eq!(&*q.take(at(105)).unwrap().row.news, "resolved");
+        assert_eq!(&*q.take(at(105)).unwrap().row.message.news, "resolved");
         q.done(second.row.id);
         assert_eq!(q.len(), 1);
     }
 
     #[test]
-    fn what_came_and_went_during_an_outage_is_taken_together() {
-        let mut q = queue(&[
-            ("a", 1, Raised),
-            ("a", 1, Resolved),
-            ("b", 1, Raised),
-            ("b", 1, Updated),
-            ("b", 1, Updated),
-            ("c", 1, Raised),
-            ("c", 1, Resolved),
-            ("c", 2, Raised),
-        ]);
-        while let Some(item) = q.take(at(10)) {
-            q.retry(item.row.id, at(50), item.row.key == "c");
-        }
-        let compacted = q.compact();
-        assert_eq!(compacted.ids, [1, 2, 4], "of c something may have arrived");
-        let ended: Vec<&str> = compacted.ended.iter().map(|row| row.key.as_str()).collect();
-        assert_eq!(ended, ["a"]);
-        let mut left = Vec::new();
-        while let Some(item) = q.take(at(60)) {
-            left.push((item.row.key.clone(), item.row.incarnation));
-            q.done(item.row.id);
-        }
-        let left: Vec<_> = left.iter().map(|(key, n)| (key.as_str(), *n)).collect();
-        assert_eq!(left.len(), 5, "{left:?}");
-        assert!(left.iter().position(|l| *l == ("c", 1)) < left.iter().position(|l| *l == ("c", 2)));
+    fn what_is_left_out_lets_the_next_go() {
+        let mut q = queue(&[("a", 1, RAISED), ("a", 1, RESOLVED), ("a", 2, RAISED)]);
+        let sent = q.take(at(5)).unwrap();
+        assert_eq!(q.sending(), [sent.row.id]);
+        q.retry(sent.row.id, at(50), false);
+        q.leave_out(&[1, 2]);
+        assert_eq!(q.take(at(9)).unwrap().row.message.incarnation, 2);
+        assert!(q.take(at(99)).is_none());
+        q.leave_out(&[3, 7]);
+        assert!(q.is_empty() && q.heads.is_empty() && q.rows.is_empty());
     }
 
     #[test]
@@ -305,7 +279,9 @@ mod tests {
         assert_eq!(bucket.take(at(0)), Ok(()));
         assert_eq!(bucket.take(at(0)), Err(Duration::from_secs(1)));
         assert_eq!(bucket.take(at(1000)), Ok(()));
-        let taken = (1..=60).filter(|s| bucket.take(at(1000 + s * 1000)).is_ok()).count();
+        let taken = (1..=60)
+            .filter(|s| bucket.take(at(1000 + s * 1000)).is_ok())
+            .count();
         assert_eq!(taken, 60);
     }
 
@@ -319,7 +295,7 @@ mod tests {
 
     #[test]
     fn hurry_makes_retries_due() {
-        let mut q = queue(&[("a", 1, Raised)]);
+        let mut q = queue(&[("a", 1, RAISED)]);
         let t = q.take(at(1)).unwrap();
         q.retry(t.row.id, at(100_000), false);
         assert!(q.take(at(10)).is_none());

@@ -18,9 +18,9 @@ use crate::ingest::stats::{RequestResult, Stats};
 use crate::lane::{State, Status};
 use crate::notify::NotifyStats;
 use crate::notify::courier::DELAY_BUCKETS_SECS;
-use crate::notify::store::COMMIT_SECS;
 use crate::notify::event::{Epoch, clean};
 use crate::notify::ledger::{RuleKey, Tally};
+use crate::notify::store::COMMIT_SECS;
 
 /// One stream with its input counters.
 pub type Watched = (Status, Arc<Stats>);

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::event::{LABELS, clean, clean_to};
 use super::notice::{DEFECTS, Message, STREAMS};
 use crate::alert::incident::News;
+use crate::config::{self, ReceiverKind, Secret};
 
 /// Longest word of ours, time or id, in bytes.
 const WORD_BYTES: usize = 64;
@@ -60,6 +61,49 @@ impl fmt::Debug for dyn Receiver + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Receiver").field(&self.place()).finish()
     }
+}
+
+/// The receiver that a configuration describes.
+///
+/// # Errors
+/// It cannot be used like that.
+pub fn of(
+    config: &config::Receiver,
+    allowed: http::AddressPolicy,
+) -> Result<Box<dyn Receiver>, ReceiverError> {
+    let http = http::HttpOptions {
+        timeout: config.timeout,
+        proxy: config.proxy.clone(),
+        allowed,
+    };
+    Ok(match &config.kind {
+        ReceiverKind::Webhook { url, keys } => {
+            Box::new(webhook::Webhook::new(&webhook::Options {
+                url: url.clone(),
+                keys: keys.clone(),
+                http,
+            })?)
+        }
+        ReceiverKind::PagerDuty {
+            endpoint,
+            routing_key,
+        } => Box::new(pagerduty::PagerDuty::new(&pagerduty::Options {
+            routing_key: routing_key.clone(),
+            endpoint: (endpoint.clone()).unwrap_or_else(|| Secret::new(pagerduty::ENDPOINT)),
+            http,
+        })?),
+        ReceiverKind::Alertmanager { peers, token } => {
+            Box::new(alertmanager::Alertmanager::new(&alertmanager::Options {
+                peers: peers.clone(),
+                auth: token.clone().map(alertmanager::Auth::Bearer),
+                http,
+            })?)
+        }
+        ReceiverKind::Slack { url } => Box::new(slack::Slack::new(&slack::Options {
+            url: url.clone(),
+            http,
+        })?),
+    })
 }
 
 /// How fast a receiver may be called: a bucket of tokens.

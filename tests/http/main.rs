@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod incidents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use detectors::base::{
@@ -16,17 +18,20 @@ use detectors::base::{
 use glasswatch::alert::{Change, Defect, Moment, Transition};
 use glasswatch::compare::wire::{self, Place};
 use glasswatch::config::{
-    Decode, DetectorConfig, Expect, Http, Input, Limits, Pace, Protocol, Rendition, Secret, Srt,
-    SrtMode, Stream,
+    Decode, DetectorConfig, Expect, Http, Incidents, Input, Limits, Pace, Protocol, Rendition,
+    Secret, Srt, SrtMode, Stream,
 };
 use glasswatch::http::{self, HttpError, Server, Source, snapshot};
 use glasswatch::ingest::stats::Stats;
 use glasswatch::lane::{DetectorStatus, Latest, State, Status, TrackStatus};
 use glasswatch::notify::NotifyStats;
 use glasswatch::notify::courier::CourierStats;
+use glasswatch::notify::desk::{self, Desk};
 use glasswatch::notify::event::{Composer, Epoch};
 use glasswatch::notify::jsonl::JsonlStats;
 use glasswatch::notify::ledger::Ledger;
+use glasswatch::notify::receiver::http::public_addresses;
+use glasswatch::notify::store::{self, StoreState};
 use glasswatch::telemetry::export::{Engine, EvidenceCounts, Watched, render};
 use glasswatch::telemetry::names;
 use serde_json::Value as Json;
@@ -237,6 +242,7 @@ struct Fake {
     ledger: Arc<Ledger>,
     folder: Option<PathBuf>,
     epoch: Epoch,
+    desk: OnceLock<Arc<Desk>>,
 }
 
 impl Source for Fake {
@@ -261,7 +267,33 @@ impl Source for Fake {
                 ..CourierStats::default()
             }],
             events: Some(JsonlStats::default()),
+            incidents: [0, 1, 2],
+            store: StoreState::default(),
         }
+    }
+    fn desk(&self) -> Arc<Desk> {
+        let open = || {
+            let below = env!("CARGO_TARGET_TMPDIR");
+            let folder = tempfile::tempdir_in(below).unwrap().keep();
+            let desk = Desk::open(desk::Settings {
+                composer: Arc::new(Composer::new(self.epoch, "watch-1", None)),
+                epoch: self.epoch,
+                data_dir: folder,
+                store: store::Settings {
+                    ballast_bytes: 4096,
+                    ..store::Settings::default()
+                },
+                incidents: Incidents::default(),
+                receivers: Vec::new(),
+                addresses: public_addresses(),
+            });
+            let streams = self.streams.lock().unwrap();
+            let streams: Vec<_> = streams.iter().map(|(s, _)| Arc::clone(&s.stream)).collect();
+            let desk = desk.unwrap();
+            desk.set_streams(&streams);
+            Arc::new(desk)
+        };
+        Arc::clone(self.desk.get_or_init(open))
     }
     fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
@@ -311,6 +343,7 @@ fn fake(folder: Option<PathBuf>) -> Arc<Fake> {
         ledger: Arc::new(ledger),
         folder,
         epoch,
+        desk: OnceLock::new(),
     })
 }
 
@@ -331,8 +364,9 @@ struct Answer {
 
 async fn ask(server: &Server, method: &str, path: &str, header: &str) -> Answer {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let (header, body) = header.split_once("\r\n\r\n").unwrap_or((header, ""));
     let request =
-        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\r\n");
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
