@@ -290,7 +290,7 @@ async fn an_explicit_proxy_is_used() {
         let kind = kind.unwrap();
         let answer = async {
             let (mut stream, _) = proxy.accept().await.unwrap();
-            let mut head = vec![0; 512];
+            let mut head = vec![0; 4096];
             let n = stream.read(&mut head).await.unwrap();
             let (status, text) = kind.taken;
             let reply = format!(
