@@ -117,7 +117,7 @@ fn alertmanager(peers: &[&str], auth: Option<Auth>) -> Alertmanager {
 
 #[tokio::test]
 async fn an_alert_fires_while_it_is_sent_again_and_ends_when_it_is_not() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let receiver = alertmanager(&[&base], None);
     let body = rendered(&receiver, &message(json!({})));
@@ -139,7 +139,7 @@ async fn an_alert_fires_while_it_is_sent_again_and_ends_when_it_is_not() {
 
 #[tokio::test]
 async fn what_is_over_ends_at_once_and_is_the_same_alert() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let receiver = alertmanager(&[&base], None);
     let raised = rendered(&receiver, &message(json!({})));
@@ -166,7 +166,7 @@ async fn what_is_over_ends_at_once_and_is_the_same_alert() {
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_is_no_reason_to_refuse() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let receiver = alertmanager(&[&base], None);
     let ahead = json!({ "opened": "2026-03-01T18:00:00.000Z" });
@@ -188,7 +188,7 @@ async fn a_clock_that_was_set_back_is_no_reason_to_refuse() {
 
 #[tokio::test]
 async fn every_peer_is_told_and_one_is_enough() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (a, at_a) = peer(&clock).await;
     let (b, at_b) = peer(&clock).await;
     let receiver = alertmanager(&[&at_a, &at_b], None);
@@ -220,7 +220,7 @@ async fn every_peer_is_told_and_one_is_enough() {
 
 #[tokio::test]
 async fn it_says_who_it_is() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let basic = Auth::Basic {
         user: "ops".into(),
@@ -240,7 +240,7 @@ async fn it_says_who_it_is() {
 
 #[tokio::test]
 async fn labels_of_any_kind_are_taken() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let receiver = alertmanager(&[&base], None);
     let odd = message(json!({ "stream": null, "labels": {
@@ -264,7 +264,7 @@ async fn labels_of_any_kind_are_taken() {
 
 #[tokio::test]
 async fn a_digest_fires_once() {
-    let clock = Clock::new();
+    let clock = Clock::at_noon();
     let (peer, base) = peer(&clock).await;
     let receiver = alertmanager(&[&base], None);
     let body = receiver.digest(&digest(300)).unwrap();

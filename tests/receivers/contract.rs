@@ -87,7 +87,9 @@ fn kinds(base: &str) -> Vec<Kind> {
 
 async fn send(kind: &Kind) -> Outcome {
     let body = rendered(&*kind.receiver, &message(json!({})));
-    kind.receiver.send("id-1", &body, Clock::new().now()).await
+    kind.receiver
+        .send("id-1", &body, Clock::at_noon().now())
+        .await
 }
 
 /// Answers every request with what `answer` gives.
@@ -288,7 +290,7 @@ async fn an_explicit_proxy_is_used() {
         let kind = kind.unwrap();
         let answer = async {
             let (mut stream, _) = proxy.accept().await.unwrap();
-            let mut head = vec![0; 512];
+            let mut head = vec![0; 4096];
             let n = stream.read(&mut head).await.unwrap();
             let (status, text) = kind.taken;
             let reply = format!(
@@ -371,7 +373,7 @@ fn huge_and_hostile_messages_fit() {
                 assert!(less.len() < body.len() && parsed(&less) != Value::Null);
                 (body, times) = (less, times + 1);
             }
-            assert!((1..5).contains(&times), "{}: {times}", kind.name);
+            assert!(times < 5, "{}: {times}", kind.name);
         }
         assert_eq!(receiver.shrink("no JSON"), None);
     }
@@ -394,7 +396,7 @@ fn digests_name_the_newest_and_count_the_others() {
 async fn bodies_that_are_no_longer_readable_are_given_up() {
     for kind in kinds("http://127.0.0.1:9") {
         if ["pagerduty", "alertmanager"].contains(&kind.name) {
-            let now = Clock::new().now();
+            let now = Clock::at_noon().now();
             let outcome = kind.receiver.send("id", "{", now).await;
             assert_eq!(outcome, Outcome::Dead { status: 0 }, "{}", kind.name);
         }

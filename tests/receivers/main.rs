@@ -33,7 +33,7 @@ pub const SECRET: &str = "s3cret";
 pub struct Clock(Arc<Mutex<Timestamp>>);
 
 impl Clock {
-    pub fn new() -> Self {
+    pub fn at_noon() -> Self {
         Self(Arc::new(Mutex::new(
             "2026-03-01T12:00:00Z".parse().unwrap(),
         )))
@@ -165,9 +165,9 @@ pub fn defect(says: &str) -> Value {
 pub fn monster() -> Message {
     let nasty =
         "<!channel> <@U1> @all ]]> & \"quoted\" \\ \u{1}\u{1b}[31m\r\n\u{202e} ü 🦀 ' {{7*7}} ";
-    let long = nasty.repeat(5000);
+    let long = nasty.repeat(500);
     let labels: serde_json::Map<String, Value> = (0..10_000)
-        .map(|i| (format!("{i}{nasty}"), json!(long)))
+        .map(|i| (format!("{i}{nasty}"), json!(nasty)))
         .collect();
     message(json!({
         "stream": long, "name": long, "labels": labels, "cause": long, "title": long, "text": long,

@@ -78,7 +78,7 @@ async fn take(State(channel): State<Arc<Channel>>, headers: HeaderMap, body: Str
 
 async fn channel() -> (Arc<Channel>, Slack) {
     let channel = Arc::new(Channel {
-        clock: Clock::new(),
+        clock: Clock::at_noon(),
         came: Mutex::default(),
         posts: Mutex::default(),
         archived: Mutex::default(),
