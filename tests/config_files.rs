@@ -29,6 +29,7 @@ fn env(file: &str) -> Env {
         "SRT_PASSPHRASE",
         "RTSP_PASSWORD",
         "ORIGIN_TOKEN",
+        "ALERTMANAGER_TOKEN",
     ] {
         env.vars.insert(name.to_owned(), "0123456789".to_owned());
     }
@@ -52,6 +53,9 @@ fn env(file: &str) -> Env {
             "https://monitor-2.example.com/api/v1/streams/a",
         ),
         ("reference_token", "t"),
+        ("proxy", "http://proxy.example.com:3128"),
+        ("routing_key", "0123456789abcdef0123456789abcdef"),
+        ("endpoint", "https://events.example.com/v2/enqueue"),
     ];
     for (name, text) in files {
         env.files
@@ -82,7 +86,7 @@ fn the_example_is_valid_and_does_what_it_says() {
     assert_eq!((raise(1, "silence"), raise(1, "freeze")), (60.0, 20.0));
     assert!(detector(2, "silence").is_none());
     let pictures = config.select_groups(&["pictures".to_owned()]).unwrap();
-    assert_eq!(pictures.streams[0].detectors.len(), 7);
+    assert_eq!(pictures.streams[0].detectors.len(), 8);
     assert!(diff(&config, &parse(&print_effective(&config))).is_empty());
 }
 

@@ -106,8 +106,7 @@ impl Page {
             }
             Shape::Secret { sample } => {
                 self.prose(depth, help);
-                let off = if name == "url" { "" } else { "#" };
-                self.line(depth, &format!("{off}{name}: {sample}"));
+                self.line(depth, &format!("{}{name}: {sample}", off(key)));
                 self.line(depth, &format!("#{name}_file: /run/secrets/{name}"));
             }
             Shape::Section(keys) => {
@@ -115,24 +114,12 @@ impl Page {
                 self.line(depth, &format!("{name}:"));
                 self.keys(depth + 1, keys);
             }
-            Shape::Alternative(keys) => {
-                self.prose(depth, help);
-                let begin = self.text.len();
-                self.line(depth, &format!("{name}:"));
-                self.keys(depth + 1, keys);
-                // Only one of them can be there.
-                let off = self.text.split_off(begin);
-                for line in off.lines() {
-                    let (indent, rest) = line.split_at(depth * 2);
-                    let rest =
-                        rest.replacen("# ", "", usize::from(rest.trim_start().starts_with("# ")));
-                    let _ = writeln!(self.text, "{indent}#{rest}");
-                }
-            }
+            // Shown in an item of its own.
+            Shape::Alternative(_) => {}
             Shape::Texts { default, sample } => {
                 self.prose(depth, help);
                 match default.is_empty() {
-                    true => self.line(depth, &format!("#{name}: {sample}")),
+                    true => self.line(depth, &format!("{}{name}: {sample}", off(key))),
                     false => self.line(depth, &format!("{name}: [{}]", default.join(", "))),
                 }
             }
@@ -143,6 +130,14 @@ impl Page {
                 self.line(depth + 1, "-");
                 for table in tables.iter().take(1) {
                     self.keys(depth + 2, table);
+                    for key in table.iter() {
+                        if let Shape::Alternative(keys) = key.shape {
+                            self.prose(depth + 1, key.help);
+                            self.line(depth + 1, &format!("- name: {}", key.name));
+                            self.line(depth + 2, &format!("{}:", key.name));
+                            self.keys(depth + 3, keys);
+                        }
+                    }
                 }
             }
             Shape::Free { sample } => {
@@ -231,5 +226,13 @@ impl Page {
                 self.line(depth + 3, &format!("{key}: {value}"));
             }
         }
+    }
+}
+
+/// What stands before a key without a default.
+fn off(key: &Key) -> &'static str {
+    match key.name == "url" || key.help.ends_with("Required.") {
+        true => "",
+        false => "#",
     }
 }

@@ -80,7 +80,7 @@ impl Shared {
         };
         let of = |about: About, with: &BTreeSet<Arc<str>>, least: usize| {
             let streams = at_once(policy, bad, with);
-            (streams.len() >= least.max(policy.together_min)).then(|| Group {
+            (streams.len() >= least.max(policy.together_min)).then_some(Group {
                 about,
                 streams,
                 of_streams: with.len(),
