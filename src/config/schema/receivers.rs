@@ -1,0 +1,192 @@
+//! Keys of `receivers:` and `incidents:`.
+
+use super::{HOUR, Key, SECOND, SEVERITIES, Shape, key, span_ms, text, whole};
+
+/// Items of `receivers:`
+pub const RECEIVER: &[Key] = &[
+    key("name", text("on-call"), "Unique name. Required."),
+    key(
+        "webhook",
+        Shape::Section(WEBHOOK),
+        "HTTP POST of a CloudEvent, signed after Standard Webhooks. This or one of the next three is required.",
+    ),
+    key(
+        "pagerduty",
+        Shape::Alternative(PAGERDUTY),
+        "PagerDuty, Events API v2.",
+    ),
+    key(
+        "alertmanager",
+        Shape::Alternative(ALERTMANAGER),
+        "Prometheus Alertmanager, API v2.",
+    ),
+    key(
+        "slack",
+        Shape::Alternative(SLACK),
+        "Slack, an incoming webhook.",
+    ),
+    key(
+        "proxy",
+        Shape::Secret {
+            sample: "http://proxy.example.com:3128",
+        },
+        "HTTP proxy for this receiver; those of the environment are not used.",
+    ),
+    key(
+        "min_severity",
+        Shape::Word {
+            default: "warning",
+            of: SEVERITIES,
+        },
+        "Only incidents of at least this severity are told.",
+    ),
+    key(
+        "allow_private",
+        Shape::Flag { default: false },
+        "Whether private, link-local and loopback addresses may be called.",
+    ),
+];
+
+/// `webhook:`
+pub const WEBHOOK: &[Key] = &[
+    key(
+        "url",
+        Shape::Secret {
+            sample: "https://alerts.example.com/hook",
+        },
+        "Endpoint, http or https. Required.",
+    ),
+    key(
+        "secret",
+        Shape::Secret {
+            sample: "whsec_Z2xhc3N3YXRjaC1zaWduaW5nLWtleQ==",
+        },
+        "Signing key: `whsec_` and base64; two with a space between while keys change. Default: not signed.",
+    ),
+    TIMEOUT,
+];
+
+const TIMEOUT: Key = key(
+    "timeout",
+    span_ms(15 * SECOND, 100, 60 * SECOND),
+    "Deadline of one attempt.",
+);
+
+/// `pagerduty:`
+pub const PAGERDUTY: &[Key] = &[
+    key(
+        "routing_key",
+        Shape::Secret {
+            sample: "0123456789abcdef0123456789abcdef",
+        },
+        "Integration key of the service. Required.",
+    ),
+    key(
+        "endpoint",
+        Shape::Secret {
+            sample: "https://events.eu.pagerduty.com/v2/enqueue",
+        },
+        "Default: `https://events.pagerduty.com/v2/enqueue`.",
+    ),
+    TIMEOUT,
+];
+
+/// `alertmanager:`
+pub const ALERTMANAGER: &[Key] = &[
+    key(
+        "peers",
+        Shape::Texts {
+            default: &[],
+            sample: "[http://alertmanager-0:9093, http://alertmanager-1:9093]",
+        },
+        "Base URLs of all members of the cluster: each is told. Required.",
+    ),
+    key(
+        "token",
+        Shape::Secret {
+            sample: "${ALERTMANAGER_TOKEN}",
+        },
+        "Bearer token.",
+    ),
+    TIMEOUT,
+];
+
+/// `slack:`
+pub const SLACK: &[Key] = &[
+    key(
+        "url",
+        Shape::Secret {
+            sample: "https://hooks.slack.com/services/T000/B000/XXXX",
+        },
+        "URL of the incoming webhook. Required.",
+    ),
+    TIMEOUT,
+];
+
+/// `incidents:`
+pub const INCIDENTS: &[Key] = &[
+    key(
+        "group_by",
+        Shape::Texts {
+            default: &["origin", "cdn", "encoder", "region"],
+            sample: "[origin, cdn, encoder, region]",
+        },
+        "Labels whose value streams share with a common cause. Streams with one value that fail together make one \
+         incident; the first label is preferred among equals.",
+    ),
+    key(
+        "together_streams",
+        whole(5, 2, 10_000),
+        "So many streams fail together, at least.",
+    ),
+    key(
+        "together_percent",
+        whole(50, 1, 100),
+        "... and at least this part of those with the label value.",
+    ),
+    key(
+        "together_within",
+        span_ms(30 * SECOND, SECOND, 600 * SECOND),
+        "... within this time.",
+    ),
+    key(
+        "hold",
+        span_ms(15 * SECOND, 0, 60 * SECOND),
+        "A lost input that may be one of many is held for so long.",
+    ),
+    key(
+        "resolve_after",
+        span_ms(30 * SECOND, 0, HOUR),
+        "An incident ends when it was well for so long.",
+    ),
+    key(
+        "repage_after",
+        span_ms(300 * SECOND, 0, 24 * HOUR),
+        "What comes again so soon after it was told waits until then, if it is still bad.",
+    ),
+    key(
+        "update_every",
+        span_ms(60 * SECOND, SECOND, HOUR),
+        "Least time between two updates, unless it gets worse.",
+    ),
+    key(
+        "escalate_times",
+        whole(5, 0, 20),
+        "A warning that comes so often pages. 0: never.",
+    ),
+    key(
+        "escalate_within",
+        span_ms(600 * SECOND, SECOND, 24 * HOUR),
+        "... within this time.",
+    ),
+    key(
+        "break_slack",
+        span_ms(30 * SECOND, 0, HOUR),
+        "A break, a slate or a black may last for so long beyond the announced end of the break.",
+    ),
+    key(
+        "unannounced_break",
+        span_ms(120 * SECOND, 0, HOUR),
+        "A slate that nobody announced, or a break of unknown length, may last for so long.",
+    ),
+];
