@@ -11,6 +11,7 @@ pub mod jsonl;
 pub mod ledger;
 pub mod notice;
 pub mod queue;
+pub mod store;
 pub mod stored;
 pub mod webhook;
 
