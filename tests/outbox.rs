@@ -195,7 +195,9 @@ fn send(row: &Row, to: SocketAddr) -> Result<(), String> {
     );
     stream.write_all(line.as_bytes()).map_err(said)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(said)?;
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(said)?;
     match answer.as_str() {
         "200\n" => Ok(()),
         other => Err(format!("answered `{other}`")),
@@ -303,7 +305,12 @@ fn kill_9_loses_nothing_that_was_acknowledged_and_keeps_the_order() {
         *last = at.max(*last);
     }
     let known: BTreeMap<_, _> = (loaded.incidents.iter())
-        .map(|i| ((i.key.clone(), i.incarnation), (i.sequence, i.phase == Phase::Over)))
+        .map(|i| {
+            (
+                (i.key.clone(), i.incarnation),
+                (i.sequence, i.phase == Phase::Over),
+            )
+        })
         .collect();
     assert_eq!(told, known, "receivers know what the outbox knows");
     store.close();
@@ -361,9 +368,16 @@ fn judge(arrivals: &[Arrival], acknowledged: &BTreeSet<Name>) {
     let mut over: BTreeSet<(String, u64)> = BTreeSet::new();
     for arrival in arrivals {
         let (key, incarnation, sequence) = arrival.name.clone();
-        assert_eq!(arrival.body, format!("{}:{key}:{incarnation}", arrival.news));
+        assert_eq!(
+            arrival.body,
+            format!("{}:{key}:{incarnation}", arrival.news)
+        );
         if let Some(known) = first.get(&arrival.name) {
-            assert_eq!(known, &(arrival.id, arrival.body.clone()), "a repeat of another name");
+            assert_eq!(
+                known,
+                &(arrival.id, arrival.body.clone()),
+                "a repeat of another name"
+            );
             continue;
         }
         first.insert(arrival.name.clone(), (arrival.id, arrival.body.clone()));

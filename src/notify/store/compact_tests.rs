@@ -24,7 +24,10 @@ struct Model {
 fn model(rows: &[Model]) -> (BTreeSet<i64>, BTreeSet<(String, u64)>) {
     let mut by_incident: BTreeMap<_, Vec<&Model>> = BTreeMap::new();
     for row in rows.iter().filter(|row| !row.dead) {
-        by_incident.entry(row.incident.clone()).or_default().push(row);
+        by_incident
+            .entry(row.incident.clone())
+            .or_default()
+            .push(row);
     }
     let mut stay: BTreeSet<i64> = rows.iter().filter(|r| r.dead).map(|r| r.id).collect();
     let mut named = BTreeSet::new();

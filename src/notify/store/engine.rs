@@ -151,7 +151,11 @@ impl Engine {
                 // What a sound file holds can be read: values of another type are damage too.
                 Err(error) => {
                     let damaged = matches!(trouble(&error), Trouble::Corrupt | Trouble::Odd);
-                    self.trust = if damaged { Trust::Damaged } else { Trust::Check };
+                    self.trust = if damaged {
+                        Trust::Damaged
+                    } else {
+                        Trust::Check
+                    };
                     self.degrade(error.to_string(), now);
                 }
             }
@@ -373,7 +377,10 @@ impl Engine {
                 (Op::Commit { change, ids, reply }, Done::Commit(outcome, rows)) => {
                     match outcome {
                         Outcome::Stale => {
-                            warn!(key = change.key, "a change of an older occurrence was refused");
+                            warn!(
+                                key = change.key,
+                                "a change of an older occurrence was refused"
+                            );
                             self.state.stale += 1;
                         }
                         Outcome::Repeated => self.state.repeated += 1,

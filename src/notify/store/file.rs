@@ -77,8 +77,15 @@ pub(super) fn trouble(error: &rusqlite::Error) -> Trouble {
         Some(DiskFull) => Trouble::Full,
         Some(DatabaseCorrupt | NotADatabase) => Trouble::Corrupt,
         Some(
-            SystemIoFailure | CannotOpen | ReadOnly | PermissionDenied | DatabaseBusy
-            | DatabaseLocked | FileLockingProtocolFailed | OutOfMemory | NoLargeFileSupport,
+            SystemIoFailure
+            | CannotOpen
+            | ReadOnly
+            | PermissionDenied
+            | DatabaseBusy
+            | DatabaseLocked
+            | FileLockingProtocolFailed
+            | OutOfMemory
+            | NoLargeFileSupport,
         ) => Trouble::Failing,
         _ => Trouble::Odd,
     }

@@ -34,9 +34,7 @@ pub use reader::{DeadLetter, ReadError};
 /// Version of the tables; a file of a newer one is left alone.
 pub const SCHEMA_VERSION: u32 = file::MIGRATIONS.len() as u32;
 /// Upper bounds of the buckets of [`StoreState::commit_secs`].
-pub const COMMIT_SECS: [f64; 10] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
-];
+pub const COMMIT_SECS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Writes in one transaction.
 const GROUP: usize = 256;
 /// Writes that wait for the disk; beyond it nothing more is written, and rows are handed out from memory.

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, Row as SqlRow, params};
 
-use super::{
-    Change, Compacted, Outcome, Outgoing, Phase, Row, Settings, Stored, Tried,
-};
+use super::{Change, Compacted, Outcome, Outgoing, Phase, Row, Settings, Stored, Tried};
 
 /// Rows that one pass of [`prune`] takes from a table, so that no pass keeps an alert waiting.
 const PRUNE_ROWS: i64 = 1000;
@@ -281,7 +279,10 @@ pub(super) fn compact(
 ) -> Result<Compacted> {
     let busy = format!(
         "[{}]",
-        busy.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+        busy.iter()
+            .map(i64::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
     );
     // All that waits of it, from raised to resolved, and none of it ever left.
     let untold: Vec<(String, i64, String)> = db
@@ -330,7 +331,8 @@ pub(super) fn compact(
     if !done.docs.is_empty() {
         let message = digest(&done.docs);
         // A digest that was there already would let the incidents vanish: then nothing is done at all.
-        done.digest = Some(send(db, &message, now)?.ok_or(rusqlite::Error::StatementChangedRows(0))?);
+        done.digest =
+            Some(send(db, &message, now)?.ok_or(rusqlite::Error::StatementChangedRows(0))?);
     }
     Ok(done)
 }
@@ -363,7 +365,9 @@ pub(super) fn mutes(db: &Connection) -> Result<Vec<String>> {
 /// Messages that wait, by receiver, and how many were given up.
 pub(super) fn counts(db: &Connection) -> Result<(Vec<(String, usize)>, usize)> {
     let waiting = db
-        .prepare_cached("SELECT receiver, COUNT(*) FROM outbox WHERE dead_ms IS NULL GROUP BY receiver")?
+        .prepare_cached(
+            "SELECT receiver, COUNT(*) FROM outbox WHERE dead_ms IS NULL GROUP BY receiver",
+        )?
         .query_map([], |r| Ok((r.get(0)?, count(r.get(1)?))))?
         .collect::<Result<_>>()?;
     let dead = db
@@ -438,14 +442,12 @@ pub(super) fn history(
 
 /// Notes of a kind, newest first.
 pub(super) fn notes(db: &Connection, kind: &str, limit: usize) -> Result<Vec<String>> {
-    db.prepare_cached(
-        "SELECT doc FROM note WHERE kind = ?1 ORDER BY at_ms DESC, id DESC LIMIT ?2",
-    )?
-    .query_map(
-        params![kind, i64::try_from(limit).unwrap_or(i64::MAX)],
-        |r| r.get(0),
-    )?
-    .collect()
+    db.prepare_cached("SELECT doc FROM note WHERE kind = ?1 ORDER BY at_ms DESC, id DESC LIMIT ?2")?
+        .query_map(
+            params![kind, i64::try_from(limit).unwrap_or(i64::MAX)],
+            |r| r.get(0),
+        )?
+        .collect()
 }
 
 /// Writes a row as it was, under its own id.

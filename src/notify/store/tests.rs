@@ -151,7 +151,10 @@ fn what_was_committed_is_there_after_a_restart() {
     drop(rig);
 
     let (_, loaded) = Rig::open(folder.path(), small());
-    assert_eq!(keys(&loaded.waiting), [("k".into(), 7, 1), ("k".into(), 7, 2)]);
+    assert_eq!(
+        keys(&loaded.waiting),
+        [("k".into(), 7, 1), ("k".into(), 7, 2)]
+    );
     let row = &loaded.waiting[0];
     assert_eq!((row.id, &*row.message.receiver), (raised.rows[1].id, "b"));
     assert_eq!((row.attempts, row.due), (3, now() + SEC));
@@ -251,7 +254,10 @@ fn a_full_disk_frees_the_ballast_then_goes_on_in_memory_and_heals() {
         }
         durable.extend(done.rows);
     };
-    assert!(freed.is_some_and(|at| at < n - 1), "the ballast bought time");
+    assert!(
+        freed.is_some_and(|at| at < n - 1),
+        "the ballast bought time"
+    );
     assert!(rig.state().degraded.is_some_and(|why| why.contains("full")));
     assert!(held.iter().all(|row| row.id < 0));
     let also_held = rig.commit(&big(n + 1)).rows;
@@ -265,12 +271,18 @@ fn a_full_disk_frees_the_ballast_then_goes_on_in_memory_and_heals() {
     }
     rig.gone(held[0].id);
     rig.pass(SEC);
-    assert!(rig.state().degraded.is_some(), "not tried more often than every 5 s");
+    assert!(
+        rig.state().degraded.is_some(),
+        "not tried more often than every 5 s"
+    );
     rig.pass(SEC * 5);
     assert_eq!((rig.state().degraded, rig.state().degradations), (None, 1));
     assert_eq!(rig.state().waiting["a"], 2);
     rig.pass(SEC * 60);
-    assert!(rig.state().ballast || folder.path().join("ballast").exists(), "put back");
+    assert!(
+        rig.state().ballast || folder.path().join("ballast").exists(),
+        "put back"
+    );
     // The name a row had in memory stays good.
     rig.gone(also_held[0].id);
     drop(rig);
@@ -359,7 +371,12 @@ fn a_damaged_file_is_moved_aside_and_what_can_be_read_is_taken_over() {
         format!("outbox.corrupt-{}.sqlite", now().as_millisecond())
     );
     assert!(aside.path.exists() && path.exists());
-    assert!(loaded.waiting.len() > rows / 2, "{} {}", loaded.waiting.len(), aside.why);
+    assert!(
+        loaded.waiting.len() > rows / 2,
+        "{} {}",
+        loaded.waiting.len(),
+        aside.why
+    );
     assert_eq!(rig.state().degraded, None);
     let done = rig.commit(&change("new", 1, 1, "raised", &["a"]));
     let newest = loaded.waiting.iter().map(|row| row.id).max().unwrap();
@@ -387,12 +404,22 @@ fn damage_found_while_running_begins_another_file() {
     assert!(moved.is_some_and(|aside| aside.path.exists()));
     drop(rig);
     let (_, loaded) = Rig::open(folder.path(), small());
-    assert!(loaded.waiting.iter().filter(|row| row.message.key.starts_with('n')).count() >= 50);
+    assert!(
+        loaded
+            .waiting
+            .iter()
+            .filter(|row| row.message.key.starts_with('n'))
+            .count()
+            >= 50
+    );
 }
 
 #[test]
 fn no_database_at_all_is_moved_aside() {
-    for content in [&b"this is not a database, though it is long enough to be asked"[..], &[0; 5000]] {
+    for content in [
+        &b"this is not a database, though it is long enough to be asked"[..],
+        &[0; 5000],
+    ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("outbox.sqlite"), content).unwrap();
         let (mut rig, loaded) = Rig::open(folder.path(), small());
@@ -422,8 +449,14 @@ fn a_log_cut_short_costs_what_was_cut_and_no_more() {
     drop(file);
     let (_, loaded) = Rig::open(folder.path(), small());
     assert_eq!(loaded.aside, None);
-    assert!((15..20).contains(&loaded.waiting.len()), "{}", loaded.waiting.len());
-    let wanted: Vec<_> = (0..loaded.waiting.len()).map(|n| (format!("k{n:02}"), 1, 1)).collect();
+    assert!(
+        (15..20).contains(&loaded.waiting.len()),
+        "{}",
+        loaded.waiting.len()
+    );
+    let wanted: Vec<_> = (0..loaded.waiting.len())
+        .map(|n| (format!("k{n:02}"), 1, 1))
+        .collect();
     assert_eq!(keys(&loaded.waiting), wanted);
 }
 
@@ -437,7 +470,10 @@ fn an_older_schema_is_brought_up_and_a_newer_one_is_left_alone() {
     newer.push("ALTER TABLE mute ADD COLUMN until_ms INTEGER;");
     let opened = file::open(folder.path(), &newer, file::Trust::Check, now()).unwrap();
     assert_eq!(sql::waiting(&opened.db).unwrap().len(), 1);
-    opened.db.execute("INSERT INTO mute VALUES ('m', '{}', 5)", []).unwrap();
+    opened
+        .db
+        .execute("INSERT INTO mute VALUES ('m', '{}', 5)", [])
+        .unwrap();
     drop(opened);
 
     let path = folder.path().join("outbox.sqlite");
@@ -471,7 +507,10 @@ fn what_is_old_or_too_much_goes() {
         over.at += SEC * n;
         let rows = rig.commit(&over).rows;
         let error = "410".to_owned();
-        rig.write(Op::Dead { id: rows[0].id, error });
+        rig.write(Op::Dead {
+            id: rows[0].id,
+            error,
+        });
         let (reply, _) = oneshot::channel();
         let note = sql::Note {
             kind: "audit".to_owned(),
@@ -484,12 +523,20 @@ fn what_is_old_or_too_much_goes() {
     rig.commit(&change("open", 1, 1, "raised", &[]));
     let count = |table: &str| -> i64 {
         let db = Connection::open(folder.path().join("outbox.sqlite")).unwrap();
-        db.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |r| r.get(0)).unwrap()
+        db.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |r| r.get(0))
+            .unwrap()
     };
     rig.pass(SEC * 60);
-    assert_eq!((count("incident"), count("outbox"), count("note")), (4, 6, 2));
+    assert_eq!(
+        (count("incident"), count("outbox"), count("note")),
+        (4, 6, 2)
+    );
     rig.pass(Duration::from_secs(31 * 86_400));
-    assert_eq!((count("incident"), count("outbox"), count("note")), (1, 0, 2), "open ones stay");
+    assert_eq!(
+        (count("incident"), count("outbox"), count("note")),
+        (1, 0, 2),
+        "open ones stay"
+    );
     drop(rig);
     let (_, loaded) = Rig::open(folder.path(), settings);
     assert_eq!(loaded.incidents[0].key, "open");
@@ -516,7 +563,8 @@ fn an_answer_that_nobody_waited_for_keeps_its_names_in_memory() {
     let (op, answer) = rig.op(&change("k", 1, 1, "raised", &["a", "b"]));
     drop(answer);
     // In the same group, and in a later one.
-    rig.engine.write(vec![op, Op::Gone { ids: vec![-1] }], rig.now);
+    rig.engine
+        .write(vec![op, Op::Gone { ids: vec![-1] }], rig.now);
     rig.pass(SEC);
     assert_eq!(rig.state().waiting.get("a"), None);
     assert_eq!(rig.state().waiting["b"], 1);
@@ -544,7 +592,10 @@ async fn the_store_answers_and_can_be_read_meanwhile() {
     let _ = store.put_note("audit", "1".to_owned(), "{}".to_owned(), now());
     assert_eq!(store.flush().await, Ok(Kept::Durably));
     let state = store.state();
-    assert_eq!((state.waiting["a"], state.dead, state.changes), (98, 1, 100));
+    assert_eq!(
+        (state.waiting["a"], state.dead, state.changes),
+        (98, 1, 100)
+    );
     assert!(state.commits <= 105 && state.commit_secs.iter().sum::<u64>() == state.commits);
     let dead = store.dead_letters(10).unwrap();
     assert_eq!((dead.len(), &*dead[0].error), (1, "410 gone"));
