@@ -160,7 +160,7 @@ fn deliver(store: &Store, to: SocketAddr, taken: &mpsc::Receiver<Row>, waiting: 
                 continue;
             };
             if row.attempts == 0 {
-                store.sending(row.id);
+                drop(store.sending(row.id));
             }
             match send(row, to) {
                 Ok(()) => {

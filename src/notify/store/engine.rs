@@ -337,6 +337,7 @@ impl Engine {
         match self.catch_up() {
             Ok(adopted) => {
                 self.adopted.extend(adopted);
+                self.state.changes += self.backlog.changes() as u64;
                 self.backlog = Backlog::new(self.settings.memory_rows);
                 self.state.degraded = None;
                 info!("the outbox is on disk again");
