@@ -333,15 +333,13 @@ fn live_and_die(
         .spawn()
         .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
-    let (opened, when) = mpsc::channel();
+    let (said, heard) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut names = Vec::new();
         let mut line = String::new();
         // A line without an end was cut by the kill.
         while output.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
-            if line.trim_end().ends_with("open") {
-                let _ = opened.send(());
-            }
+            let _ = said.send(());
             if let Some(ack) = line.strip_prefix("ack ") {
                 names.push(name(&ack.split_whitespace().collect::<Vec<_>>()));
             }
@@ -349,13 +347,18 @@ fn live_and_die(
         }
         names
     });
-    // Some die while they start, most while they work.
-    let early = chance.u8(..8) == 0;
-    let wait = Duration::from_micros(chance.u64(..40_000));
-    if !early {
-        let _ = when.recv_timeout(Duration::from_secs(20));
+    // Some die while they start, most after some lines, so that a slow disk does not make for idle rounds.
+    let lines = match chance.u8(..8) {
+        0 => 0,
+        _ => chance.usize(1..70),
+    };
+    for _ in 0..lines {
+        if heard.recv_timeout(Duration::from_secs(5)).is_err() {
+            break;
+        }
     }
-    std::thread::sleep(wait);
+    let wait = if lines == 0 { 40_000 } else { 4_000 };
+    std::thread::sleep(Duration::from_micros(chance.u64(..wait)));
     child.kill().unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), None, "it ended by itself");
