@@ -12,10 +12,7 @@ pub mod jsonl;
 pub mod ledger;
 pub mod notice;
 pub mod queue;
-<<<<<<< HEAD
 pub mod receiver;
-=======
->>>>>>> store
 pub mod store;
 pub mod stored;
 
