@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct Desk {
     commits: mpsc::UnboundedSender<Commit>,
     couriers: Couriers,
     addresses: AddressPolicy,
+    /// Whether nothing could be read at the start.
+    blind_start: AtomicBool,
     /// Open before a restart, by stream.
     before: Mutex<BTreeMap<Arc<str>, Vec<Defect>>>,
 }
@@ -76,6 +79,7 @@ impl Desk {
             commits,
             couriers,
             addresses: settings.addresses,
+            blind_start: AtomicBool::new(loaded.degraded.is_some()),
             before: Mutex::default(),
         };
         let hired = settings
@@ -155,6 +159,14 @@ impl Desk {
 
     /// Time has passed.
     pub fn tick(&self, now: Timestamp) {
+        // What lies on a disk that did not work at the start is taken up when it does.
+        if self.blind_start.load(Ordering::Relaxed)
+            && let Some(loaded) = self.store.late()
+        {
+            self.blind_start
+                .store(loaded.degraded.is_some(), Ordering::Relaxed);
+            self.take_up(loaded);
+        }
         let mut machine = lock(&self.machine);
         let notices = machine.tick(now);
         self.write(&notices);
