@@ -1,44 +1,31 @@
-//! HTTP API, metrics, health, and a plain page. Read only: nothing here changes anything.
+//! HTTP API, metrics, health, and the page.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `/healthz` | the process is alive; never depends on streams |
-//! | `/readyz` | configuration loaded, not draining, few pipelines wedged |
-//! | `/metrics` | Prometheus text |
-//! | `/version` | versions |
-//! | `/api/v1/streams` | all streams in brief |
-//! | `/api/v1/streams/{id}` | one stream in full |
-//! | `/api/v1/streams/{id}/prints` | for another instance that compares: what is kept of pictures and sound |
-//! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
-//! | `/api/v1/incidents?stream=ID&open=true&limit=N` | incidents: open ones, and past ones newest first |
-//! | `/api/v1/incidents/ID` | one incident |
-//! | `POST /api/v1/incidents/ID/acknowledge` | takes it on: `{"by": NAME}` |
-//! | `/api/v1/mutes` | mutes; `POST` adds one, or tells what it would hide |
-//! | `DELETE /api/v1/mutes/ID` | ends a mute |
-//! | `/api/v1/evidence/{path}` | a still, or the page of a set of stills |
-//! | `/` | a table of streams |
-//!
-//! With a token set, everything but `/healthz` and `/readyz` asks for `Authorization: Bearer …`. Without one,
-//! only loopback addresses are served.
+//! [`routes`] has every route; `/api/v1/openapi.json` describes them. With a token set, everything but the page's own files,
+//! `/healthz` and `/readyz` asks for `Authorization: Bearer …`, and what changes something for one of a scope that may.
+//! Without one, only loopback addresses are served. What changes something is limited, and written down ([`audit`]).
 
+mod audit;
+mod feed;
 mod guard;
 mod incidents;
+mod limit;
+mod openapi;
 mod page;
+mod routes;
 mod view;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
-use axum::{Router, serve};
+use axum::{Extension, Router, serve};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -46,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::compare::wire;
-use crate::config::Http;
+use crate::config::{Http, Scope};
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
 use crate::notify::desk::Desk;
@@ -55,7 +42,7 @@ use crate::notify::ledger::Ledger;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
 
-/// Longest request body; nothing here takes one.
+/// Longest request body; that of a mute is the largest.
 const BODY_BYTES: usize = 16 << 10;
 
 /// Largest still that is served.
@@ -101,7 +88,9 @@ pub fn snapshot(source: &dyn Source) -> Snapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// An open door.
-    #[error("`http.listen` is {0}, which is not a loopback address: set `http.token`")]
+    #[error(
+        "`http.listen` is {0}, which is not a loopback address: set `http.token` or `http.tokens`"
+    )]
     TokenNeeded(SocketAddr),
     /// Address in use or not ours.
     #[error("cannot listen on {address}: {problem}")]
@@ -140,7 +129,7 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     let Some(listen) = config.listen else {
         return Ok(None);
     };
-    if config.token.is_none() && !listen.ip().is_loopback() {
+    if !config.asks_for_a_token() && !listen.ip().is_loopback() {
         return Err(HttpError::TokenNeeded(listen));
     }
     let problem = |problem| HttpError::Listen {
@@ -149,8 +138,9 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     };
     let listener = TcpListener::bind(listen).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
-    let app = router(guard::Token::new(config.token.as_ref()), source);
     let (stop, mut stopped) = watch::channel(false);
+    let app = router(config, source, feed::Feed::new(stopped.clone()))
+        .into_make_service_with_connect_info::<guard::Peer>();
     let task = tokio::spawn(async move {
         let until = async move {
             // An error means that the server's handle is gone: stop as well.
@@ -168,22 +158,32 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     }))
 }
 
-fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
-    let closed = Router::new()
-        .route("/", get(index))
-        .route("/metrics", get(metrics))
-        .route("/version", get(version))
-        .route("/api/v1/streams", get(streams))
-        .route("/api/v1/streams/{id}", get(stream))
-        .route("/api/v1/streams/{id}/prints", get(prints))
-        .route("/api/v1/defects", get(defects))
-        .route("/api/v1/evidence/{*path}", get(evidence))
-        .merge(incidents::routes())
+fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
+    let limiter = Arc::new(Mutex::default());
+    let (mut open, mut closed) = (Router::new(), Router::new());
+    for route in routes::ALL {
+        let handler = (route.handler)();
+        match route.needs {
+            None => open = open.route(route.path, handler),
+            Some(Scope::Read) => closed = closed.route(route.path, handler),
+            Some(needs) => {
+                let door = guard::Door {
+                    needs,
+                    limiter: Arc::clone(&limiter),
+                    source: Arc::clone(&source),
+                };
+                let handler = handler.route_layer(from_fn_with_state(door, guard::change));
+                closed = closed.route(route.path, handler);
+            }
+        }
+    }
+    let closed = closed
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
-        .layer(from_fn_with_state(token, guard::authenticate));
-    let open = Router::new()
-        .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready));
+        .layer(Extension(feed))
+        .layer(from_fn_with_state(
+            guard::Tokens::new(config),
+            guard::authenticate,
+        ));
     open.merge(closed)
         .method_not_allowed_fallback(async || {
             problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
@@ -234,8 +234,8 @@ async fn version() -> Response {
     .into_response()
 }
 
-async fn index(State(source): Shared) -> Html<String> {
-    Html(page::index(
+async fn plain(State(source): Shared) -> Html<String> {
+    Html(page::plain(
         &source.instance(),
         &source.streams(),
         source.epoch(),
@@ -244,8 +244,16 @@ async fn index(State(source): Shared) -> Html<String> {
 
 async fn streams(State(source): Shared) -> Response {
     let all = source.streams();
-    let list: Vec<_> = all.iter().map(|(status, _)| view::brief(status)).collect();
-    Json(json!({ "instance": source.instance(), "streams": list })).into_response()
+    let epoch = source.epoch();
+    let list: Vec<_> = (all.iter())
+        .map(|(status, _)| view::brief(status, epoch))
+        .collect();
+    Json(json!({
+        "instance": source.instance(),
+        "unready": source.engine().unready(),
+        "streams": list,
+    }))
+    .into_response()
 }
 
 async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
@@ -322,7 +330,11 @@ async fn defects(
     Json(body).into_response()
 }
 
-async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Response {
+async fn evidence(
+    State(source): Shared,
+    UrlPath(path): UrlPath<String>,
+    headers: HeaderMap,
+) -> Response {
     let gone = || problem(StatusCode::NOT_FOUND, "no such still");
     let Some(folder) = source.evidence().folder else {
         return gone();
@@ -333,7 +345,11 @@ async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Resp
         });
         return match names {
             Some(names) => match names.await {
-                Ok(names) if !names.is_empty() => Html(page::stills(&path, &names)).into_response(),
+                Ok(names) if names.is_empty() => gone(),
+                Ok(names) if wants_json(&headers) => {
+                    Json(json!({ "set": path, "files": names })).into_response()
+                }
+                Ok(names) => Html(page::stills(&path, &names)).into_response(),
                 _ => gone(),
             },
             None => gone(),
@@ -345,6 +361,12 @@ async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Resp
         }
         _ => gone(),
     }
+}
+
+/// Whether a client asks for JSON by name. Browsers that open a page do not.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("application/json"))
 }
 
 /// A relative path of plain, visible names that ends in a known kind of file.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use detectors::base::BreakEdge;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
@@ -42,6 +42,9 @@ pub struct Settings {
 /// A disk that takes longer is not waited for: what is decided is sent.
 const SLOW_DISK: Duration = Duration::from_millis(500);
 
+/// Changes that a listener may be behind before it loses its place.
+const BEHIND: usize = 256;
+
 type Couriers = Arc<Mutex<Vec<Arc<Courier>>>>;
 
 /// Makes incidents, writes them down, and has them told.
@@ -52,6 +55,7 @@ pub struct Desk {
     store: Arc<Store>,
     commits: mpsc::UnboundedSender<Commit>,
     couriers: Couriers,
+    listeners: broadcast::Sender<Arc<Message>>,
     addresses: AddressPolicy,
     /// Whether nothing could be read at the start.
     blind_start: AtomicBool,
@@ -78,6 +82,7 @@ impl Desk {
             store: Arc::new(store),
             commits,
             couriers,
+            listeners: broadcast::Sender::new(BEHIND),
             addresses: settings.addresses,
             blind_start: AtomicBool::new(loaded.degraded.is_some()),
             before: Mutex::default(),
@@ -268,6 +273,29 @@ impl Desk {
         incidents.map(message).collect()
     }
 
+    /// Every change of an incident from now on, told or not. Who is too far behind to be served gets an error.
+    pub fn listen(&self) -> broadcast::Receiver<Arc<Message>> {
+        self.listeners.subscribe()
+    }
+
+    /// Writes down who changed something, and what; `entry` is one JSON object.
+    pub fn put_audit(&self, entry: &serde_json::Value, at: Timestamp) {
+        let id = format!("{:x}{:08x}", at.as_nanosecond(), fastrand::u32(..));
+        // Without a disk it is in the log alone.
+        drop(self.store.put_note("audit", id, entry.to_string(), at));
+    }
+
+    /// What was written down by [`Desk::put_audit`], newest first. Reads from disk.
+    ///
+    /// # Errors
+    /// The disk does not work.
+    pub fn audit(&self, limit: usize) -> Result<Vec<serde_json::Value>, store::ReadError> {
+        let lines = self.store.notes("audit", limit)?;
+        Ok((lines.iter())
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
     /// Which streams are watched, with their labels.
     pub fn set_streams(&self, streams: &[Arc<Stream>]) {
         let labels = |s: &Arc<Stream>| (Arc::clone(&s.id), Arc::new(s.labels.clone()));
@@ -394,6 +422,8 @@ impl Desk {
             });
             // Nobody takes it any more: the process ends, and the next one sends it.
             let _ = self.commits.send(commit);
+            // Nobody listens: no harm.
+            let _ = self.listeners.send(Arc::new(message));
         }
     }
 }
