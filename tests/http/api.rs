@@ -174,7 +174,7 @@ async fn other_sites_and_too_many_changes_are_refused() {
 
 async fn listen(server: &Server) -> Lines<BufReader<TcpStream>> {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
-    let request = "GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /api/v1/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     BufReader::new(stream).lines()
 }
@@ -243,13 +243,18 @@ async fn listeners_are_bounded_and_who_is_too_slow_is_let_go() {
             .unwrap()
             .starts_with("503")
     );
-    let id = raise(&source);
-    // More than is kept for anybody; nobody else runs meanwhile.
+    // More than is kept for anybody, and nobody is served meanwhile.
     for n in 0..600 {
-        let name = format!("kim {n}");
-        source
-            .desk()
-            .acknowledge(&id, &name, jiff::Timestamp::now());
+        let defect = Defect {
+            id: format!("s{n}-1"),
+            ..defect(&format!("s{n}"))
+        };
+        let raise = Transition {
+            change: Change::Raise,
+            at: defect.start,
+            defect,
+        };
+        source.desk().hear(&raise, jiff::Timestamp::now());
     }
     assert_eq!(
         next(&mut all[0], "never").await,

@@ -251,11 +251,14 @@ function severity(word) {
   return sign(word, word);
 }
 
-function defectLine(defect) {
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** What was measured; and what that means, where the title does not say it. */
+function defectLine(defect, title) {
   const where = [defect.track, defect.member, defect.place].filter(Boolean).join(", ");
   const round = (value) => Number(value.toPrecision(4)).toString();
   const value = defect.value === null ? "" : `: ${round(defect.value)} ${defect.unit}, limit ${round(defect.limit)}`;
-  return make("li", {}, `${defect.says} `,
+  return make("li", {}, title.includes(defect.says) ? "" : `${sentence(defect.says)}. `,
     make("span", { class: "dim" }, `${defect.detector}.${defect.rule}${where && ` on ${where}`}${value}${defect.end ? ", over" : ""}`));
 }
 
@@ -270,9 +273,9 @@ function card(incident, old) {
       told ? null : make("span", {}, `not told: ${WHY_QUIET[incident.quiet] ?? incident.quiet}`)),
     make("h3", {}, incident.title),
     incident.text ? make("p", {}, incident.text) : null,
-    make("p", { class: "dim" }, `Stream ${about}; ${incident.topic}, ${incident.cause}; turned bad ${plural(incident.times, "time")}`),
+    make("p", { class: "dim" }, `Stream ${about}: ${incident.topic}, ${incident.cause}${incident.times > 1 ? `; turned bad ${incident.times} times` : ""}`),
     incident.streams.length ? make("p", {}, `Streams: ${incident.streams.join(", ")}${incident.streams_bad > incident.streams.length ? ", …" : ""}`) : null,
-    incident.defects.length ? make("ul", { class: "facts" }, ...incident.defects.map(defectLine)) : null);
+    incident.defects.length ? make("ul", { class: "facts" }, ...incident.defects.map((defect) => defectLine(defect, incident.title))) : null);
   const evidence = old ? $(".evidence", old) : make("div", { class: "evidence" });
   node.append(evidence);
   exhibit(evidence, incident);
@@ -305,7 +308,7 @@ async function address(path) {
 async function figure({ path, file, says }) {
   const [title] = PICTURES[file] ?? [file];
   const from = await address(path);
-  const alt = `${title}: ${says}`;
+  const alt = `${title}: ${sentence(says)}`;
   const view = file.endsWith(".mp4")
     ? make("video", { src: from, controls: true, preload: "metadata", playsinline: true, "aria-label": alt })
     : make("img", { src: from, alt, loading: "lazy" });
@@ -510,8 +513,8 @@ function choices(incident) {
     return shared.length ? shared : [["All streams of this instance", { stream: "*" }]];
   }
   return [
-    [`${incident.topic} of stream ${incident.stream}`, { stream: incident.stream, topic: incident.topic }],
-    [`All of stream ${incident.stream}`, { stream: incident.stream }],
+    [`Only “${incident.topic}” of stream ${incident.stream}`, { stream: incident.stream, topic: incident.topic }],
+    [`Everything of stream ${incident.stream}`, { stream: incident.stream }],
     ...shared,
   ];
 }
