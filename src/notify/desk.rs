@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use detectors::base::BreakEdge;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
@@ -50,7 +50,7 @@ pub struct Desk {
     composer: Arc<Composer>,
     epoch: Epoch,
     store: Arc<Store>,
-    commits: mpsc::UnboundedSender<Commit>,
+    commits: mpsc::UnboundedSender<Decided>,
     couriers: Couriers,
     addresses: AddressPolicy,
     /// Whether nothing could be read at the start.
@@ -104,6 +104,7 @@ impl Desk {
             );
         }
         let mut machine = lock(&self.machine);
+        let mut over = Vec::new();
         let open = loaded.incidents.iter().filter(|i| i.phase == Phase::Open);
         for doc in open {
             let Some(incident) = stored::read(&doc.doc, &self.epoch) else {
@@ -117,19 +118,18 @@ impl Desk {
                     .or_default()
                     .extend(open);
             }
-            let told = incident.told;
             let notice = Notice {
                 news: News::Raised,
                 at: now,
                 incident: Arc::new(incident.clone()),
             };
-            machine.restore(incident, now);
-            if told {
+            if incident.told {
                 let message = Message::of(&notice, &self.composer);
                 for courier in lock(&self.couriers).iter() {
                     courier.was_told(&message);
                 }
             }
+            over.extend(machine.restore(incident, now));
         }
         for doc in &loaded.mutes {
             if let Some(mute) = stored::read_mute(doc) {
@@ -137,6 +137,7 @@ impl Desk {
                 let _ = machine.mute(mute, now);
             }
         }
+        self.write(&over);
         drop(machine);
         let names: Vec<String> = (lock(&self.couriers).iter())
             .map(|courier| courier.config().name.clone())
@@ -297,10 +298,14 @@ impl Desk {
         self.store.state()
     }
 
-    /// Waits until everything that was handed to the store is written, at most `deadline`.
+    /// Waits until everything that was decided is written and with its couriers, at most `deadline`.
     pub async fn flush(&self, deadline: Duration) {
-        let flushed = tokio::time::timeout(deadline, self.store.flush()).await;
-        if !matches!(flushed, Ok(Ok(_))) {
+        let (done, handed_out) = oneshot::channel();
+        // Fails when nothing hands out any more; then the answer fails as well.
+        let _ = self.commits.send(Decided::Flush(done));
+        let both = async { (self.store.flush().await, handed_out.await) };
+        let flushed = tokio::time::timeout(deadline, both).await;
+        if !matches!(flushed, Ok((Ok(_), Ok(())))) {
             tracing::warn!("incidents could not be written down in time");
         }
     }
@@ -393,16 +398,26 @@ impl Desk {
                 outgoing,
             });
             // Nobody takes it any more: the process ends, and the next one sends it.
-            let _ = self.commits.send(commit);
+            let _ = self.commits.send(Decided::Commit(commit));
         }
     }
 }
 
 /// Hands out what is on disk, in the order of the decisions. A disk that is slow is not waited for.
-async fn deliver(mut commits: mpsc::UnboundedReceiver<Commit>, couriers: Couriers) {
-    while let Some(commit) = commits.recv().await {
-        hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
+async fn deliver(mut decided: mpsc::UnboundedReceiver<Decided>, couriers: Couriers) {
+    while let Some(decided) = decided.recv().await {
+        match decided {
+            Decided::Commit(commit) => hand_out(&couriers, commit.within(SLOW_DISK).await.rows),
+            // Who waits for it may have given up.
+            Decided::Flush(done) => drop(done.send(())),
+        }
     }
+}
+
+/// What is handed out, in order.
+enum Decided {
+    Commit(Commit),
+    Flush(oneshot::Sender<()>),
 }
 
 fn hand_out(couriers: &Mutex<Vec<Arc<Courier>>>, rows: Vec<Row>) {

@@ -178,9 +178,19 @@ impl Machine {
         Some(live.notice(News::Acknowledged, now))
     }
 
-    /// Takes up an incident of before a restart: it stays open until its defects are measured again.
-    pub fn restore(&mut self, mut incident: Incident, now: Timestamp) {
+    /// Takes up an incident of before a restart: it stays open until its defects are measured again. Where another
+    /// occurrence has begun meanwhile, it is over: the answer says so.
+    pub fn restore(&mut self, mut incident: Incident, now: Timestamp) -> Option<Notice> {
         let key = incident.key.clone();
+        if self.live.contains_key(&key) {
+            incident.resolved = Some(now);
+            incident.sequence += 1;
+            return Some(Notice {
+                news: News::Resolved,
+                at: now,
+                incident: Arc::new(incident),
+            });
+        }
         incident.unknown = key.topic != Topic::Together;
         let past = self.past.entry(key.clone()).or_default();
         past.incarnation = past.incarnation.max(incident.incarnation);
@@ -204,6 +214,7 @@ impl Machine {
             },
         );
         self.adopt_restored();
+        None
     }
 
     /// Children find their parents again.
