@@ -6,20 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use detectors::base::BreakEdge;
+use detectors::base::{Arrival, BreakEdge, Cause, Severity};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
 use super::notice::Message;
+use super::own::{Trouble, Troubles};
 use super::receiver;
 use super::receiver::http::{AddressPolicy, any_address};
-use super::store::{self, Change, Commit, Phase, Row, Store, StoreState};
+use super::store::{self, Change, Commit, Outgoing, Phase, Row, Store, StoreState};
 use super::{StartError, stored};
 use crate::alert::incident::{About, Incident, Machine, Mute, MuteError, News, Notice};
 use crate::alert::{Announced, Defect, Transition};
 use crate::config::{Incidents, Receiver, Stream};
+use crate::ingest::clock;
 
 /// What a desk works with.
 pub struct Settings {
@@ -39,6 +41,8 @@ pub struct Settings {
     pub addresses: AddressPolicy,
 }
 
+/// A receiver that has taken nothing for so long is told of to the others.
+const RECEIVER_LOST: Duration = Duration::from_secs(120);
 /// A disk that takes longer is not waited for: what is decided is sent.
 const SLOW_DISK: Duration = Duration::from_millis(500);
 
@@ -53,6 +57,7 @@ pub struct Desk {
     commits: mpsc::UnboundedSender<Decided>,
     couriers: Couriers,
     addresses: AddressPolicy,
+    troubles: Mutex<Troubles>,
     /// Whether nothing could be read at the start.
     blind_start: AtomicBool,
     /// Open before a restart, by stream.
@@ -72,13 +77,17 @@ impl Desk {
         let (commits, committed) = mpsc::unbounded_channel();
         tokio::spawn(deliver(committed, Arc::clone(&couriers)));
         let desk = Self {
-            machine: Mutex::new(Machine::new(settings.incidents)),
+            machine: Mutex::new(Machine::new(
+                settings.composer.instance(),
+                settings.incidents,
+            )),
             composer: settings.composer,
             epoch: settings.epoch,
             store: Arc::new(store),
             commits,
             couriers,
             addresses: settings.addresses,
+            troubles: Mutex::default(),
             blind_start: AtomicBool::new(loaded.degraded.is_some()),
             before: Mutex::default(),
         };
@@ -171,6 +180,74 @@ impl Desk {
         let mut machine = lock(&self.machine);
         let notices = machine.tick(now);
         self.write(&notices);
+        self.pass_on(&mut machine, now);
+        let at = clock::now();
+        let wrong = self.wrong(at);
+        let instance = self.composer.instance();
+        for transition in lock(&self.troubles).now(instance, wrong, at, now) {
+            let notices = machine.hear(&transition, now);
+            self.write(&notices);
+        }
+    }
+
+    /// What a receiver refused for good goes to the next one that was not told, whatever its severity.
+    fn pass_on(&self, machine: &mut Machine, now: Timestamp) {
+        let couriers = self.couriers();
+        for (index, courier) in couriers.iter().enumerate() {
+            let others = || {
+                couriers
+                    .iter()
+                    .cycle()
+                    .skip(index + 1)
+                    .take(couriers.len() - 1)
+            };
+            for row in courier.take_refused() {
+                let of = &row.message;
+                let Some(notice) = machine.repeat(&of.key, of.incarnation, now) else {
+                    continue;
+                };
+                let message = Message::of(&notice, &self.composer);
+                let outgoing = others().find_map(|other| other.instead(&message));
+                self.commit(&notice, &message, outgoing.into_iter().collect());
+            }
+        }
+    }
+
+    /// What is wrong with the monitor itself.
+    fn wrong(&self, now: Arrival) -> Vec<Trouble> {
+        let mut wrong = Vec::new();
+        if let Some(why) = self.store.state().degraded {
+            wrong.push(Trouble {
+                rule: "not_durable",
+                of: String::new(),
+                cause: Cause::NotDurable,
+                severity: Severity::Critical,
+                says: format!("Alerts cannot be written down and are told from memory: {why}."),
+            });
+        }
+        for courier in self.couriers() {
+            let (health, name) = (courier.health(), &courier.config().name);
+            if health.refuses {
+                wrong.push(Trouble {
+                    rule: "receiver_refuses",
+                    of: name.clone(),
+                    cause: Cause::ReceiverRefuses,
+                    severity: Severity::Critical,
+                    says: format!("The receiver {name} refuses alerts."),
+                });
+            }
+            let lost = health.failures > 0 && now.since(health.since) >= RECEIVER_LOST;
+            if lost && courier.stats().pending > 0 {
+                wrong.push(Trouble {
+                    rule: "receiver_lost",
+                    of: name.clone(),
+                    cause: Cause::ReceiverLost,
+                    severity: Severity::Critical,
+                    says: format!("The receiver {name} has not taken an alert for minutes."),
+                });
+            }
+        }
+        wrong
     }
 
     /// A break was announced, or its end.
@@ -368,7 +445,6 @@ impl Desk {
     /// State and what goes out, in one transaction each. The machine is locked, so that the order is its own.
     fn write(&self, notices: &[Notice]) {
         for notice in notices {
-            let incident = &*notice.incident;
             let message = Message::of(notice, &self.composer);
             let outgoing = match notice.is_told() {
                 true => (lock(&self.couriers).iter())
@@ -385,21 +461,26 @@ impl Desk {
                     "{}", message.title
                 );
             }
-            let commit = self.store.commit(Change {
-                key: message.key.clone(),
-                incarnation: incident.incarnation,
-                sequence: incident.sequence,
-                phase: match incident.resolved {
-                    None => Phase::Open,
-                    Some(_) => Phase::Over,
-                },
-                doc: stored::write(incident, &self.epoch),
-                at: notice.at,
-                outgoing,
-            });
-            // Nobody takes it any more: the process ends, and the next one sends it.
-            let _ = self.commits.send(Decided::Commit(commit));
+            self.commit(notice, &message, outgoing);
         }
+    }
+
+    fn commit(&self, notice: &Notice, message: &Message, outgoing: Vec<Outgoing>) {
+        let incident = &*notice.incident;
+        let commit = self.store.commit(Change {
+            key: message.key.clone(),
+            incarnation: incident.incarnation,
+            sequence: incident.sequence,
+            phase: match incident.resolved {
+                None => Phase::Open,
+                Some(_) => Phase::Over,
+            },
+            doc: stored::write(incident, &self.epoch),
+            at: notice.at,
+            outgoing,
+        });
+        // Nobody takes it any more: the process ends, and the next one sends it.
+        let _ = self.commits.send(Decided::Commit(commit));
     }
 }
 

@@ -11,6 +11,7 @@ pub mod event;
 pub mod jsonl;
 pub mod ledger;
 pub mod notice;
+pub mod own;
 pub mod queue;
 pub mod receiver;
 pub mod store;

@@ -24,6 +24,7 @@ const PARENT_SHARE: usize = 4;
 
 /// Makes incidents. State is bounded by streams x topics, besides mutes.
 pub struct Machine {
+    instance: Arc<str>,
     policy: Policy,
     streams: BTreeMap<Arc<str>, Labels>,
     shared: Shared,
@@ -69,12 +70,15 @@ struct Past {
 }
 
 impl Machine {
-    /// Nothing open.
-    pub fn new(policy: Policy) -> Self {
+    /// Nothing open. `instance`: name of this process.
+    pub fn new(instance: &str, policy: Policy) -> Self {
+        let instance = Arc::from(instance);
+        let streams = BTreeMap::new();
         Self {
+            shared: Shared::new(&instance, &policy, &streams),
+            instance,
             policy,
-            streams: BTreeMap::new(),
-            shared: Shared::default(),
+            streams,
             expected: BTreeMap::new(),
             mutes: Mutes::default(),
             live: BTreeMap::new(),
@@ -85,7 +89,7 @@ impl Machine {
     /// Which streams there are, with their labels; replaces what was said before.
     pub fn set_streams(&mut self, streams: impl IntoIterator<Item = (Arc<str>, Labels)>) {
         self.streams = streams.into_iter().collect();
-        self.shared = Shared::new(&self.policy, &self.streams);
+        self.shared = Shared::new(&self.instance, &self.policy, &self.streams);
         let known = &self.streams;
         self.expected.retain(|id, _| known.contains_key(id));
     }
@@ -98,9 +102,13 @@ impl Machine {
     /// A defect began, changed or ended.
     pub fn hear(&mut self, transition: &Transition, now: Timestamp) -> Vec<Notice> {
         let defect = &transition.defect;
+        let topic = Topic::of(defect);
         let key = Key {
-            about: About::Stream(Arc::clone(&defect.stream)),
-            topic: Topic::of(defect),
+            about: match topic {
+                Topic::Monitor => About::Instance(Arc::clone(&self.instance)),
+                _ => About::Stream(Arc::clone(&defect.stream)),
+            },
+            topic,
         };
         if !self.live.contains_key(&key) {
             if transition.change == Change::Clear {
@@ -176,6 +184,15 @@ impl Machine {
             at: now,
         });
         Some(live.notice(News::Acknowledged, now))
+    }
+
+    /// An open incident, once more: it did not arrive where it was sent. `None` when there is none.
+    pub fn repeat(&mut self, key: &str, incarnation: u64, now: Timestamp) -> Option<Notice> {
+        let same = |live: &&mut Live| {
+            live.incident.incarnation == incarnation && live.incident.key.hash() == key
+        };
+        let live = self.live.values_mut().find(same)?;
+        live.incident.told.then(|| live.notice(News::Updated, now))
     }
 
     /// Takes up an incident of before a restart: it stays open until its defects are measured again. Where another
@@ -376,7 +393,7 @@ impl Machine {
             live.was_expected |= expected;
             let labels = &live.incident.labels;
             let muted = self.mutes.covering(stream, labels, key.topic.as_str(), now);
-            let by_input = !matches!(key.topic, Topic::Input | Topic::Together);
+            let by_input = !matches!(key.topic, Topic::Input | Topic::Together | Topic::Monitor);
             let lately = (self.past.get(key).and_then(|past| past.raised))
                 .filter(|_| !live.incident.told)
                 .is_some_and(|(at, severity)| {

@@ -33,7 +33,7 @@ const DAMAGED: (&str, &str, Severity) = ("block_damage", "visible", Severity::Wa
 
 impl Desk {
     fn new(streams: usize, of: &[(&str, &str)]) -> Self {
-        let mut machine = Machine::new(Policy::default());
+        let mut machine = Machine::new("instance", Policy::default());
         let all = (0..streams).map(|n| (name(n), labels(of)));
         machine.set_streams(all.collect::<Vec<_>>());
         Self {
@@ -465,7 +465,12 @@ fn keys_are_stable() {
     };
     assert_eq!(key.hash().len(), 32);
     assert_eq!(key.hash(), key.clone().hash());
-    for topic in [Topic::Input, Topic::Detector("freeze"), Topic::Together] {
+    for topic in [
+        Topic::Input,
+        Topic::Detector("freeze"),
+        Topic::Together,
+        Topic::Monitor,
+    ] {
         assert_eq!(Topic::parse(topic.as_str()), Some(topic));
     }
 }
