@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -76,6 +76,8 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
         proxy: None,
         min_severity: Severity::Info,
         allow_private: true,
+        canary: false,
+        only: BTreeMap::new(),
     }
 }
 
@@ -324,6 +326,29 @@ async fn what_severity_hid_arrives_when_it_grows_and_is_cleared() {
         got.push(format!("{} {}", word("stream"), word("news")));
     }
     assert_eq!(got, ["grows raised", "grows resolved"]);
+}
+
+#[tokio::test]
+async fn a_receiver_may_be_there_for_some_streams_only() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let only = [("stream".to_owned(), "news*".to_owned())].into();
+    let some = Receiver {
+        only,
+        ..receiver("some", address)
+    };
+    let notifier = Notifier::start(settings(vec![some])).unwrap();
+    for stream in ["sport1", "news2"] {
+        tell(&notifier, Change::Raise, stream, Severity::Critical);
+        tell(&notifier, Change::Clear, stream, Severity::Critical);
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    let mut got = Vec::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
+    }
+    assert_eq!(got, ["news2 raised", "news2 resolved"]);
 }
 
 #[tokio::test]

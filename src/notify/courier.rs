@@ -64,6 +64,7 @@ pub struct CourierStats {
 #[derive(Default)]
 struct Counts {
     delivered: AtomicU64,
+    delivered_at_nanos: AtomicU64,
     retried: AtomicU64,
     dead: AtomicU64,
     compacted: AtomicU64,
@@ -158,7 +159,10 @@ impl Courier {
     /// arrives as raised.
     pub fn outgoing(&self, message: &Message) -> Option<Outgoing> {
         let shared = &self.shared;
-        let enough = message.severity() >= shared.config.min_severity;
+        if message.is_canary() != shared.config.canary {
+            return None;
+        }
+        let enough = shared.config.canary || message.severity() >= shared.config.min_severity;
         let news = News::parse(&message.news)?;
         let told = lock(&shared.told).contains_key(&message.incident_id);
         let news = match news {
@@ -201,6 +205,16 @@ impl Courier {
         }
     }
 
+    /// When it took a message last; `None` so far never.
+    pub fn delivered_at(&self) -> Option<Arrival> {
+        let nanos = self
+            .shared
+            .counts
+            .delivered_at_nanos
+            .load(Ordering::Relaxed);
+        (nanos > 0).then(|| Arrival::from_nanos(nanos))
+    }
+
     /// How the receiver does.
     pub fn health(&self) -> Health {
         *lock(&self.shared.troubles)
@@ -215,7 +229,9 @@ impl Courier {
     /// told already.
     pub fn instead(&self, message: &Message) -> Option<Outgoing> {
         let known = lock(&self.shared.told).contains_key(&message.incident_id);
-        (!known).then(|| self.tell(message, News::Raised)).flatten()
+        (!known && !self.shared.config.canary)
+            .then(|| self.tell(message, News::Raised))
+            .flatten()
     }
 
     /// Takes what was stored for it; returns at once.
@@ -281,6 +297,7 @@ impl Shared {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         (self.counts.delay_sum_millis).fetch_add(millis, Ordering::Relaxed);
         self.counts.delivered.fetch_add(1, Ordering::Relaxed);
+        (self.counts.delivered_at_nanos).store(now.nanos(), Ordering::Relaxed);
         self.store.delivered(item.row.id);
         lock(&self.queue).done(item.row.id);
     }

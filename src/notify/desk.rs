@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ pub struct Desk {
     couriers: Couriers,
     addresses: AddressPolicy,
     troubles: Mutex<Troubles>,
+    /// When the canary's alert was handed to receivers last.
+    canary: Arc<AtomicU64>,
+    canary_lost: AtomicBool,
     /// Whether nothing could be read at the start.
     blind_start: AtomicBool,
     /// Open before a restart, by stream.
@@ -75,7 +78,12 @@ impl Desk {
         let folder = settings.data_dir.join("outbox");
         let (store, loaded) = Store::open(&folder, settings.store);
         let (commits, committed) = mpsc::unbounded_channel();
-        tokio::spawn(deliver(committed, Arc::clone(&couriers)));
+        let canary = Arc::new(AtomicU64::new(0));
+        tokio::spawn(deliver(
+            committed,
+            Arc::clone(&couriers),
+            Arc::clone(&canary),
+        ));
         let desk = Self {
             machine: Mutex::new(Machine::new(
                 settings.composer.instance(),
@@ -88,6 +96,8 @@ impl Desk {
             couriers,
             addresses: settings.addresses,
             troubles: Mutex::default(),
+            canary,
+            canary_lost: AtomicBool::new(false),
             blind_start: AtomicBool::new(loaded.degraded.is_some()),
             before: Mutex::default(),
         };
@@ -146,7 +156,7 @@ impl Desk {
                 let _ = machine.mute(mute, now);
             }
         }
-        self.write(&over);
+        self.write(&machine, &over);
         drop(machine);
         let names: Vec<String> = (lock(&self.couriers).iter())
             .map(|courier| courier.config().name.clone())
@@ -164,7 +174,7 @@ impl Desk {
     pub fn hear(&self, transition: &Transition, now: Timestamp) {
         let mut machine = lock(&self.machine);
         let notices = machine.hear(transition, now);
-        self.write(&notices);
+        self.write(&machine, &notices);
     }
 
     /// Time has passed.
@@ -179,14 +189,14 @@ impl Desk {
         }
         let mut machine = lock(&self.machine);
         let notices = machine.tick(now);
-        self.write(&notices);
+        self.write(&machine, &notices);
         self.pass_on(&mut machine, now);
         let at = clock::now();
         let wrong = self.wrong(at);
         let instance = self.composer.instance();
         for transition in lock(&self.troubles).now(instance, wrong, at, now) {
             let notices = machine.hear(&transition, now);
-            self.write(&notices);
+            self.write(&machine, &notices);
         }
     }
 
@@ -213,6 +223,29 @@ impl Desk {
         }
     }
 
+    /// When the canary's alert arrived last: at all receivers that are there for it, or, without such, where alerts are
+    /// handed to receivers.
+    pub fn canary_at(&self) -> Option<Arrival> {
+        let couriers = self.couriers();
+        let mut own = couriers.iter().filter(|c| c.config().canary).peekable();
+        if own.peek().is_some() {
+            let times: Option<Vec<Arrival>> = own.map(|courier| courier.delivered_at()).collect();
+            return times?.into_iter().min();
+        }
+        let nanos = self.canary.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Arrival::from_nanos(nanos))
+    }
+
+    /// Says whether the canary's last alert failed to arrive.
+    pub fn set_canary_lost(&self, lost: bool) {
+        self.canary_lost.store(lost, Ordering::Relaxed);
+    }
+
+    /// Whether alerts arrive, as far as is known.
+    pub fn is_well(&self) -> bool {
+        !self.canary_lost.load(Ordering::Relaxed)
+    }
+
     /// What is wrong with the monitor itself.
     fn wrong(&self, now: Arrival) -> Vec<Trouble> {
         let mut wrong = Vec::new();
@@ -223,6 +256,17 @@ impl Desk {
                 cause: Cause::NotDurable,
                 severity: Severity::Critical,
                 says: format!("Alerts cannot be written down and are told from memory: {why}."),
+            });
+        }
+        if !self.is_well() {
+            wrong.push(Trouble {
+                rule: "canary_lost",
+                of: String::new(),
+                cause: Cause::CanaryLost,
+                severity: Severity::Critical,
+                says:
+                    "The alert of the canary did not arrive in time: other alerts may not arrive."
+                        .to_owned(),
             });
         }
         for courier in self.couriers() {
@@ -266,7 +310,7 @@ impl Desk {
     pub fn acknowledge(&self, id: &str, by: &str, now: Timestamp) -> bool {
         let mut machine = lock(&self.machine);
         let notice = machine.acknowledge(id, by, now);
-        self.write(notice.as_slice());
+        self.write(&machine, notice.as_slice());
         notice.is_some()
     }
 
@@ -279,7 +323,8 @@ impl Desk {
         machine.mute(mute.clone(), now)?;
         let doc = stored::write_mute(&mute);
         drop(self.store.put_mute(mute.id, doc));
-        self.write(&machine.tick(now));
+        let notices = machine.tick(now);
+        self.write(&machine, &notices);
         Ok(())
     }
 
@@ -288,7 +333,8 @@ impl Desk {
         let mut machine = lock(&self.machine);
         let was = machine.unmute(id);
         drop(self.store.remove_mute(id.to_owned()));
-        self.write(&machine.tick(now));
+        let notices = machine.tick(now);
+        self.write(&machine, &notices);
         was
     }
 
@@ -443,11 +489,12 @@ impl Desk {
     }
 
     /// State and what goes out, in one transaction each. The machine is locked, so that the order is its own.
-    fn write(&self, notices: &[Notice]) {
+    fn write(&self, machine: &Machine, notices: &[Notice]) {
         for notice in notices {
             let message = Message::of(notice, &self.composer);
             let outgoing = match notice.is_told() {
                 true => (lock(&self.couriers).iter())
+                    .filter(|c| machine.concerns(&c.config().only, &notice.incident))
                     .filter_map(|courier| courier.outgoing(&message))
                     .collect(),
                 false => Vec::new(),
@@ -480,15 +527,28 @@ impl Desk {
             outgoing,
         });
         // Nobody takes it any more: the process ends, and the next one sends it.
-        let _ = self.commits.send(Decided::Commit(commit));
+        let _ = self
+            .commits
+            .send(match message.is_canary() && notice.news == News::Raised {
+                true => Decided::Canary(commit),
+                false => Decided::Commit(commit),
+            });
     }
 }
 
 /// Hands out what is on disk, in the order of the decisions. A disk that is slow is not waited for.
-async fn deliver(mut decided: mpsc::UnboundedReceiver<Decided>, couriers: Couriers) {
+async fn deliver(
+    mut decided: mpsc::UnboundedReceiver<Decided>,
+    couriers: Couriers,
+    canary: Arc<AtomicU64>,
+) {
     while let Some(decided) = decided.recv().await {
         match decided {
             Decided::Commit(commit) => hand_out(&couriers, commit.within(SLOW_DISK).await.rows),
+            Decided::Canary(commit) => {
+                hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
+                canary.store(clock::now().nanos(), Ordering::Relaxed);
+            }
             // Who waits for it may have given up.
             Decided::Flush(done) => drop(done.send(())),
         }
@@ -498,6 +558,8 @@ async fn deliver(mut decided: mpsc::UnboundedReceiver<Decided>, couriers: Courie
 /// What is handed out, in order.
 enum Decided {
     Commit(Commit),
+    /// The canary's.
+    Canary(Commit),
     Flush(oneshot::Sender<()>),
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Composer, LABELS, clean, rfc3339_millis, viewer_words};
 use crate::alert::Defect;
-use crate::alert::incident::{About, Incident, News, Notice, Quiet, Topic};
+use crate::alert::incident::{About, CANARY, Incident, News, Notice, Quiet, Topic};
 
 /// Version of the shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -204,6 +204,11 @@ impl Message {
                 .map(|defect| composer.view(defect))
                 .collect(),
         }
+    }
+
+    /// Whether it is of the canary.
+    pub fn is_canary(&self) -> bool {
+        self.stream.as_deref() == Some(CANARY)
     }
 
     /// Whether it says that the incident is over.

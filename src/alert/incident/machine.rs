@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::flap::Flaps;
 use super::group::{Group, Labels, Shared};
+use super::mute;
 use super::{
-    About, Acknowledged, DEFECTS, Incident, Key, Mute, MuteError, Mutes, News, Notice, Policy,
-    Quiet, Topic,
+    About, Acknowledged, CANARY, DEFECTS, Incident, Key, Mute, MuteError, Mutes, News, Notice,
+    Policy, Quiet, Topic,
 };
 use crate::alert::{Change, Defect, Transition};
 
@@ -174,6 +175,21 @@ impl Machine {
             mute.covers(id, labels, topic)
         });
         covered.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// Whether an incident is of what these matchers name: what is about several streams when one of them is; the
+    /// monitor's own trouble always.
+    pub fn concerns(&self, matchers: &BTreeMap<String, String>, incident: &Incident) -> bool {
+        let topic = Some(incident.key.topic.as_str());
+        let empty = BTreeMap::new();
+        match &incident.key.about {
+            About::Stream(id) => mute::fits(matchers, id, &incident.labels, topic),
+            _ if matchers.is_empty() || incident.key.topic == Topic::Monitor => true,
+            _ => incident.streams.iter().any(|id| {
+                let labels = self.streams.get(id).map_or(&empty, |labels| &**labels);
+                mute::fits(matchers, id, labels, topic)
+            }),
+        }
     }
 
     /// Somebody takes an incident on. `None` when there is none with this id.
@@ -400,6 +416,8 @@ impl Machine {
                     now < at + self.policy.repage_after && live.incident.severity <= severity
                 });
             let quiet = match () {
+                // Its alert is meant to arrive, whatever else goes on.
+                () if stream == CANARY => None,
                 () if live.parent.is_some() => {
                     (live.parent.as_ref().and_then(|of| parents.get(of)))
                         .cloned()

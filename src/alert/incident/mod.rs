@@ -29,6 +29,9 @@ pub use crate::config::Incidents as Policy;
 pub use machine::Machine;
 pub use mute::{Mute, MuteError, Mutes};
 
+/// Stream id of the canary; no configured stream can have it.
+pub const CANARY: &str = "_canary";
+
 /// In place of a detector's name: defects of the monitor itself.
 pub const MONITOR: &str = "monitor";
 
