@@ -204,26 +204,17 @@ mod tests {
         for secs in 0..2000 {
             let still = schedule.is_still(at(secs));
             assert_eq!(still, secs >= 60 && (secs - 60) % 600 < 8, "{secs}");
-            // The first arrives, the second does not, the third is late.
-            let arrived = match secs {
-                0..65 => None,
-                65..1400 => Some(at(65)),
-                _ => Some(at(1400)),
-            };
+            // The first arrives, the second does not, the third does, the fourth comes late.
+            let arrived = [65, 1300, 1930].into_iter().filter(|at| *at <= secs).max();
+            let arrived = arrived.map(at);
             match schedule.verdict(at(secs), arrived) {
                 Verdict::Idle | Verdict::Waiting => {}
                 other => seen.push((secs, other)),
             }
         }
-        assert_eq!(
-            seen,
-            [
-                (68, Verdict::Arrived),
-                (720, Verdict::Lost),
-                (1320, Verdict::Lost),
-                (1868, Verdict::Lost)
-            ][..3]
-        );
+        let lost = Verdict::Lost;
+        let came = Verdict::Arrived;
+        assert_eq!(seen, [(68, came), (720, lost), (1300, came), (1920, lost)]);
     }
 
     #[test]
