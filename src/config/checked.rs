@@ -12,7 +12,7 @@ use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
 use super::http::Http;
-use super::receivers::{Incidents, Receiver};
+use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,6 +70,10 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// How incidents are made.
     pub incidents: Incidents,
+    /// The proof that alerts arrive.
+    pub canary: Canary,
+    /// The sign of life.
+    pub heartbeat: Heartbeat,
     /// Streams, in the order written, before sharding.
     pub streams: Vec<Arc<Stream>>,
 }

@@ -31,4 +31,4 @@ pub use effective::print_effective;
 pub use http::{ApiToken, Http, Scope};
 pub use load::{LoadError, load, one_stream};
 pub use problem::{Mark, Problem, Problems};
-pub use receivers::{Incidents, Receiver, ReceiverKind};
+pub use receivers::{Canary, Heartbeat, Incidents, Receiver, ReceiverKind};

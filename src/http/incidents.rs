@@ -19,6 +19,7 @@ use super::{Shared, problem};
 use crate::alert::incident::Mute;
 use crate::alert::incident::mute::LONGEST;
 use crate::notify::event::rfc3339_millis;
+use crate::notify::notice::Message;
 
 /// Incidents of the past that are given at most, and by default.
 const PAST: (usize, usize) = (1000, 100);
@@ -42,18 +43,20 @@ pub(super) async fn incidents(
     // What is over is read from disk: not on a thread that others share.
     let found = tokio::task::spawn_blocking(move || {
         let desk = source.desk();
-        let mut open = desk.incidents(Timestamp::now());
-        let mut past = match wanted.open {
-            Some(true) => Vec::new(),
-            _ => desk.past(limit),
+        // The canary's come and go all day, and are nobody's trouble.
+        let of = |m: &Message| match &wanted.stream {
+            Some(id) => m.stream.as_ref() == Some(id) || m.streams.contains(id),
+            None => !m.is_canary(),
         };
-        if let Some(id) = &wanted.stream {
-            let of = |about: &Option<String>, streams: &[String]| {
-                about.as_ref() == Some(id) || streams.contains(id)
-            };
-            open.retain(|i| of(&i.stream, &i.streams));
-            past.retain(|i| of(&i.stream, &i.streams));
-        }
+        let mut open = desk.incidents(Timestamp::now());
+        open.retain(of);
+        let past: Vec<Message> = match wanted.open {
+            Some(true) => Vec::new(),
+            _ => {
+                let all = desk.past(PAST.0).into_iter();
+                all.filter(of).take(limit).collect()
+            }
+        };
         json!({ "open": open, "past": past })
     });
     match found.await {

@@ -69,7 +69,7 @@ const SCHEMAS: &[Schema] = &[
             (
                 "topic",
                 "string",
-                "`input`, `programme`, `blind`, `together`, or a detector.",
+                "`input`, `programme`, `blind`, `together`, `monitor`, or a detector.",
             ),
             (
                 "stream",

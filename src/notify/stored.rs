@@ -43,7 +43,7 @@ struct IncidentDoc {
 enum AboutDoc {
     Stream(String),
     Label(String, String),
-    Instance,
+    Instance(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub fn write(incident: &Incident, epoch: &Epoch) -> String {
         about: match &incident.key.about {
             About::Stream(id) => AboutDoc::Stream(id.to_string()),
             About::Label { name, value } => AboutDoc::Label(name.clone(), value.clone()),
-            About::Instance => AboutDoc::Instance,
+            About::Instance(name) => AboutDoc::Instance(name.to_string()),
         },
         topic: incident.key.topic.as_str().to_owned(),
         incarnation: incident.incarnation,
@@ -126,7 +126,7 @@ pub fn read(text: &str, epoch: &Epoch) -> Option<Incident> {
             about: match doc.about {
                 AboutDoc::Stream(id) => About::Stream(id.into()),
                 AboutDoc::Label(name, value) => About::Label { name, value },
-                AboutDoc::Instance => About::Instance,
+                AboutDoc::Instance(name) => About::Instance(name.into()),
             },
             topic: Topic::parse(&doc.topic)?,
         },
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn an_incident_is_the_same_after_a_restart() {
-        let mut machine = Machine::new(Policy::default());
+        let mut machine = Machine::new("watch-1", Policy::default());
         let mut raise = transition(Change::Raise, "f1", Severity::Critical);
         raise.defect.place = Some(Place::Encoder);
         raise.defect.member = Some("720p".into());
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_defect_whose_rule_is_gone_is_left_out() {
-        let mut machine = Machine::new(Policy::default());
+        let mut machine = Machine::new("watch-1", Policy::default());
         machine.hear(
             &transition(Change::Raise, "f1", Severity::Critical),
             epoch(0).unix,

@@ -264,7 +264,9 @@ function defectLine(defect, title) {
 
 function card(incident, old) {
   const told = incident.quiet === null;
-  const about = incident.stream ?? `${incident.streams_bad} of ${incident.streams_total} streams`;
+  const own = incident.topic === "monitor";
+  const several = `${incident.streams_bad} of ${incident.streams_total} streams`;
+  const about = own ? "The monitor itself" : incident.stream === null ? several : `Stream ${incident.stream}`;
   const node = make("article", { class: `card is-${incident.severity}`, "data-incident": incident.incident_id, "aria-label": incident.title },
     make("p", { class: "line" },
       severity(incident.severity),
@@ -273,7 +275,7 @@ function card(incident, old) {
       told ? null : make("span", {}, `not told: ${WHY_QUIET[incident.quiet] ?? incident.quiet}`)),
     make("h3", {}, incident.title),
     incident.text ? make("p", {}, incident.text) : null,
-    make("p", { class: "dim" }, `Stream ${about}: ${incident.topic}, ${incident.cause}${incident.times > 1 ? `; turned bad ${incident.times} times` : ""}`),
+    make("p", { class: "dim" }, `${about}: ${incident.topic}, ${incident.cause}${incident.times > 1 ? `; turned bad ${incident.times} times` : ""}`),
     incident.streams.length ? make("p", {}, `Streams: ${incident.streams.join(", ")}${incident.streams_bad > incident.streams.length ? ", …" : ""}`) : null,
     incident.defects.length ? make("ul", { class: "facts" }, ...incident.defects.map((defect) => defectLine(defect, incident.title))) : null);
   const evidence = old ? $(".evidence", old) : make("div", { class: "evidence" });
@@ -283,7 +285,8 @@ function card(incident, old) {
   if (!incident.acknowledged_by) {
     buttons.append(make("button", { class: "main", type: "button", "data-focus": "take", click: () => take(incident) }, "Acknowledge"));
   }
-  buttons.append(make("button", { type: "button", "data-focus": "mute", click: () => mute(incident) }, "Mute…"));
+  // Whether alerts arrive is nothing to be silent about.
+  if (!own) buttons.append(make("button", { type: "button", "data-focus": "mute", click: () => mute(incident) }, "Mute…"));
   node.append(buttons);
   return node;
 }
