@@ -470,6 +470,10 @@ impl http::Source for Shared {
             dropped: counts.dropped,
             evicted: counts.evicted,
             bytes: counts.bytes,
+            clips_written: counts.clips_written,
+            clips_failed: counts.clips_failed,
+            clips_dropped: counts.clips_dropped,
+            ring_bytes: counts.ring_bytes,
         }
     }
 
