@@ -310,3 +310,8 @@ impl Cut {
         self.parts.iter().zip(&times).map(strand).collect()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "ring_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use detectors::base::{
     Arrival, Carry, Cause, Exhibit, Fact, Format, Gap, InputEvent, Kind, Media, MediaTime, Picture,
-    Reading, Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
+    Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
 };
 
 use self::dossier::Dossier;
