@@ -269,6 +269,13 @@ impl App {
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
         }
+        if let Some(stills) = self.shared.stills.clone() {
+            let limit = left().min(STOP);
+            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
+            if !flushed.unwrap_or(false) {
+                warn!("some evidence could not be written in time");
+            }
+        }
         let server = self
             .server
             .lock()

@@ -24,7 +24,7 @@ pub(super) const QUEUE: usize = 64;
 pub(super) const QUEUE_BYTES: u64 = 256 << 20;
 /// A multiplexer that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Folder for what is half done, in the evidence folder.
+/// Folder for what is half done, in the evidence folder; cleared when the store opens.
 const ASIDE: &str = ".clips";
 
 /// What becomes one clip, with the numbers of its defects.
@@ -69,12 +69,16 @@ pub(super) struct ClipWriter {
 
 impl ClipWriter {
     pub(super) fn run(self, inbox: &Receiver<ClipOrder>) {
-        let aside = self.evidence.join(ASIDE);
+        let mut number = 0u64;
         while let Ok(order) = inbox.recv() {
             match order {
                 ClipOrder::Write(job) => {
                     let bytes = job.bytes();
+                    // A multiplexer that is still stopping must not clear away what the next one writes.
+                    number += 1;
+                    let aside = self.evidence.join(ASIDE).join(number.to_string());
                     self.write(*job, &aside);
+                    let _ = fs::remove_dir_all(&aside);
                     self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 }
                 ClipOrder::Report(done) => {
@@ -113,12 +117,10 @@ impl ClipWriter {
             let (done, wait) = std::sync::mpsc::sync_channel(1);
             let told = self.orders.send(Order::Report(done));
             let _ = told.map(|()| wait.recv());
-            let _ = fs::remove_dir_all(aside);
         }
     }
 
     fn remuxed(&self, cut: &Cut, aside: &Path) -> Result<Written, ClipError> {
-        let _ = fs::remove_dir_all(aside);
         fs::create_dir_all(aside)?;
         let strands = cut.strands();
         let remuxed = remux(&strands, aside, LIMIT)?;

@@ -30,4 +30,8 @@ pub use store::{Counts, StillSet, Stills, relative_dir};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "clip_tests.rs"]
+mod clip_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

@@ -194,7 +194,7 @@ fn decoding_times_rise_and_are_never_after_presentation() {
 fn a_clip_is_complete_when_every_track_that_goes_on_is_past_its_end() {
     let coding = coding(320);
     let mut ring = Ring::new(limits(30, MIB));
-    let mut push = |ring: &mut Ring, track, at| ring.push(unit(track, at, true, 1, &coding));
+    let push = |ring: &mut Ring, track, at| ring.push(unit(track, at, true, 1, &coding));
     assert!(!ring.is_past(ms(0)));
     push(&mut ring, Track::video(0), 6_000);
     assert!(ring.is_past(ms(5_000)));

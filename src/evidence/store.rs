@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use detectors::base::Exhibit;
 use serde_json::json;
@@ -19,6 +19,8 @@ use crate::ingest::PictureBuffer;
 
 /// Sets waiting for the writer, at most. They hold decoder buffers that their lanes mostly hold anyway.
 pub(super) const QUEUE: usize = 64;
+/// Who waits for a full queue looks again after this.
+const FULL: Duration = Duration::from_millis(10);
 /// Directory below the data directory.
 const ROOT: &str = "evidence";
 /// A stream takes at most this part of the quota while others have sets.
@@ -173,7 +175,7 @@ impl Stills {
 
     /// A store whose writer never comes; with what would reach it.
     #[cfg(test)]
-    pub(super) fn unattended() -> (Arc<Self>, impl Sized) {
+    pub(super) fn unattended() -> (Arc<Self>, (Receiver<Order>, Receiver<ClipOrder>)) {
         let (orders, inbox) = sync_channel(QUEUE);
         let (clips, cuttings) = sync_channel(clips::QUEUE);
         let stills = Self {
@@ -222,8 +224,19 @@ impl Stills {
     /// Waits until everything submitted so far is written; `false` when `timeout` passed first. Blocks: for the
     /// end of a run.
     pub fn flush(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
         let (done, wait) = sync_channel(1);
-        self.clips.send(ClipOrder::Report(done)).is_ok() && wait.recv_timeout(timeout).is_ok()
+        let mut order = ClipOrder::Report(done);
+        loop {
+            order = match self.clips.try_send(order) {
+                Ok(()) => break,
+                Err(TrySendError::Full(order)) if Instant::now() < until => order,
+                Err(_) => return false,
+            };
+            std::thread::sleep(FULL);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        wait.recv_timeout(left).is_ok()
     }
 
     /// Counters.

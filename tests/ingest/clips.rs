@@ -192,7 +192,7 @@ fn check(set: &Path, file: &str, tracks: &[&str]) {
     let times = tool("ffprobe", &[&times[..], &["-of", "csv=p=0", name]].concat());
     let times = String::from_utf8(times).unwrap();
     let times: Vec<f64> = (times.lines())
-        .map(|line| line.trim_end_matches(',').parse().unwrap())
+        .filter_map(|line| line.split(',').next()?.parse().ok())
         .collect();
     let scaled = ["-vf", "scale=64:36,format=gray", "-fps_mode", "passthrough"];
     let raw = ["-i", name, "-map", "0:v"];
