@@ -1,8 +1,10 @@
 //! Hands encoded units to whoever keeps them, where they enter the decoder.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use detectors::base::MediaTime;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
@@ -14,7 +16,12 @@ use crate::ingest::encoded::{EncodedUnit, Encoding};
 pub(super) struct EncodedTap {
     way: Arc<Way>,
     encoding: Mutex<Option<Arc<Encoding>>>,
+    /// Media time of the unit before.
+    last: Mutex<Option<MediaTime>>,
 }
+
+/// A unit without a time follows the one before by this.
+const NEXT: Duration = Duration::from_millis(1);
 
 impl EncodedTap {
     /// `None` when nobody keeps units of this stream.
@@ -22,25 +29,23 @@ impl EncodedTap {
         way.hub.keeps_encoded().then(|| Self {
             way: Arc::clone(way),
             encoding: Mutex::default(),
+            last: Mutex::default(),
         })
     }
 
     /// A buffer is about to be decoded.
     pub(super) fn buffer(&self, pad: &gst::Pad, buffer: &gst::Buffer) {
-        // What has no time cannot be placed beside the rest; parsers leave few of those.
-        let Some(pts) = buffer.pts().or_else(|| buffer.dts()) else {
-            return;
-        };
         let Some(encoding) = self.encoding(pad) else {
             return;
         };
-        let Some(media) = self.way.media_of(running_time(pad, &self.way, pts)) else {
+        let Some(media) = self.media(pad, buffer) else {
             return;
         };
         let Ok(bytes) = buffer.clone().into_mapped_buffer_readable() else {
             return;
         };
-        let ahead = buffer.dts().map(|dts| {
+        let times = buffer.pts().zip(buffer.dts());
+        let ahead = times.map(|(pts, dts)| {
             let nanos = i128::from(pts.nseconds()) - i128::from(dts.nseconds());
             i64::try_from(nanos).unwrap_or(0)
         });
@@ -52,6 +57,17 @@ impl EncodedTap {
             key: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT) && begins(pad, &bytes),
             bytes: Bytes::from_owner(bytes),
         });
+    }
+
+    /// Where the unit lies. Parsers leave few without a time; without them the pictures after would not decode.
+    fn media(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> Option<MediaTime> {
+        let mut last = lock(&self.last);
+        let media = match buffer.pts().or_else(|| buffer.dts()) {
+            Some(time) => self.way.media_of(running_time(pad, &self.way, time)),
+            None => last.map(|last| last.plus(NEXT)),
+        };
+        *last = media;
+        media
     }
 
     /// The pad's caps, shared between units for as long as they stay.
