@@ -10,21 +10,25 @@ use super::tests::defect;
 use super::*;
 use crate::alert::Moment;
 use crate::ingest::encoded::{EncodedUnit, Encoding};
-use crate::lane::testing::LUMA;
+use crate::lane::testing::{LOSS, LUMA};
 
 fn secs(n: f64) -> MediaTime {
     MediaTime::from_millis((n * 1000.0) as i64)
+}
+
+fn at(media: f64) -> Moment {
+    Moment {
+        media: Some(secs(media)),
+        arrival: Arrival::from_millis((media * 1000.0) as u64),
+    }
 }
 
 /// A defect that begins at `start`, raised at `raised`.
 fn raise(recorder: &Recorder, n: u64, start: f64, raised: f64) {
     let mut defect = defect(n, Some(Track::video(0)));
     defect.start.media = Some(secs(start));
-    let now = Moment {
-        media: Some(secs(raised)),
-        arrival: Arrival::from_millis((raised * 1000.0) as u64),
-    };
-    recorder.raised(&defect, Some("luma_codes"), now);
+    defect.start.arrival = at(start).arrival;
+    recorder.raised(&defect, Some("luma_codes"), at(raised));
 }
 
 /// Pictures and sound of these seconds, a key picture every second.
@@ -180,7 +184,7 @@ fn an_unusable_clip_leaves_the_numbers() {
     let mut numbers = Numbers::default();
     let video = Some(Track::video(0));
     for n in 0..100 {
-        let at = Some(secs(n as f64 / 10.0));
+        let at = at(n as f64 / 10.0);
         numbers.reading(
             "luma",
             &LUMA.signals[0],
@@ -210,7 +214,7 @@ fn readings_become_points_with_their_extremes() {
             0..1250 => Value::Measured(f64::from(n % 10)),
             _ => Value::Unmeasurable(Why::NoInput),
         };
-        let at = Some(secs(f64::from(n) / 25.0));
+        let at = at(f64::from(n) / 25.0);
         numbers.reading("luma", signal, None, at, value);
     }
     let excerpt = numbers.excerpt(secs(45.0), secs(55.0));
@@ -229,11 +233,28 @@ fn readings_become_points_with_their_extremes() {
         numbers.excerpt(secs(0.0), secs(38.0)).series.is_empty(),
         "a minute is kept"
     );
-    numbers.reading("luma", signal, None, Some(secs(1.0)), Value::Measured(1.0));
+    numbers.reading("luma", signal, None, at(1.0), Value::Measured(1.0));
     assert!(
         numbers.excerpt(secs(2.0), secs(200.0)).series.is_empty(),
         "another clock"
     );
+}
+
+#[test]
+fn what_is_measured_by_arrival_goes_on_where_media_stands_still() {
+    let mut numbers = Numbers::default();
+    let signal = &LOSS.signals[0];
+    for n in 0..80 {
+        let now = Moment {
+            media: Some(secs(f64::from(n.min(40)) / 4.0)),
+            ..at(f64::from(n) / 4.0)
+        };
+        numbers.reading("loss", signal, None, now, Value::Measured(f64::from(n)));
+    }
+    let excerpt = numbers.excerpt(secs(0.0), secs(60.0));
+    let series = excerpt.find("loss", signal.name, None).unwrap();
+    assert_eq!(series.points.len(), 80);
+    assert_eq!(series.points.back().unwrap().at, secs(19.75));
 }
 
 #[test]
@@ -245,10 +266,10 @@ fn loudness_is_peak_and_root_mean_square_of_the_first_track() {
     let sound = Sound::new(&wave, 2, 48_000).unwrap();
     let silence = vec![0.0; wave.len()];
     let quiet = Sound::new(&silence, 2, 48_000).unwrap();
-    numbers.sound(Track::audio(1), Some(secs(0.0)), &sound);
-    numbers.sound(Track::audio(0), Some(secs(0.0)), &sound);
-    numbers.sound(Track::audio(1), Some(secs(0.2)), &sound);
-    numbers.sound(Track::audio(0), Some(secs(0.2)), &quiet);
+    numbers.sound(Track::audio(1), at(0.0), &sound);
+    numbers.sound(Track::audio(0), at(0.0), &sound);
+    numbers.sound(Track::audio(1), at(0.2), &sound);
+    numbers.sound(Track::audio(0), at(0.2), &quiet);
     let levels = numbers.excerpt(secs(0.0), secs(1.0)).levels;
     let told: Vec<_> = (levels.iter())
         .map(|l| (l.at.secs(), l.peak_dbfs.round(), l.rms_dbfs.round()))

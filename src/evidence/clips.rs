@@ -33,7 +33,7 @@ pub(super) struct ClipJob {
     /// `None` when nothing of the input was kept.
     pub(super) cut: Option<Cut>,
     pub(super) excerpt: Excerpt,
-    /// Where the clip was to end.
+    /// Where the numbers end.
     pub(super) until: MediaTime,
 }
 

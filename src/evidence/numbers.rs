@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use detectors::base::{MediaTime, Signal, Sound, Track, Value};
+use detectors::base::{Arrival, Basis, MediaTime, Signal, Sound, Track, Value};
 use serde_json::{Value as Json, json};
+
+use crate::alert::Moment;
 
 /// How long readings are kept, media time.
 const KEPT: Duration = Duration::from_secs(60);
@@ -79,6 +81,8 @@ type Key = (&'static str, &'static str, Option<Track>);
 pub struct Numbers {
     series: BTreeMap<Key, Series>,
     newest: Option<MediaTime>,
+    /// When media time advanced last.
+    advanced: Option<Arrival>,
     sound_track: Option<Track>,
     sound: VecDeque<Sum>,
 }
@@ -93,19 +97,25 @@ pub struct Excerpt {
 }
 
 impl Numbers {
-    /// A reading, at its media time or, when it has none, the newest one known.
+    /// A reading, at its media time or, when it has none, the newest one known. What is measured by arrival goes on
+    /// where media stands still.
     pub fn reading(
         &mut self,
         detector: &'static str,
         signal: &'static Signal,
         track: Option<Track>,
-        media: Option<MediaTime>,
+        now: Moment,
         value: Value,
     ) {
-        let Some(at) = media.or(self.newest) else {
+        let Some(mut at) = now.media.or(self.newest) else {
             return;
         };
-        self.pass(at);
+        self.pass(at, now.arrival);
+        if let (Basis::Arrival, Some(newest), Some(since)) =
+            (signal.basis, self.newest, self.advanced)
+        {
+            at = newest.plus(now.arrival.since(since));
+        }
         let key = (detector, signal.name, track);
         if self.series.len() >= MAX_SERIES && !self.series.contains_key(&key) {
             return;
@@ -139,8 +149,8 @@ impl Numbers {
     }
 
     /// Decoded sound; of tracks after the first one nothing is kept.
-    pub fn sound(&mut self, track: Track, media: Option<MediaTime>, sound: &Sound<'_>) {
-        let Some(at) = media else { return };
+    pub fn sound(&mut self, track: Track, now: Moment, sound: &Sound<'_>) {
+        let Some(at) = now.media else { return };
         if self.sound_track.is_none_or(|first| track < first) {
             self.sound_track = Some(track);
             self.sound.clear();
@@ -148,7 +158,7 @@ impl Numbers {
         if self.sound_track != Some(track) {
             return;
         }
-        self.pass(at);
+        self.pass(at, now.arrival);
         // A point of a tenth of a second is at least one sample, whatever the rate.
         let frames = (sound.rate_hz() / 10).max(1) as usize * sound.channels().max(1);
         let mut at = at;
@@ -185,11 +195,13 @@ impl Numbers {
         }
     }
 
-    fn pass(&mut self, at: MediaTime) {
+    fn pass(&mut self, at: MediaTime, now: Arrival) {
         if self.newest.is_some_and(|n| n.since(at) > ANOTHER_CLOCK) {
             *self = Self::default();
         }
-        self.newest = self.newest.max(Some(at));
+        if self.newest.is_none_or(|newest| at > newest) {
+            (self.newest, self.advanced) = (Some(at), Some(now));
+        }
     }
 
     /// What lies between two times.

@@ -56,6 +56,8 @@ struct Clip {
     from: MediaTime,
     at: MediaTime,
     until: MediaTime,
+    /// Numbers go on where media stands still.
+    numbers_until: MediaTime,
     raised: Arrival,
     /// The input was opened again: what there was until then.
     kept: Option<Option<Cut>>,
@@ -133,6 +135,8 @@ impl Recorder {
             start,
         };
         let until = raised.plus(AFTER);
+        let lasted = now.arrival.since(defect.start.arrival).min(LONGEST);
+        let numbers_until = until.max(start.plus(lasted + AFTER));
         let pictures = defect.track.filter(|track| track.kind == Kind::Video);
         let shares = |clip: &&mut Clip| {
             clip.kept.is_none()
@@ -144,6 +148,7 @@ impl Recorder {
         if let Some(clip) = shared.open.iter_mut().rev().find(shares) {
             clip.from = clip.from.min(from);
             clip.until = clip.until.max(until);
+            clip.numbers_until = clip.numbers_until.max(numbers_until);
             clip.subjects.push(subject);
         } else if shared.open.len() < MAX_OPEN {
             shared.open.push(Clip {
@@ -152,6 +157,7 @@ impl Recorder {
                 from,
                 at: start,
                 until,
+                numbers_until,
                 raised: now.arrival,
                 kept: None,
             });
@@ -190,10 +196,10 @@ impl Recorder {
             let first = clip.subjects.iter().map(|subject| subject.start).min();
             let from = first.unwrap_or(clip.at).minus(NUMBERS_BEFORE);
             self.stills.submit_clip(ClipJob {
-                excerpt: numbers.excerpt(from, clip.until),
+                excerpt: numbers.excerpt(from, clip.numbers_until),
                 subjects: clip.subjects,
                 cut: clip.kept.flatten(),
-                until: clip.until,
+                until: clip.numbers_until,
             });
         }
     }

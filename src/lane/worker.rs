@@ -276,7 +276,8 @@ impl Worker {
                         self.arrived(track, view.frames() as u64, &at);
                         self.prints.sound(track, media, &view);
                         if let Some(dossier) = &mut self.dossier {
-                            dossier.numbers.sound(track, media, &view);
+                            let now = Moment { media, arrival };
+                            dossier.numbers.sound(track, now, &view);
                         }
                         self.observe(&Unit {
                             at,
@@ -572,7 +573,7 @@ impl Worker {
         let name = config.descriptor.name;
         if let Some(dossier) = &mut self.dossier {
             let (signal, value) = (said.signal, said.reading.value);
-            (dossier.numbers).reading(name, signal, track, now.media, value);
+            (dossier.numbers).reading(name, signal, track, now, value);
         }
         if let Some(tap) = &self.tap {
             tap(&Sample {
