@@ -303,6 +303,13 @@ impl App {
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
         }
+        if let Some(stills) = self.shared.stills.clone() {
+            let limit = left().min(STOP);
+            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
+            if !flushed.unwrap_or(false) {
+                warn!("some evidence could not be written in time");
+            }
+        }
         let server = self
             .server
             .lock()
@@ -508,6 +515,10 @@ impl http::Source for Shared {
             dropped: counts.dropped,
             evicted: counts.evicted,
             bytes: counts.bytes,
+            clips_written: counts.clips_written,
+            clips_failed: counts.clips_failed,
+            clips_dropped: counts.clips_dropped,
+            ring_bytes: counts.ring_bytes,
         }
     }
 

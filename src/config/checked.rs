@@ -178,7 +178,7 @@ pub struct Stream {
     pub detectors: Vec<DetectorConfig>,
     /// A detector that cannot measure for this long raises the built-in blind rule.
     pub blind_after: Duration,
-    /// Whether stills are kept.
+    /// Whether stills and clips are kept.
     pub evidence: bool,
 }
 

@@ -418,7 +418,7 @@ pub const SETTINGS: &[Key] = &[
     key(
         "evidence",
         Shape::Flag { default: true },
-        "Whether stills are kept as evidence.",
+        "Whether stills, and clips of the input as it came, are kept as evidence; costs memory for about 20 s of the encoded input.",
     ),
     key(
         "blind_after",

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -212,18 +214,20 @@ pub(super) async fn protect(request: Request, next: Next) -> Response {
         Err(_) => super::problem(StatusCode::SERVICE_UNAVAILABLE, "took too long").into_response(),
     };
     let headers = answer.headers_mut();
+    // A stricter policy of a single answer stays.
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+             img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'",
+        ));
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-store"),
         ("cross-origin-resource-policy", "same-origin"),
-        (
-            "content-security-policy",
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-             img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'",
-        ),
     ] {
         headers.insert(
             HeaderName::from_static(name),

@@ -5,6 +5,7 @@
 //! Without one, only loopback addresses are served. What changes something is limited, and written down ([`audit`]).
 
 mod audit;
+mod evidence;
 mod feed;
 mod guard;
 mod incidents;
@@ -16,13 +17,12 @@ mod view;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::{Extension, Router, serve};
@@ -44,9 +44,6 @@ use crate::telemetry::process::Process;
 
 /// Longest request body; that of a mute is the largest.
 const BODY_BYTES: usize = 16 << 10;
-
-/// Largest still that is served.
-const STILL_BYTES: u64 = 16 << 20;
 
 /// Where the answers come from. Called for each request: must be quick and must not wait.
 pub trait Source: Send + Sync + 'static {
@@ -328,136 +325,4 @@ async fn defects(
         body["recent"] = json!(as_refs(&recent));
     }
     Json(body).into_response()
-}
-
-async fn evidence(
-    State(source): Shared,
-    UrlPath(path): UrlPath<String>,
-    headers: HeaderMap,
-) -> Response {
-    let gone = || problem(StatusCode::NOT_FOUND, "no such still");
-    let Some(folder) = source.evidence().folder else {
-        return gone();
-    };
-    let Some((path, kind)) = still_path(&path) else {
-        let names = set_path(&path).map(|set| {
-            tokio::task::spawn_blocking(move || names_inside(&folder, &set).unwrap_or_default())
-        });
-        return match names {
-            Some(names) => match names.await {
-                Ok(names) if names.is_empty() => gone(),
-                Ok(names) if wants_json(&headers) => {
-                    Json(json!({ "set": path, "files": names })).into_response()
-                }
-                Ok(names) => Html(page::stills(&path, &names)).into_response(),
-                _ => gone(),
-            },
-            None => gone(),
-        };
-    };
-    match tokio::task::spawn_blocking(move || read_inside(&folder, &path)).await {
-        Ok(Some(bytes)) => {
-            ([(CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response()
-        }
-        _ => gone(),
-    }
-}
-
-/// Whether a client asks for JSON by name. Browsers that open a page do not.
-fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("application/json"))
-}
-
-/// A relative path of plain, visible names that ends in a known kind of file.
-fn still_path(text: &str) -> Option<(PathBuf, &'static str)> {
-    let path = set_path(text)?;
-    let kind = match path.extension()?.to_str()? {
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "json" => "application/json",
-        _ => return None,
-    };
-    Some((path, kind))
-}
-
-/// A relative path of plain, visible names.
-fn set_path(text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let plain = |part: Component<'_>| match part {
-        Component::Normal(name) => name
-            .to_str()
-            .is_some_and(|n| !n.starts_with('.') && !n.contains(['\\', '\0', ':'])),
-        _ => false,
-    };
-    path.components().all(plain).then(|| path.to_owned())
-}
-
-/// Names of the stills in a folder that really lies inside `folder`, sorted.
-fn names_inside(folder: &Path, path: &Path) -> Option<Vec<String>> {
-    let folder = folder.canonicalize().ok()?;
-    let set = folder.join(path).canonicalize().ok()?;
-    if !set.starts_with(&folder) {
-        return None;
-    }
-    let mut names: Vec<String> = std::fs::read_dir(set)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| still_path(name).is_some())
-        .collect();
-    names.sort();
-    Some(names)
-}
-
-/// Reads a regular file that really lies inside `folder`, links resolved.
-fn read_inside(folder: &Path, path: &Path) -> Option<Vec<u8>> {
-    let folder = folder.canonicalize().ok()?;
-    let file = folder.join(path).canonicalize().ok()?;
-    let meta = file.metadata().ok()?;
-    let fits = file.starts_with(&folder) && meta.is_file() && meta.len() <= STILL_BYTES;
-    fits.then(|| std::fs::read(&file).ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn only_plain_relative_stills_have_a_path() {
-        for bad in [
-            "../secret.jpg",
-            "a/../../b.jpg",
-            "/etc/x.jpg",
-            ".hidden/a.jpg",
-            "a/.b.png",
-            "a.txt",
-            "a",
-            "",
-            "a\\..\\b.jpg",
-            "a\0.jpg",
-            "./a.jpg/..",
-            "config.yaml",
-        ] {
-            assert!(still_path(bad).is_none(), "{bad:?}");
-        }
-        assert_eq!(
-            still_path("news1/2026-03-01_frozen/first.jpg").unwrap().1,
-            "image/jpeg"
-        );
-    }
-
-    #[test]
-    fn links_do_not_lead_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let (inside, outside) = (dir.path().join("in"), dir.path().join("out.jpg"));
-        std::fs::create_dir(&inside).unwrap();
-        std::fs::write(&outside, "secret").unwrap();
-        std::fs::write(inside.join("a.jpg"), "still").unwrap();
-        std::os::unix::fs::symlink(&outside, inside.join("b.jpg")).unwrap();
-        assert_eq!(read_inside(&inside, Path::new("a.jpg")).unwrap(), b"still");
-        assert!(read_inside(&inside, Path::new("b.jpg")).is_none());
-        assert!(read_inside(&inside, Path::new("c.jpg")).is_none());
-    }
 }

@@ -151,7 +151,7 @@ fn row(out: &mut String, status: &Status) {
         .map(|d| {
             let stills = match status.stream.evidence && d.severity >= Severity::Warning {
                 true => format!(
-                    " <a href=\"/api/v1/{}\">stills</a>",
+                    " <a href=\"/api/v1/{}\">evidence</a>",
                     escape(&relative_dir(d).display().to_string())
                 ),
                 false => String::new(),
@@ -182,29 +182,52 @@ fn row(out: &mut String, status: &Status) {
     );
 }
 
-/// The page of one set of stills: `set` is its path below the evidence folder, `names` are its files.
-pub(super) fn stills(set: &str, names: &[String]) -> String {
+/// The page of one set of evidence: `set` is its path below the evidence folder, `names` are its files.
+pub(super) fn evidence(set: &str, names: &[String]) -> String {
     let set = escape(set.trim_end_matches('/'));
     let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{set}</title>\
-         <link rel=\"stylesheet\" href=\"/page/page.css\"></head><body><main><h1>{set}</h1>"
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{set}</title>\
+         <link rel=\"stylesheet\" href=\"/page/page.css\"></head><body><main>\
+         <h1>{set}</h1>"
     );
-    for name in names {
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort_by_key(|name| showing(name));
+    for name in sorted {
+        let what = showing(name);
         let name = escape(name);
+        let link = format!("/api/v1/evidence/{set}/{name}");
         // Writing to a String cannot fail.
-        let _ = match name.ends_with(".json") {
-            true => write!(
+        let _ = match what {
+            Showing::Clip => write!(
                 out,
-                "<p><a href=\"/api/v1/evidence/{set}/{name}\">{name}</a></p>"
+                "<figure><figcaption>The input as it came: <a href=\"{link}\">{name}</a></figcaption>\
+                 <video controls preload=\"metadata\" src=\"{link}\"></video></figure>"
             ),
-            false => write!(
+            Showing::Image => write!(
                 out,
-                "<figure><figcaption>{name}</figcaption>\
-                 <img src=\"/api/v1/evidence/{set}/{name}\" alt=\"{name}\"></figure>"
+                "<figure><figcaption>{name}</figcaption><img src=\"{link}\" alt=\"{name}\"></figure>"
             ),
+            Showing::Numbers => write!(out, "<p><a href=\"{link}\">{name}</a></p>"),
         };
     }
     out + "</main></body></html>"
+}
+
+/// How a file of a set is shown; in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Showing {
+    Clip,
+    Image,
+    Numbers,
+}
+
+fn showing(name: &str) -> Showing {
+    match name.rsplit('.').next() {
+        Some("mp4" | "webm" | "mkv") => Showing::Clip,
+        Some("json") => Showing::Numbers,
+        _ => Showing::Image,
+    }
 }
 
 #[cfg(test)]

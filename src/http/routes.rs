@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Source, audit, feed, incidents, openapi, page};
+use super::{Source, audit, evidence, feed, incidents, openapi, page};
 use crate::config::Scope;
 
 /// One method of one path.
@@ -234,7 +234,7 @@ pub(super) const ALL: &[Route] = &[
     },
     Route {
         refuses: &[404],
-        handler: || get(super::evidence),
+        handler: || get(evidence::serve),
         ..read(
             "/api/v1/evidence/{*path}",
             Json("EvidenceSet"),

@@ -189,8 +189,30 @@ fn evidence() -> tempfile::TempDir {
     still(&set.join("last_good.jpg"), 250);
     still(&set.join("first_bad.jpg"), 250);
     std::fs::write(set.join("defect.json"), "{}").unwrap();
+    std::fs::write(set.join("plot.svg"), PLOT).unwrap();
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-loop", "1", "-framerate", "25", "-i"])
+        .arg(set.join("last_good.jpg"))
+        .args(["-t", "4", "-vf", "scroll=horizontal=0.002"])
+        .args([
+            "-c:v",
+            "libx264",
+            "-pix_fmt",
+            "yuv420p",
+            "-movflags",
+            "+faststart",
+        ])
+        .arg(set.join("clip.mp4"))
+        .status();
+    assert!(made.unwrap().success(), "ffmpeg made no clip");
     dir
 }
+
+/// A plot as evidence has them: a style of its own, and nothing else.
+const PLOT: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360">
+<style>text{font:20px sans-serif} path{fill:none;stroke:#1b5e8c;stroke-width:3}</style>
+<rect width="640" height="360" fill="#fff"/><text x="20" y="40">still_secs</text>
+<path d="M20 330H300L620 60"/><path d="M20 310H620" style="stroke:#b00020;stroke-dasharray:8 6"/></svg>"##;
 
 /// Every visible text whose contrast with what lies behind it is below 4.5 to 1.
 const FAINT: &str = r#"(() => {
@@ -234,7 +256,7 @@ fn url(server: &Server) -> String {
 }
 
 const CARD: &str = "document.querySelector('#incidents > .cards > .card')";
-const PICTURES_LOADED: &str = "[...document.querySelectorAll('#incidents figure img')].filter((i) => i.naturalWidth > 0).length === 2";
+const PICTURES_LOADED: &str = "[...document.querySelectorAll('#incidents figure img')].filter((i) => i.naturalWidth > 0).length === 3";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_what_is_wrong_with_its_evidence_in_place() {
@@ -248,6 +270,7 @@ async fn the_page_shows_what_is_wrong_with_its_evidence_in_place() {
     browser.until(PICTURES_LOADED);
     browser.until("document.querySelector('#connection').dataset.how === 'live'");
     browser.until("document.querySelector('#streams .thumb')?.naturalWidth > 0");
+    browser.until("document.querySelector('#incidents video').readyState >= 2");
     let text = |browser: &mut Browser, of: &str| {
         let text = browser.eval(&format!("document.querySelector('{of}').innerText"));
         text.as_str().unwrap().to_owned()
@@ -311,6 +334,11 @@ async fn the_page_shows_what_is_wrong_with_its_evidence_in_place() {
         keep(&format!("page-{name}.png"), &browser.picture());
     }
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+    // The clip plays where it stands, from any place.
+    browser.eval("document.querySelector('#incidents video').play()");
+    browser.until("document.querySelector('#incidents video').currentTime > 0.3");
+    browser.eval("document.querySelector('#incidents video').currentTime = 3");
+    browser.until("document.querySelector('#incidents video').ended");
     // What is not told any more says so.
     server.stop(Duration::ZERO).await;
     browser.eval("{ const now = Date.now; Date.now = () => now() + 60000; }");

@@ -297,10 +297,13 @@ const PICTURES = {
   "last_good.jpg": ["Last good picture", 0],
   "first_bad.jpg": ["First bad picture", 1],
   "clip.mp4": ["Clip around the beginning", 2],
+  "clip.webm": ["Clip around the beginning", 2],
+  "clip.mkv": ["Clip around the beginning", 2],
   "plot.svg": ["What was measured", 3],
   "sound.svg": ["Sound around the beginning", 4],
 };
-const SHOWN = /\.(jpe?g|png|svg|mp4)$/;
+const SHOWN = /\.(jpe?g|png|svg|mp4|webm|mkv)$/;
+const CLIP = /\.(mp4|webm|mkv)$/;
 
 /** Where a file can be shown from: with a token it has to be fetched, as pictures cannot send one. */
 async function address(path) {
@@ -312,7 +315,7 @@ async function figure({ path, file, says }) {
   const [title] = PICTURES[file] ?? [file];
   const from = await address(path);
   const alt = `${title}: ${sentence(says)}`;
-  const view = file.endsWith(".mp4")
+  const view = CLIP.test(file)
     ? make("video", { src: from, controls: true, preload: "metadata", playsinline: true, "aria-label": alt })
     : make("img", { src: from, alt, loading: "lazy" });
   return make("figure", {}, view, make("figcaption", {}, title));
