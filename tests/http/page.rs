@@ -271,6 +271,13 @@ async fn the_page_shows_what_is_wrong_with_its_evidence_in_place() {
     browser.until("document.querySelector('#connection').dataset.how === 'live'");
     browser.until("document.querySelector('#streams .thumb')?.naturalWidth > 0");
     browser.until("document.querySelector('#incidents video').readyState >= 2");
+    // The clip plays where it stands, from any place.
+    browser.eval("document.querySelector('#incidents video').play()");
+    browser.until("document.querySelector('#incidents video').currentTime > 0.3");
+    browser.eval("document.querySelector('#incidents video').currentTime = 3");
+    browser.until("document.querySelector('#incidents video').ended");
+    browser.eval("document.querySelector('#incidents video').currentTime = 1");
+    browser.until("!document.querySelector('#incidents video').seeking");
     let text = |browser: &mut Browser, of: &str| {
         let text = browser.eval(&format!("document.querySelector('{of}').innerText"));
         text.as_str().unwrap().to_owned()
@@ -334,11 +341,6 @@ async fn the_page_shows_what_is_wrong_with_its_evidence_in_place() {
         keep(&format!("page-{name}.png"), &browser.picture());
     }
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
-    // The clip plays where it stands, from any place.
-    browser.eval("document.querySelector('#incidents video').play()");
-    browser.until("document.querySelector('#incidents video').currentTime > 0.3");
-    browser.eval("document.querySelector('#incidents video').currentTime = 3");
-    browser.until("document.querySelector('#incidents video').ended");
     // What is not told any more says so.
     server.stop(Duration::ZERO).await;
     browser.eval("{ const now = Date.now; Date.now = () => now() + 60000; }");

@@ -272,6 +272,7 @@ function card(incident, old) {
       severity(incident.severity),
       make("span", {}, "since ", ago(incident.opened)),
       incident.acknowledged_by ? make("span", {}, icon("good", "good"), ` taken on by ${incident.acknowledged_by}`) : null,
+      incident.defects.length && incident.defects.every((defect) => defect.end) ? make("span", {}, "nothing wrong at present") : null,
       told ? null : make("span", {}, `not told: ${WHY_QUIET[incident.quiet] ?? incident.quiet}`)),
     make("h3", {}, incident.title),
     incident.text ? make("p", {}, incident.text) : null,
@@ -323,33 +324,41 @@ async function figure({ path, file, says }) {
 
 const url = (path) => `/api/v1/${path.split("/").map(encodeURIComponent).join("/")}`;
 
-/** Shows what the sets of an incident hold. They grow: a clip ends after its defect began. */
+/** Shows what the sets of an incident hold, the worst defect's unfolded. They grow: a clip ends after its defect began. */
 async function exhibit(place, incident) {
   const sets = incident.defects.slice(0, DEFECTS_WITH_EVIDENCE)
-    .flatMap((defect) => defect.evidence.map((set) => ({ set, says: defect.says })));
-  const files = [];
-  for (const { set, says } of sets) {
-    const listed = await json(url(set)).catch(() => ({ files: [] }));
-    const wanted = listed.files.filter((file) => SHOWN.test(file));
-    wanted.sort((a, b) => (PICTURES[a]?.[1] ?? 9) - (PICTURES[b]?.[1] ?? 9) || (a < b ? -1 : 1));
-    files.push(...wanted.map((file) => ({ path: `${url(set)}/${encodeURIComponent(file)}`, file, says })));
+    .flatMap(({ evidence, says, start }) => evidence.map((set) => ({ set, says, start })));
+  place.sets ??= new Map();
+  for (const [at, { set, says, start }] of sets.entries()) {
+    const { files } = await json(url(set)).catch(() => ({ files: [] }));
+    const wanted = files.filter((file) => SHOWN.test(file))
+      .sort((a, b) => (PICTURES[a]?.[1] ?? 9) - (PICTURES[b]?.[1] ?? 9) || (a < b ? -1 : 1));
+    if (wanted.length === 0) continue;
+    if (!place.sets.has(set)) {
+      const node = make("details", { open: at === 0 },
+        make("summary", {}, `Evidence: ${sentence(says)}, `, moment(start)), make("div", { class: "figures" }));
+      place.sets.set(set, { node, figures: new Map() });
+      place.append(node);
+    }
+    await fill(place.sets.get(set), wanted.map((file) => ({ path: `${url(set)}/${encodeURIComponent(file)}`, file, says })));
+    if (wanted.includes("first_bad.jpg")) thumbnail(incident.stream, { path: `${url(set)}/first_bad.jpg`, start });
   }
-  place.shown ??= new Map();
-  const nodes = [];
-  for (const file of files) {
-    if (!place.shown.has(file.path)) place.shown.set(file.path, figure(file).catch(() => null));
-    const node = await place.shown.get(file.path);
-    if (node) nodes.push(node);
-    else place.shown.delete(file.path);
+}
+
+async function fill({ node, figures }, files) {
+  const grid = $(".figures", node);
+  for (const [at, file] of files.entries()) {
+    if (!figures.has(file.path)) figures.set(file.path, figure(file).catch(() => null));
+    const shown = await figures.get(file.path);
+    if (shown === null) figures.delete(file.path);
+    else if (grid.children[at] !== shown) grid.insertBefore(shown, grid.children[at] ?? null);
   }
-  nodes.forEach((node, at) => {
-    if (place.children[at] !== node) place.insertBefore(node, place.children[at] ?? null);
-  });
-  const bad = files.find((file) => file.file === "first_bad.jpg");
-  if (bad && incident.stream && thumbs.get(incident.stream)?.path !== bad.path) {
-    thumbs.set(incident.stream, bad);
-    showStreams();
-  }
+}
+
+function thumbnail(stream, still) {
+  if (stream === null || thumbs.get(stream)?.start >= still.start) return;
+  thumbs.set(stream, still);
+  showStreams();
 }
 
 /** Newest still of each stream with an open incident. */
