@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -76,6 +76,8 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
         proxy: None,
         min_severity: Severity::Info,
         allow_private: true,
+        canary: false,
+        only: BTreeMap::new(),
     }
 }
 
@@ -222,25 +224,46 @@ async fn failures_are_retried_with_the_same_id_and_order_holds() {
 }
 
 #[tokio::test]
-async fn a_final_refusal_is_counted_and_the_next_event_goes_on() {
-    let (address, mut requests) = hook(|n| match n {
+async fn what_one_receiver_refuses_for_good_goes_to_the_next_and_is_told_of() {
+    let (elsewhere, mut followed) = hook(|_| ok()).await;
+    let (refusing, mut refused) = hook(move |n| match n {
         0 => StatusCode::BAD_REQUEST.into_response(),
-        1 => (StatusCode::FOUND, [("location", "/elsewhere")]).into_response(),
+        1 => {
+            let location = format!("http://{elsewhere}/");
+            (StatusCode::FOUND, [("location", location)]).into_response()
+        }
         _ => ok(),
     })
     .await;
-    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
-    for stream in ["a", "b", "c"] {
-        tell(&notifier, Change::Raise, stream, Severity::Critical);
+    let (backup, mut requests) = hook(|_| ok()).await;
+    let backup = Receiver {
+        min_severity: Severity::Critical,
+        ..receiver("backup", backup)
+    };
+    let receivers = vec![receiver("ops", refusing), backup];
+    let notifier = Notifier::start(settings(receivers)).unwrap();
+    for stream in ["a", "b"] {
+        tell(&notifier, Change::Raise, stream, Severity::Warning);
+        next(&mut refused).await;
     }
-    for _ in 0..3 {
-        next(&mut requests).await;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let (_, json) = next(&mut requests).await;
+        let data = &json["data"];
+        let about = data["stream"].as_str().unwrap_or("the monitor").to_owned();
+        told.push(format!("{about} {}", data["cause"].as_str().unwrap()));
     }
+    told.sort();
+    assert_eq!(
+        told,
+        ["a frozen", "b frozen", "the monitor receiver_refuses"]
+    );
+    // It takes that, and so it is over.
+    next(&mut refused).await;
     assert_eq!(notifier.close(LONG).await, 0);
     let stats = &notifier.stats().receivers[0];
-    assert_eq!((stats.delivered, stats.retried, stats.dead), (1, 0, 2));
-    let followed = requests.try_recv();
-    assert!(followed.is_err(), "the redirect was followed");
+    assert_eq!((stats.retried, stats.dead), (0, 2));
+    assert!(followed.try_recv().is_err(), "the redirect was followed");
 }
 
 #[tokio::test]
@@ -303,6 +326,29 @@ async fn what_severity_hid_arrives_when_it_grows_and_is_cleared() {
         got.push(format!("{} {}", word("stream"), word("news")));
     }
     assert_eq!(got, ["grows raised", "grows resolved"]);
+}
+
+#[tokio::test]
+async fn a_receiver_may_be_there_for_some_streams_only() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let only = [("stream".to_owned(), "news*".to_owned())].into();
+    let some = Receiver {
+        only,
+        ..receiver("some", address)
+    };
+    let notifier = Notifier::start(settings(vec![some])).unwrap();
+    for stream in ["sport1", "news2"] {
+        tell(&notifier, Change::Raise, stream, Severity::Critical);
+        tell(&notifier, Change::Clear, stream, Severity::Critical);
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    let mut got = Vec::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
+    }
+    assert_eq!(got, ["news2 raised", "news2 resolved"]);
 }
 
 #[tokio::test]

@@ -203,6 +203,14 @@ causes! {
     DiscontinuityMismatch = "discontinuity_mismatch",
     /// A detector has not been able to measure for long.
     Blind = "blind",
+    /// A receiver of alerts refuses them.
+    ReceiverRefuses = "receiver_refuses",
+    /// A receiver of alerts cannot be reached.
+    ReceiverLost = "receiver_lost",
+    /// Alerts cannot be written down.
+    NotDurable = "not_durable",
+    /// The alert of the canary did not arrive in time.
+    CanaryLost = "canary_lost",
     /// Something inside the monitor failed.
     Internal = "internal",
 }

@@ -368,3 +368,33 @@ fn a_place_is_told_with_the_raise_or_as_soon_as_it_is_known() {
     let long = say(21_000, 0, still(11.0));
     assert_eq!(long, [(Change::Raise, "frozen_long", encoder)]);
 }
+
+#[test]
+fn a_defect_of_before_a_restart_goes_on_and_ends_when_it_is_measured_clear() {
+    let mut before = Bench::new(Severity::Critical);
+    let open = before.value(0, 250.0)[0].defect.clone();
+    let mut after = Bench::new(Severity::Critical);
+    assert!(after.judge.take_up(open.clone()));
+    assert!(
+        after.dark(5000, Why::NoInput).is_empty(),
+        "silence ends nothing"
+    );
+    let confirmed = after.value(6000, 250.0);
+    assert_eq!(confirmed.len(), 1, "heard of again: said at once");
+    assert_eq!(confirmed[0].change, Change::Update);
+    assert_eq!(confirmed[0].defect.id, open.id);
+    assert!(after.value(6500, 250.0).is_empty());
+    let mut ended = Vec::new();
+    for ms in (7000..12_000).step_by(500) {
+        ended.extend(after.value(ms, 0.0));
+    }
+    assert_eq!(ended.len(), 1);
+    assert_eq!(
+        (ended[0].change, &ended[0].defect.id),
+        (Change::Clear, &open.id)
+    );
+
+    let mut gone = open;
+    gone.rule = "no_such_rule";
+    assert!(!Bench::new(Severity::Critical).judge.take_up(gone));
+}

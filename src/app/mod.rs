@@ -2,10 +2,12 @@
 
 pub mod analyze;
 pub mod av_sync;
+mod canary;
 pub mod doctor;
 mod glance;
 pub mod hash;
 pub mod probe;
+pub mod replay;
 pub mod report;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use detectors::base::Severity;
+use detectors::base::{Arrival, Severity};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -34,8 +36,10 @@ use crate::lane::pool::{Pool, PoolError};
 use crate::lane::{Feed, Lane, Mode, Outlet, Reference, Status};
 use crate::notify::desk::Desk;
 use crate::notify::event::Epoch;
+use crate::notify::heartbeat::Heartbeat;
 use crate::notify::jsonl::EventsTo;
 use crate::notify::ledger::Ledger;
+use crate::notify::receiver::ReceiverError;
 use crate::notify::receiver::http::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
 use crate::router::plan;
@@ -66,6 +70,9 @@ pub enum StartError {
     /// Receivers or the events file.
     #[error(transparent)]
     Notify(#[from] notify::StartError),
+    /// `heartbeat:`
+    #[error("the heartbeat: {0}")]
+    Heartbeat(#[source] ReceiverError),
     /// HTTP server.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -114,8 +121,11 @@ struct Watch {
 pub struct App {
     shared: Arc<Shared>,
     server: Mutex<Option<http::Server>>,
-    ticks: tokio::task::JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
+
+/// When the heartbeat was taken last.
+type HeartbeatAt = Box<dyn Fn() -> Option<Arrival> + Send + Sync>;
 
 struct Shared {
     settings: Settings,
@@ -127,6 +137,8 @@ struct Shared {
     stills: Option<Arc<Stills>>,
     exchange: Exchange,
     epoch: Epoch,
+    canary: Arc<canary::Counts>,
+    heartbeat_at: HeartbeatAt,
     draining: AtomicBool,
     reload_ok: AtomicBool,
     reload_at_nanos: AtomicU64,
@@ -181,6 +193,8 @@ impl App {
                 on: notifier.outlet(),
             }),
         };
+        let heartbeat = Heartbeat::new(&current.heartbeat, public_addresses())
+            .map_err(StartError::Heartbeat)?;
         let shared = Arc::new(Shared {
             settings,
             pool: Pool::new(current.instance.pool_threads)?,
@@ -191,6 +205,11 @@ impl App {
             stills: Some(stills),
             exchange: Exchange::default(),
             epoch,
+            canary: Arc::default(),
+            heartbeat_at: match &heartbeat {
+                Some(heartbeat) => Box::new(heartbeat.taken_at()),
+                None => Box::new(|| None),
+            },
             draining: AtomicBool::new(false),
             reload_ok: AtomicBool::new(true),
             reload_at_nanos: AtomicU64::new(clock::now().nanos()),
@@ -209,11 +228,25 @@ impl App {
             shared.close(gone);
         }
         info!(streams = config.streams.len(), "watching");
-        let ticks = tokio::spawn(tick(Arc::clone(&shared)));
+        let mut tasks = vec![tokio::spawn(tick(Arc::clone(&shared)))];
+        tasks.push(tokio::spawn(canary::run(
+            shared.pool.clone(),
+            shared.notifier.outlet(),
+            shared.notifier.desk(),
+            config.canary.clone(),
+            Arc::clone(&shared.canary),
+        )));
+        if let Some(heartbeat) = heartbeat {
+            let watched = Arc::clone(&shared);
+            tasks.push(tokio::spawn(heartbeat.run(move || {
+                let ready = http::Source::engine(&*watched).unready().is_none();
+                ready && watched.notifier.desk().is_well()
+            })));
+        }
         Ok(Self {
             shared,
             server: Mutex::new(server),
-            ticks,
+            tasks,
         })
     }
 
@@ -259,7 +292,9 @@ impl App {
         let end = Instant::now() + deadline;
         let left = || end.saturating_duration_since(Instant::now());
         self.shared.draining.store(true, Ordering::Relaxed);
-        self.ticks.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         let watched = std::mem::take(&mut *self.shared.watched());
         let stops = watched
             .into_values()
@@ -393,7 +428,9 @@ impl Shared {
         let old = self.config.load_full();
         let changes = config::diff(&old, &config);
         if changes.instance || changes.http || changes.incidents {
-            warn!("changes of `instance`, `http` and `incidents` need a restart");
+            warn!(
+                "changes of `instance`, `http`, `incidents`, `canary` and `heartbeat` need a restart"
+            );
         }
         if changes.receivers
             && let Err(problem) = self.notifier.set_receivers(&config.receivers, STOP)
@@ -447,9 +484,11 @@ impl http::Source for Shared {
             wedged: teardown::wedged(),
             wedged_limit: WEDGED_LIMIT,
             reload_ok: self.reload_ok.load(Ordering::Relaxed),
-            reload_at: detectors::base::Arrival::from_nanos(
-                self.reload_at_nanos.load(Ordering::Relaxed),
-            ),
+            reload_at: Arrival::from_nanos(self.reload_at_nanos.load(Ordering::Relaxed)),
+            canary_arrived: self.canary.arrived.load(Ordering::Relaxed),
+            canary_lost: self.canary.lost.load(Ordering::Relaxed),
+            canary_at: self.notifier.desk().canary_at(),
+            heartbeat_at: (self.heartbeat_at)(),
         }
     }
 

@@ -433,6 +433,8 @@ impl<'a> Checker<'a> {
             }
         }
         let incidents = self.incidents(&child(root, "incidents"));
+        let canary = self.canary(&child(root, "canary"));
+        let heartbeat = self.heartbeat(&child(root, "heartbeat"));
         let streams = self.streams(top, root);
         Some(Config {
             instance,
@@ -441,6 +443,8 @@ impl<'a> Checker<'a> {
             shard,
             receivers,
             incidents,
+            canary,
+            heartbeat,
             streams,
         })
     }

@@ -11,7 +11,7 @@ use detectors::base::{Descriptor, Options, RuleSpec};
 use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
-use super::receivers::{Incidents, Receiver};
+use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,6 +69,10 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// How incidents are made.
     pub incidents: Incidents,
+    /// The proof that alerts arrive.
+    pub canary: Canary,
+    /// The sign of life.
+    pub heartbeat: Heartbeat,
     /// Streams, in the order written, before sharding.
     pub streams: Vec<Arc<Stream>>,
 }

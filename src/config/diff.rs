@@ -19,7 +19,7 @@ pub struct Changes {
     pub http: bool,
     /// `receivers:` differ.
     pub receivers: bool,
-    /// `incidents:` differs.
+    /// `incidents:`, `canary:` or `heartbeat:` differs.
     pub incidents: bool,
     /// `groups:` or `shard:` differ, so other streams or detectors may be due here.
     pub assignment: bool,
@@ -39,7 +39,8 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         instance: old.instance != new.instance,
         http: old.http != new.http,
         receivers: old.receivers != new.receivers,
-        incidents: old.incidents != new.incidents,
+        incidents: (&old.incidents, &old.canary, &old.heartbeat)
+            != (&new.incidents, &new.canary, &new.heartbeat),
         assignment: old.groups != new.groups || old.shard != new.shard,
         ..Changes::default()
     };

@@ -68,8 +68,24 @@ pub fn print_effective(config: &Config) -> String {
         out.secret(2, "proxy", receiver.proxy.as_ref());
         out.pair(2, "min_severity", receiver.min_severity.as_str());
         out.pair(2, "allow_private", &receiver.allow_private.to_string());
+        out.pair(2, "canary", &receiver.canary.to_string());
+        if !receiver.only.is_empty() {
+            out.line(2, "only:");
+        }
+        for (name, value) in &receiver.only {
+            out.pair(3, name, &quoted(value));
+        }
     }
     incidents(&mut out, &config.incidents);
+    out.line(0, "canary:");
+    let canary = &config.canary;
+    out.pair(1, "every", &span_word(canary.every.unwrap_or_default()));
+    out.pair(1, "within", &span_word(canary.within));
+    out.line(0, "heartbeat:");
+    let heartbeat = &config.heartbeat;
+    out.secret(1, "endpoint", heartbeat.endpoint.as_ref());
+    out.pair(1, "every", &span_word(heartbeat.every));
+    out.pair(1, "allow_private", &heartbeat.allow_private.to_string());
     if !config.groups.is_empty() {
         out.line(0, "groups:");
     }

@@ -29,4 +29,4 @@ pub use document::{Document, one_stream_of};
 pub use effective::print_effective;
 pub use load::{LoadError, load, one_stream};
 pub use problem::{Mark, Problem, Problems};
-pub use receivers::{Incidents, Receiver, ReceiverKind};
+pub use receivers::{Canary, Heartbeat, Incidents, Receiver, ReceiverKind};

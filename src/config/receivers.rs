@@ -1,5 +1,6 @@
 //! Who is told, and of what.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -24,6 +25,30 @@ pub struct Receiver {
     pub proxy: Option<Secret>,
     /// Only incidents of at least this severity.
     pub min_severity: Severity,
+    /// Only incidents for which all of these fit: labels, `stream`, `topic`; a value may end in `*`.
+    pub only: BTreeMap<String, String>,
+    /// Whether private, link-local and loopback addresses may be called.
+    pub allow_private: bool,
+    /// Whether it gets the alerts of the canary, and only those.
+    pub canary: bool,
+}
+
+/// The stream that proves that alerts arrive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Canary {
+    /// How often; `None`: never.
+    pub every: Option<Duration>,
+    /// Its alert must arrive so soon.
+    pub within: Duration,
+}
+
+/// A call to a service that pages when it stays away.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    /// Where to, if anywhere.
+    pub endpoint: Option<Secret>,
+    /// How often.
+    pub every: Duration,
     /// Whether private, link-local and loopback addresses may be called.
     pub allow_private: bool,
 }
@@ -118,6 +143,25 @@ impl Checker<'_> {
         }
     }
 
+    pub(super) fn canary(&mut self, node: &Node) -> Canary {
+        let s = self.open(node, &[schema::CANARY]);
+        Canary {
+            every: self.span(s, "every").filter(|every| !every.is_zero()),
+            within: self.span(s, "within").unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, node: &Node) -> Heartbeat {
+        let s = self.open(node, &[schema::HEARTBEAT]);
+        let allow_private = self.flag(s, "allow_private");
+        let given = (s.node.get("endpoint")).or(s.node.get("endpoint_file"));
+        Heartbeat {
+            endpoint: given.and_then(|_| self.endpoint(s, "endpoint", allow_private)),
+            every: self.span(s, "every").unwrap_or_default(),
+            allow_private,
+        }
+    }
+
     pub(super) fn receiver(&mut self, node: &Node) -> Option<Receiver> {
         let s = self.open(node, &[schema::RECEIVER]);
         let name = self.text(s, "name");
@@ -126,6 +170,8 @@ impl Checker<'_> {
         }
         let severity = self.choice(s, "min_severity");
         let allow_private = self.flag(s, "allow_private");
+        let canary = self.flag(s, "canary");
+        let only = (s.node.get("only")).map_or_else(BTreeMap::new, |node| self.labels(node));
         let proxy = self
             .secret(s, "proxy")
             .map(|(text, ..)| Secret::new(text.value));
@@ -158,7 +204,9 @@ impl Checker<'_> {
             timeout,
             proxy,
             min_severity: Severity::parse(severity)?,
+            only,
             allow_private,
+            canary,
         })
     }
 

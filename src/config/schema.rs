@@ -161,6 +161,17 @@ pub const TOP: &[Key] = &[
         "How defects become incidents, which are what people are told about.",
     ),
     key(
+        "canary",
+        Shape::Section(CANARY),
+        "A stream made inside the process, with a defect now and then whose alert must arrive: the proof that the way \
+         from a picture to a receiver works.",
+    ),
+    key(
+        "heartbeat",
+        Shape::Section(HEARTBEAT),
+        "A call now and then to a service that pages when it stays away.",
+    ),
+    key(
         "groups",
         Shape::Free {
             sample: "basics: [DETECTOR]",

@@ -174,7 +174,7 @@ impl Checker<'_> {
         }
     }
 
-    fn labels(&mut self, node: &Node) -> BTreeMap<String, String> {
+    pub(super) fn labels(&mut self, node: &Node) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
         if !matches!(node.data, Data::Map(_)) {
             self.open(node, &[]);

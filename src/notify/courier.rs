@@ -28,6 +28,8 @@ const CONCURRENT: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(72 * 3600);
 /// The news of a message that names what came and went.
 const DIGEST: &str = "digest";
+/// Refused messages that are passed on, at most, between two looks.
+const REFUSED: usize = 1000;
 /// Longest wait for the store to note that something is being sent.
 const NOTED: Duration = Duration::from_secs(1);
 /// A receiver that was away for so long is brought up to date with a digest.
@@ -62,6 +64,7 @@ pub struct CourierStats {
 #[derive(Default)]
 struct Counts {
     delivered: AtomicU64,
+    delivered_at_nanos: AtomicU64,
     retried: AtomicU64,
     dead: AtomicU64,
     compacted: AtomicU64,
@@ -83,6 +86,9 @@ struct Shared {
     bucket: Mutex<Bucket>,
     /// Open incidents that this receiver was told of, with what was said last.
     told: Mutex<HashMap<String, String>>,
+    /// What it refused for good, and nobody looked at yet.
+    refused: Mutex<Vec<Arc<Row>>>,
+    troubles: Mutex<Health>,
     counts: Counts,
     wake: Notify,
     closing: AtomicBool,
@@ -130,6 +136,8 @@ impl Courier {
             queue: Mutex::default(),
             bucket: Mutex::new(bucket),
             told: Mutex::default(),
+            refused: Mutex::default(),
+            troubles: Mutex::default(),
             counts: Counts::default(),
             wake: Notify::new(),
             closing: AtomicBool::new(false),
@@ -151,7 +159,10 @@ impl Courier {
     /// arrives as raised.
     pub fn outgoing(&self, message: &Message) -> Option<Outgoing> {
         let shared = &self.shared;
-        let enough = message.severity() >= shared.config.min_severity;
+        if message.is_canary() != shared.config.canary {
+            return None;
+        }
+        let enough = shared.config.canary || message.severity() >= shared.config.min_severity;
         let news = News::parse(&message.news)?;
         let told = lock(&shared.told).contains_key(&message.incident_id);
         let news = match news {
@@ -161,6 +172,11 @@ impl Courier {
             News::Raised | News::Updated | News::Acknowledged if enough => News::Raised,
             _ => return None,
         };
+        self.tell(message, news)
+    }
+
+    fn tell(&self, message: &Message, news: News) -> Option<Outgoing> {
+        let shared = &self.shared;
         let message = &Message {
             news: news.as_str().to_owned(),
             ..message.clone()
@@ -187,6 +203,35 @@ impl Courier {
         {
             lock(&self.shared.told).insert(message.incident_id.clone(), body);
         }
+    }
+
+    /// When it took a message last; `None` so far never.
+    pub fn delivered_at(&self) -> Option<Arrival> {
+        let nanos = self
+            .shared
+            .counts
+            .delivered_at_nanos
+            .load(Ordering::Relaxed);
+        (nanos > 0).then(|| Arrival::from_nanos(nanos))
+    }
+
+    /// How the receiver does.
+    pub fn health(&self) -> Health {
+        *lock(&self.shared.troubles)
+    }
+
+    /// What it refused for good since the last call.
+    pub fn take_refused(&self) -> Vec<Arc<Row>> {
+        std::mem::take(&mut *lock(&self.shared.refused))
+    }
+
+    /// As [`Courier::outgoing`], in place of a receiver that refused it: whatever the severity. `None` when this one was
+    /// told already.
+    pub fn instead(&self, message: &Message) -> Option<Outgoing> {
+        let known = lock(&self.shared.told).contains_key(&message.incident_id);
+        (!known && !self.shared.config.canary)
+            .then(|| self.tell(message, News::Raised))
+            .flatten()
     }
 
     /// Takes what was stored for it; returns at once.
@@ -252,6 +297,7 @@ impl Shared {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         (self.counts.delay_sum_millis).fetch_add(millis, Ordering::Relaxed);
         self.counts.delivered.fetch_add(1, Ordering::Relaxed);
+        (self.counts.delivered_at_nanos).store(now.nanos(), Ordering::Relaxed);
         self.store.delivered(item.row.id);
         lock(&self.queue).done(item.row.id);
     }
@@ -271,6 +317,10 @@ impl Shared {
         );
         self.store.dead(row.id, why.to_owned());
         lock(&self.queue).done(row.id);
+        let mut refused = lock(&self.refused);
+        if refused.len() < REFUSED {
+            refused.push(Arc::clone(&item.row));
+        }
     }
 
     /// Whether the incident of this message is still open: then it is tried for ever.
@@ -317,12 +367,17 @@ impl Shared {
     }
 }
 
-/// Failures of a receiver in a row, and how long it is left alone.
-#[derive(Default)]
-struct Health {
-    failures: u32,
-    since: Arrival,
-    rest_until: Arrival,
+/// How a receiver does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Since when.
+    pub since: Arrival,
+    /// It is left alone until then.
+    pub rest_until: Arrival,
+    /// Whether it refused the last message for good.
+    pub refuses: bool,
 }
 
 /// What comes back from a send; `None`: it was only said again.
@@ -354,10 +409,12 @@ async fn run(shared: Arc<Shared>) {
         tokio::select! {
             Some(sent) = sends.join_next(), if !sends.is_empty() => {
                 // A send neither panics nor is aborted; were it so, its message would stay in flight.
-                if let Ok((item, outcome)) = sent
-                    && let Some(since) = settle(&shared, &mut health, item, outcome, closing)
-                {
-                    shared.catch_up(since).await;
+                if let Ok((item, outcome)) = sent {
+                    let back = settle(&shared, &mut health, item, outcome, closing);
+                    *lock(&shared.troubles) = health;
+                    if let Some(since) = back {
+                        shared.catch_up(since).await;
+                    }
                 }
             }
             () = shared.wake.notified() => {}
@@ -450,6 +507,9 @@ fn settle(
     if well && health.failures > 0 {
         back = Some(health.since).filter(|since| now.since(*since) >= AWAY);
         *health = Health::default();
+    }
+    if item.is_some() && well {
+        health.refuses = outcome != Outcome::Delivered;
     }
     // What was only said again is said again anyway.
     let Some(item) = item else {

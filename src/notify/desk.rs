@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use detectors::base::BreakEdge;
+use detectors::base::{Arrival, BreakEdge, Cause, Severity};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
 use super::notice::Message;
+use super::own::{Trouble, Troubles};
 use super::receiver;
 use super::receiver::http::{AddressPolicy, any_address};
-use super::store::{self, Change, Commit, Phase, Row, Store, StoreState};
+use super::store::{self, Change, Commit, Outgoing, Phase, Row, Store, StoreState};
 use super::{StartError, stored};
 use crate::alert::incident::{About, Incident, Machine, Mute, MuteError, News, Notice};
 use crate::alert::{Announced, Defect, Transition};
 use crate::config::{Incidents, Receiver, Stream};
+use crate::ingest::clock;
 
 /// What a desk works with.
 pub struct Settings {
@@ -38,6 +41,8 @@ pub struct Settings {
     pub addresses: AddressPolicy,
 }
 
+/// A receiver that has taken nothing for so long is told of to the others.
+const RECEIVER_LOST: Duration = Duration::from_secs(120);
 /// A disk that takes longer is not waited for: what is decided is sent.
 const SLOW_DISK: Duration = Duration::from_millis(500);
 
@@ -49,9 +54,15 @@ pub struct Desk {
     composer: Arc<Composer>,
     epoch: Epoch,
     store: Arc<Store>,
-    commits: mpsc::UnboundedSender<Commit>,
+    commits: mpsc::UnboundedSender<Decided>,
     couriers: Couriers,
     addresses: AddressPolicy,
+    troubles: Mutex<Troubles>,
+    /// When the canary's alert was handed to receivers last.
+    canary: Arc<AtomicU64>,
+    canary_lost: AtomicBool,
+    /// Whether nothing could be read at the start.
+    blind_start: AtomicBool,
     /// Open before a restart, by stream.
     before: Mutex<BTreeMap<Arc<str>, Vec<Defect>>>,
 }
@@ -67,15 +78,27 @@ impl Desk {
         let folder = settings.data_dir.join("outbox");
         let (store, loaded) = Store::open(&folder, settings.store);
         let (commits, committed) = mpsc::unbounded_channel();
-        tokio::spawn(deliver(committed, Arc::clone(&couriers)));
+        let canary = Arc::new(AtomicU64::new(0));
+        tokio::spawn(deliver(
+            committed,
+            Arc::clone(&couriers),
+            Arc::clone(&canary),
+        ));
         let desk = Self {
-            machine: Mutex::new(Machine::new(settings.incidents)),
+            machine: Mutex::new(Machine::new(
+                settings.composer.instance(),
+                settings.incidents,
+            )),
             composer: settings.composer,
             epoch: settings.epoch,
             store: Arc::new(store),
             commits,
             couriers,
             addresses: settings.addresses,
+            troubles: Mutex::default(),
+            canary,
+            canary_lost: AtomicBool::new(false),
+            blind_start: AtomicBool::new(loaded.degraded.is_some()),
             before: Mutex::default(),
         };
         let hired = settings
@@ -100,6 +123,7 @@ impl Desk {
             );
         }
         let mut machine = lock(&self.machine);
+        let mut over = Vec::new();
         let open = loaded.incidents.iter().filter(|i| i.phase == Phase::Open);
         for doc in open {
             let Some(incident) = stored::read(&doc.doc, &self.epoch) else {
@@ -113,19 +137,18 @@ impl Desk {
                     .or_default()
                     .extend(open);
             }
-            let told = incident.told;
             let notice = Notice {
                 news: News::Raised,
                 at: now,
                 incident: Arc::new(incident.clone()),
             };
-            machine.restore(incident, now);
-            if told {
+            if incident.told {
                 let message = Message::of(&notice, &self.composer);
                 for courier in lock(&self.couriers).iter() {
                     courier.was_told(&message);
                 }
             }
+            over.extend(machine.restore(incident, now));
         }
         for doc in &loaded.mutes {
             if let Some(mute) = stored::read_mute(doc) {
@@ -133,6 +156,7 @@ impl Desk {
                 let _ = machine.mute(mute, now);
             }
         }
+        self.write(&machine, &over);
         drop(machine);
         let names: Vec<String> = (lock(&self.couriers).iter())
             .map(|courier| courier.config().name.clone())
@@ -150,14 +174,124 @@ impl Desk {
     pub fn hear(&self, transition: &Transition, now: Timestamp) {
         let mut machine = lock(&self.machine);
         let notices = machine.hear(transition, now);
-        self.write(&notices);
+        self.write(&machine, &notices);
     }
 
     /// Time has passed.
     pub fn tick(&self, now: Timestamp) {
+        // What lies on a disk that did not work at the start is taken up when it does.
+        if self.blind_start.load(Ordering::Relaxed)
+            && let Some(loaded) = self.store.late()
+        {
+            self.blind_start
+                .store(loaded.degraded.is_some(), Ordering::Relaxed);
+            self.take_up(loaded);
+        }
         let mut machine = lock(&self.machine);
         let notices = machine.tick(now);
-        self.write(&notices);
+        self.write(&machine, &notices);
+        self.pass_on(&mut machine, now);
+        let at = clock::now();
+        let wrong = self.wrong(at);
+        let instance = self.composer.instance();
+        for transition in lock(&self.troubles).now(instance, wrong, at, now) {
+            let notices = machine.hear(&transition, now);
+            self.write(&machine, &notices);
+        }
+    }
+
+    /// What a receiver refused for good goes to the next one that was not told, whatever its severity.
+    fn pass_on(&self, machine: &mut Machine, now: Timestamp) {
+        let couriers = self.couriers();
+        for (index, courier) in couriers.iter().enumerate() {
+            let others = || {
+                couriers
+                    .iter()
+                    .cycle()
+                    .skip(index + 1)
+                    .take(couriers.len() - 1)
+            };
+            for row in courier.take_refused() {
+                let of = &row.message;
+                let Some(notice) = machine.repeat(&of.key, of.incarnation, now) else {
+                    continue;
+                };
+                let message = Message::of(&notice, &self.composer);
+                let outgoing = others().find_map(|other| other.instead(&message));
+                self.commit(&notice, &message, outgoing.into_iter().collect());
+            }
+        }
+    }
+
+    /// When the canary's alert arrived last: at all receivers that are there for it, or, without such, where alerts are
+    /// handed to receivers.
+    pub fn canary_at(&self) -> Option<Arrival> {
+        let couriers = self.couriers();
+        let mut own = couriers.iter().filter(|c| c.config().canary).peekable();
+        if own.peek().is_some() {
+            let times: Option<Vec<Arrival>> = own.map(|courier| courier.delivered_at()).collect();
+            return times?.into_iter().min();
+        }
+        let nanos = self.canary.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Arrival::from_nanos(nanos))
+    }
+
+    /// Says whether the canary's last alert failed to arrive.
+    pub fn set_canary_lost(&self, lost: bool) {
+        self.canary_lost.store(lost, Ordering::Relaxed);
+    }
+
+    /// Whether alerts arrive, as far as is known.
+    pub fn is_well(&self) -> bool {
+        !self.canary_lost.load(Ordering::Relaxed)
+    }
+
+    /// What is wrong with the monitor itself.
+    fn wrong(&self, now: Arrival) -> Vec<Trouble> {
+        let mut wrong = Vec::new();
+        if let Some(why) = self.store.state().degraded {
+            wrong.push(Trouble {
+                rule: "not_durable",
+                of: String::new(),
+                cause: Cause::NotDurable,
+                severity: Severity::Critical,
+                says: format!("Alerts cannot be written down and are told from memory: {why}."),
+            });
+        }
+        if !self.is_well() {
+            wrong.push(Trouble {
+                rule: "canary_lost",
+                of: String::new(),
+                cause: Cause::CanaryLost,
+                severity: Severity::Critical,
+                says:
+                    "The alert of the canary did not arrive in time: other alerts may not arrive."
+                        .to_owned(),
+            });
+        }
+        for courier in self.couriers() {
+            let (health, name) = (courier.health(), &courier.config().name);
+            if health.refuses {
+                wrong.push(Trouble {
+                    rule: "receiver_refuses",
+                    of: name.clone(),
+                    cause: Cause::ReceiverRefuses,
+                    severity: Severity::Critical,
+                    says: format!("The receiver {name} refuses alerts."),
+                });
+            }
+            let lost = health.failures > 0 && now.since(health.since) >= RECEIVER_LOST;
+            if lost && courier.stats().pending > 0 {
+                wrong.push(Trouble {
+                    rule: "receiver_lost",
+                    of: name.clone(),
+                    cause: Cause::ReceiverLost,
+                    severity: Severity::Critical,
+                    says: format!("The receiver {name} has not taken an alert for minutes."),
+                });
+            }
+        }
+        wrong
     }
 
     /// A break was announced, or its end.
@@ -176,7 +310,7 @@ impl Desk {
     pub fn acknowledge(&self, id: &str, by: &str, now: Timestamp) -> bool {
         let mut machine = lock(&self.machine);
         let notice = machine.acknowledge(id, by, now);
-        self.write(notice.as_slice());
+        self.write(&machine, notice.as_slice());
         notice.is_some()
     }
 
@@ -189,7 +323,8 @@ impl Desk {
         machine.mute(mute.clone(), now)?;
         let doc = stored::write_mute(&mute);
         drop(self.store.put_mute(mute.id, doc));
-        self.write(&machine.tick(now));
+        let notices = machine.tick(now);
+        self.write(&machine, &notices);
         Ok(())
     }
 
@@ -198,7 +333,8 @@ impl Desk {
         let mut machine = lock(&self.machine);
         let was = machine.unmute(id);
         drop(self.store.remove_mute(id.to_owned()));
-        self.write(&machine.tick(now));
+        let notices = machine.tick(now);
+        self.write(&machine, &notices);
         was
     }
 
@@ -285,10 +421,14 @@ impl Desk {
         self.store.state()
     }
 
-    /// Waits until everything that was handed to the store is written, at most `deadline`.
+    /// Waits until everything that was decided is written and with its couriers, at most `deadline`.
     pub async fn flush(&self, deadline: Duration) {
-        let flushed = tokio::time::timeout(deadline, self.store.flush()).await;
-        if !matches!(flushed, Ok(Ok(_))) {
+        let (done, handed_out) = oneshot::channel();
+        // Fails when nothing hands out any more; then the answer fails as well.
+        let _ = self.commits.send(Decided::Flush(done));
+        let both = async { (self.store.flush().await, handed_out.await) };
+        let flushed = tokio::time::timeout(deadline, both).await;
+        if !matches!(flushed, Ok((Ok(_), Ok(())))) {
             tracing::warn!("incidents could not be written down in time");
         }
     }
@@ -349,12 +489,12 @@ impl Desk {
     }
 
     /// State and what goes out, in one transaction each. The machine is locked, so that the order is its own.
-    fn write(&self, notices: &[Notice]) {
+    fn write(&self, machine: &Machine, notices: &[Notice]) {
         for notice in notices {
-            let incident = &*notice.incident;
             let message = Message::of(notice, &self.composer);
             let outgoing = match notice.is_told() {
                 true => (lock(&self.couriers).iter())
+                    .filter(|c| machine.concerns(&c.config().only, &notice.incident))
                     .filter_map(|courier| courier.outgoing(&message))
                     .collect(),
                 false => Vec::new(),
@@ -368,29 +508,59 @@ impl Desk {
                     "{}", message.title
                 );
             }
-            let commit = self.store.commit(Change {
-                key: message.key.clone(),
-                incarnation: incident.incarnation,
-                sequence: incident.sequence,
-                phase: match incident.resolved {
-                    None => Phase::Open,
-                    Some(_) => Phase::Over,
-                },
-                doc: stored::write(incident, &self.epoch),
-                at: notice.at,
-                outgoing,
-            });
-            // Nobody takes it any more: the process ends, and the next one sends it.
-            let _ = self.commits.send(commit);
+            self.commit(notice, &message, outgoing);
         }
+    }
+
+    fn commit(&self, notice: &Notice, message: &Message, outgoing: Vec<Outgoing>) {
+        let incident = &*notice.incident;
+        let commit = self.store.commit(Change {
+            key: message.key.clone(),
+            incarnation: incident.incarnation,
+            sequence: incident.sequence,
+            phase: match incident.resolved {
+                None => Phase::Open,
+                Some(_) => Phase::Over,
+            },
+            doc: stored::write(incident, &self.epoch),
+            at: notice.at,
+            outgoing,
+        });
+        // Nobody takes it any more: the process ends, and the next one sends it.
+        let _ = self
+            .commits
+            .send(match message.is_canary() && notice.news == News::Raised {
+                true => Decided::Canary(commit),
+                false => Decided::Commit(commit),
+            });
     }
 }
 
 /// Hands out what is on disk, in the order of the decisions. A disk that is slow is not waited for.
-async fn deliver(mut commits: mpsc::UnboundedReceiver<Commit>, couriers: Couriers) {
-    while let Some(commit) = commits.recv().await {
-        hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
+async fn deliver(
+    mut decided: mpsc::UnboundedReceiver<Decided>,
+    couriers: Couriers,
+    canary: Arc<AtomicU64>,
+) {
+    while let Some(decided) = decided.recv().await {
+        match decided {
+            Decided::Commit(commit) => hand_out(&couriers, commit.within(SLOW_DISK).await.rows),
+            Decided::Canary(commit) => {
+                hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
+                canary.store(clock::now().nanos(), Ordering::Relaxed);
+            }
+            // Who waits for it may have given up.
+            Decided::Flush(done) => drop(done.send(())),
+        }
     }
+}
+
+/// What is handed out, in order.
+enum Decided {
+    Commit(Commit),
+    /// The canary's.
+    Canary(Commit),
+    Flush(oneshot::Sender<()>),
 }
 
 fn hand_out(couriers: &Mutex<Vec<Arc<Courier>>>, rows: Vec<Row>) {

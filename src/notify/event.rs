@@ -360,7 +360,7 @@ fn track_words(defect: &Defect) -> String {
 /// Splits what the rule says ("The picture stands still.") from the figures behind it; of those, only
 /// " Measured … (limit …)." is kept, since how long it lasts is told afresh.
 fn parts(says: &str) -> (&str, &str) {
-    let figures = [" For ", " Measured ", " Over after "];
+    let figures = [" For ", " Measured ", " Over after ", " Audio "];
     let cut = figures
         .iter()
         .filter_map(|mark| says.find(&format!(".{mark}")))
@@ -528,6 +528,10 @@ pub(crate) mod tests {
         assert_eq!(
             parts("It stands still. For 2.4 s (limit 2 s). Over after 9 s."),
             ("It stands still.", "")
+        );
+        assert_eq!(
+            parts("The sound comes too early. Audio 80 ms early (limit 40 ms early)."),
+            ("The sound comes too early.", "")
         );
         assert_eq!(offset_of("audio_early_secs", -0.08), " (audio 80 ms late)");
         assert_eq!(offset_of("audio_early_secs", 0.2), " (audio 200 ms early)");

@@ -8,9 +8,11 @@
 pub mod courier;
 pub mod desk;
 pub mod event;
+pub mod heartbeat;
 pub mod jsonl;
 pub mod ledger;
 pub mod notice;
+pub mod own;
 pub mod queue;
 pub mod receiver;
 pub mod store;
@@ -26,6 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::alert::incident::CANARY;
 use crate::alert::{Announced, Transition};
 use crate::config::{Incidents, Receiver, Stream};
 use crate::ingest::clock;
@@ -115,10 +118,13 @@ impl Shared {
     fn dispatch(&self, told: Told) {
         match told {
             Told::Transition(transition) => {
-                let event = Arc::new(self.composer.compose(&transition));
-                self.ledger.note(&event, transition.at.arrival);
-                if let Some(jsonl) = &self.jsonl {
-                    jsonl.push(event.to_json().into());
+                // The canary is nobody's stream.
+                if *transition.defect.stream != *CANARY {
+                    let event = Arc::new(self.composer.compose(&transition));
+                    self.ledger.note(&event, transition.at.arrival);
+                    if let Some(jsonl) = &self.jsonl {
+                        jsonl.push(event.to_json().into());
+                    }
                 }
                 self.desk.hear(&transition, self.epoch.utc(clock::now()));
             }

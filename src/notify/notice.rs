@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Composer, LABELS, clean, rfc3339_millis, viewer_words};
 use crate::alert::Defect;
-use crate::alert::incident::{About, Incident, News, Notice, Quiet, Topic};
+use crate::alert::incident::{About, CANARY, Incident, News, Notice, Quiet, Topic};
 
 /// Version of the shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -78,7 +78,7 @@ pub struct Message {
     pub severity: String,
     /// `record`, `ticket` or `page`.
     pub tier: String,
-    /// `input`, `programme`, `blind`, `together`, or a detector's name.
+    /// `input`, `programme`, `blind`, `together`, `monitor`, or a detector's name.
     pub topic: String,
     /// Stream id; `null` when it is about several.
     pub stream: Option<String>,
@@ -140,7 +140,7 @@ impl Message {
                 (Some(clean(id)), clean(name))
             }
             About::Label { name, value } => (None, clean(&format!("{name}={value}"))),
-            About::Instance => (None, clean(composer.instance())),
+            About::Instance(_) => (None, clean(composer.instance())),
         };
         let title = title(notice.news, incident, &name, defects.first().copied());
         let cause = match (&incident.key.topic, defects.first()) {
@@ -206,6 +206,11 @@ impl Message {
         }
     }
 
+    /// Whether it is of the canary.
+    pub fn is_canary(&self) -> bool {
+        self.stream.as_deref() == Some(CANARY)
+    }
+
     /// Whether it says that the incident is over.
     pub fn is_resolved(&self) -> bool {
         self.news == News::Resolved.as_str()
@@ -222,7 +227,7 @@ fn title(news: News, incident: &Incident, name: &str, worst: Option<&Defect>) ->
         Topic::Together => {
             let (bad, total) = (incident.streams.len(), incident.of_streams.max(1));
             match incident.key.about {
-                About::Instance => format!("all {total} streams of this instance fail together"),
+                About::Instance(_) => format!("all {total} streams of this instance fail together"),
                 _ => format!("{bad} of {total} streams fail together"),
             }
         }

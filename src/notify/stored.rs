@@ -43,7 +43,7 @@ struct IncidentDoc {
 enum AboutDoc {
     Stream(String),
     Label(String, String),
-    Instance,
+    Instance(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub fn write(incident: &Incident, epoch: &Epoch) -> String {
         about: match &incident.key.about {
             About::Stream(id) => AboutDoc::Stream(id.to_string()),
             About::Label { name, value } => AboutDoc::Label(name.clone(), value.clone()),
-            About::Instance => AboutDoc::Instance,
+            About::Instance(name) => AboutDoc::Instance(name.to_string()),
         },
         topic: incident.key.topic.as_str().to_owned(),
         incarnation: incident.incarnation,
@@ -126,7 +126,7 @@ pub fn read(text: &str, epoch: &Epoch) -> Option<Incident> {
             about: match doc.about {
                 AboutDoc::Stream(id) => About::Stream(id.into()),
                 AboutDoc::Label(name, value) => About::Label { name, value },
-                AboutDoc::Instance => About::Instance,
+                AboutDoc::Instance(name) => About::Instance(name.into()),
             },
             topic: Topic::parse(&doc.topic)?,
         },
@@ -256,4 +256,73 @@ pub fn read_mute(text: &str) -> Option<Mute> {
         from: doc.from,
         until: doc.until,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::event::tests::transition;
+    use super::*;
+    use crate::alert::Change;
+    use crate::alert::incident::{Machine, Policy};
+    use detectors::base::Arrival;
+
+    fn epoch(secs_later: i64) -> Epoch {
+        Epoch {
+            arrival: Arrival::from_millis(1_000_000),
+            unix: Timestamp::from_second(1_700_000_000 + secs_later).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_incident_is_the_same_after_a_restart() {
+        let mut machine = Machine::new("watch-1", Policy::default());
+        let mut raise = transition(Change::Raise, "f1", Severity::Critical);
+        raise.defect.place = Some(Place::Encoder);
+        raise.defect.member = Some("720p".into());
+        let mut other = transition(Change::Raise, "f2", Severity::Warning);
+        other.defect.rule = crate::alert::judge::BLIND;
+        let now = epoch(0).unix;
+        machine.hear(&raise, now);
+        machine.hear(&other, now);
+        let id = machine.incidents().next().unwrap().id();
+        machine.acknowledge(&id, "kim", now);
+        for incident in machine.incidents() {
+            let text = write(incident, &epoch(0));
+            assert_eq!(read(&text, &epoch(0)).as_ref(), Some(incident));
+            // Another process, whose clock stood at the same number an hour later.
+            let later = read(&text, &epoch(3600)).unwrap();
+            let at = |i: &Incident| i.defects[0].start.arrival;
+            assert_eq!(at(&later), Arrival::default(), "before the clock began");
+            assert_eq!(write(&later, &epoch(3600)).len(), text.len());
+            assert!(read(&text.replace("\"version\":1", "\"version\":9"), &epoch(0)).is_none());
+        }
+        assert!(read("{}", &epoch(0)).is_none());
+    }
+
+    #[test]
+    fn a_defect_whose_rule_is_gone_is_left_out() {
+        let mut machine = Machine::new("watch-1", Policy::default());
+        machine.hear(
+            &transition(Change::Raise, "f1", Severity::Critical),
+            epoch(0).unix,
+        );
+        let incident = machine.incidents().next().unwrap();
+        let text = write(incident, &epoch(0)).replace("\"frozen\"", "\"gone\"");
+        assert!(read(&text, &epoch(0)).unwrap().defects.is_empty());
+    }
+
+    #[test]
+    fn a_mute_is_the_same_after_a_restart() {
+        let mute = Mute {
+            id: "m".into(),
+            matchers: [("origin".to_owned(), "a".to_owned())].into(),
+            author: "kim".into(),
+            reason: "works".into(),
+            from: epoch(0).unix,
+            until: epoch(60).unix,
+        };
+        assert_eq!(read_mute(&write_mute(&mute)), Some(mute));
+    }
 }

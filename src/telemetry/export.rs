@@ -40,6 +40,14 @@ pub struct Engine {
     pub reload_ok: bool,
     /// When a configuration was last taken.
     pub reload_at: Arrival,
+    /// Alerts of the canary that arrived in time.
+    pub canary_arrived: u64,
+    /// Alerts of the canary that did not.
+    pub canary_lost: u64,
+    /// When one arrived last.
+    pub canary_at: Option<Arrival>,
+    /// When the heartbeat was taken last.
+    pub heartbeat_at: Option<Arrival>,
 }
 
 impl Engine {
@@ -467,6 +475,17 @@ fn notifications(page: &mut Page, snapshot: &Snapshot) {
     }
     for (severity, open) in SEVERITIES.iter().zip(snapshot.notify.incidents) {
         page.count(&names::INCIDENTS_OPEN, &[severity.as_str()], open);
+    }
+    let engine = &snapshot.engine;
+    page.count(&names::CANARY, &["arrived"], engine.canary_arrived);
+    page.count(&names::CANARY, &["lost"], engine.canary_lost);
+    for (family, at) in [
+        (&names::CANARY_AT, engine.canary_at),
+        (&names::HEARTBEAT_AT, engine.heartbeat_at),
+    ] {
+        if let Some(at) = at {
+            page.put(family, &[], snapshot.epoch.unix_secs(at));
+        }
     }
     let store = &snapshot.notify.store;
     page.count(&names::DEGRADED, &[], store.degraded.is_some().into());

@@ -107,6 +107,9 @@ families! {
     DEAD_LETTERS = Gauge "glasswatch_outbox_dead_letters" [] "Messages that no receiver took, and that are kept.";
     INCIDENTS_OPEN = Gauge "glasswatch_incidents_open" ["severity"] "Open incidents, told or not.";
     DEGRADED = Gauge "glasswatch_alert_durability_degraded" [] "Whether incidents cannot be written down, and are told from memory.";
+    CANARY = Counter "glasswatch_canary_alerts_total" ["result"] "Alerts of the canary: arrived in time, lost.";
+    CANARY_AT = Gauge "glasswatch_canary_last_arrival_timestamp_seconds" [] "When the canary's alert arrived last, Unix seconds; absent before the first.";
+    HEARTBEAT_AT = Gauge "glasswatch_heartbeat_last_taken_timestamp_seconds" [] "When the heartbeat was taken last, Unix seconds; absent before the first, and without `heartbeat:`.";
     STORE_COMMIT = Histogram "glasswatch_store_commit_seconds" [] "Time from a decision's arrival at the store to its being on disk.";
     STORE_BYTES = Gauge "glasswatch_store_bytes" [] "Size of the store on disk, ballast included.";
     EVENTS_WRITTEN = Counter "glasswatch_events_written_total" ["result"] "Lines of the events file: written, failed, dropped.";

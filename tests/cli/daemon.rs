@@ -242,6 +242,17 @@ receivers:
     webhook:
       url: http://user:CANARY-1@127.0.0.1:{hook}/CANARY-2?token=CANARY-3
       secret: whsec_Q0FOQVJZLWtleS1rZXkta2V5LWtleS1rZXk=
+  - name: pager
+    allow_private: true
+    pagerduty: {{routing_key: CANARY-10, endpoint: 'http://127.0.0.1:{hook}/CANARY-2'}}
+  - name: am
+    allow_private: true
+    proxy: http://user:CANARY-1@127.0.0.1:{hook}
+    alertmanager: {{peers: ['http://user:CANARY-1@127.0.0.1:{hook}/CANARY-2'], token: CANARY-11}}
+  - name: slack
+    allow_private: true
+    slack: {{url: 'http://127.0.0.1:{hook}/CANARY-2'}}
+heartbeat: {{endpoint: 'http://127.0.0.1:{hook}/CANARY-12', every: 1s, allow_private: true}}
 defaults: {{allow_private: true, visible_after: 500ms, page_after: 1s}}
 streams:
   - id: web
@@ -262,10 +273,10 @@ streams:
     let name = path.to_str().unwrap();
     let log = ["--log-level", "trace", "--events", events.to_str().unwrap()];
     let mut daemon = Daemon::start(&[&["--config", name], &log[..]].concat());
-    let call = calls
-        .recv_timeout(DEADLINE)
-        .expect("the receiver is called");
-    assert!(call.contains("CANARY-2"), "{call}");
+    for secret in ["CANARY-12", "CANARY-2"] {
+        let mut made = std::iter::from_fn(|| calls.recv_timeout(DEADLINE).ok());
+        made.find(|call| call.contains(secret)).expect("a call");
+    }
     let request = requests
         .recv_timeout(DEADLINE)
         .expect("the origin is asked");
@@ -280,7 +291,8 @@ streams:
         all.iter().all(|s| text.contains(s)).then_some(text)
     });
     let mut pages = vec![("/api/v1/defects".to_owned(), told)];
-    for page in ["/", "/metrics", "/version", "/api/v1/streams"] {
+    let api = ["/api/v1/streams", "/api/v1/incidents", "/api/v1/mutes"];
+    for page in ["/", "/metrics", "/version"].into_iter().chain(api) {
         pages.push((page.to_owned(), daemon.get(page)));
     }
     for id in ["web", "ts", "by-url", "by-key"] {
@@ -296,13 +308,26 @@ streams:
     daemon.logged("the configuration is not taken");
     let done = daemon.stop();
     assert_eq!(done.code, Some(0), "{done:?}");
+    let mut stored = Vec::new();
     pages.push(("log".to_owned(), done.err));
     pages.push(("stdout".to_owned(), done.out));
     pages.push((
         "events".to_owned(),
         std::fs::read_to_string(events).unwrap(),
     ));
-    for (page, text) in &pages {
+    for file in std::fs::read_dir(dir.path().join("data/outbox")).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name != "ballast" {
+            let bytes = std::fs::read(file.path()).unwrap();
+            stored.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    assert!(
+        stored.iter().any(|(_, text)| text.contains("no_input")),
+        "{stored:?}"
+    );
+    for (page, text) in pages.iter().chain(&stored) {
         for line in text.lines() {
             for secret in ["CANARY", "Q0FOQVJZ"] {
                 assert!(!line.contains(secret), "{page}: {line}");

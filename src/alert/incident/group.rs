@@ -22,14 +22,19 @@ pub(super) struct Group {
 }
 
 /// Streams by the values of the labels that streams are grouped by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    instance: Arc<str>,
     by_value: BTreeMap<(usize, String), BTreeSet<Arc<str>>>,
     all: BTreeSet<Arc<str>>,
 }
 
 impl Shared {
-    pub(super) fn new(policy: &Policy, streams: &BTreeMap<Arc<str>, Labels>) -> Self {
+    pub(super) fn new(
+        instance: &Arc<str>,
+        policy: &Policy,
+        streams: &BTreeMap<Arc<str>, Labels>,
+    ) -> Self {
         let mut by_value: BTreeMap<_, BTreeSet<Arc<str>>> = BTreeMap::new();
         for (id, labels) in streams {
             for (rank, name) in policy.group_by.iter().enumerate() {
@@ -40,6 +45,7 @@ impl Shared {
             }
         }
         Self {
+            instance: Arc::clone(instance),
             by_value,
             all: streams.keys().cloned().collect(),
         }
@@ -55,7 +61,7 @@ impl Shared {
     pub(super) fn members(&self, policy: &Policy, about: &About) -> Option<&BTreeSet<Arc<str>>> {
         match about {
             About::Stream(_) => None,
-            About::Instance => Some(&self.all),
+            About::Instance(_) => Some(&self.all),
             About::Label { name, value } => {
                 let rank = policy.group_by.iter().position(|by| by == name)?;
                 self.by_value.get(&(rank, value.clone()))
@@ -100,7 +106,8 @@ impl Shared {
         });
         by_label.or_else(|| {
             let all = alone(&self.all);
-            all.then(|| of(About::Instance, &self.all, self.all.len()))?
+            let about = About::Instance(Arc::clone(&self.instance));
+            all.then(|| of(about, &self.all, self.all.len()))?
         })
     }
 }

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::flap::Flaps;
 use super::group::{Group, Labels, Shared};
+use super::mute;
 use super::{
-    About, Acknowledged, DEFECTS, Incident, Key, Mute, MuteError, Mutes, News, Notice, Policy,
-    Quiet, Topic,
+    About, Acknowledged, CANARY, DEFECTS, Incident, Key, Mute, MuteError, Mutes, News, Notice,
+    Policy, Quiet, Topic,
 };
 use crate::alert::{Change, Defect, Transition};
 
@@ -24,6 +25,7 @@ const PARENT_SHARE: usize = 4;
 
 /// Makes incidents. State is bounded by streams x topics, besides mutes.
 pub struct Machine {
+    instance: Arc<str>,
     policy: Policy,
     streams: BTreeMap<Arc<str>, Labels>,
     shared: Shared,
@@ -69,12 +71,15 @@ struct Past {
 }
 
 impl Machine {
-    /// Nothing open.
-    pub fn new(policy: Policy) -> Self {
+    /// Nothing open. `instance`: name of this process.
+    pub fn new(instance: &str, policy: Policy) -> Self {
+        let instance = Arc::from(instance);
+        let streams = BTreeMap::new();
         Self {
+            shared: Shared::new(&instance, &policy, &streams),
+            instance,
             policy,
-            streams: BTreeMap::new(),
-            shared: Shared::default(),
+            streams,
             expected: BTreeMap::new(),
             mutes: Mutes::default(),
             live: BTreeMap::new(),
@@ -85,7 +90,7 @@ impl Machine {
     /// Which streams there are, with their labels; replaces what was said before.
     pub fn set_streams(&mut self, streams: impl IntoIterator<Item = (Arc<str>, Labels)>) {
         self.streams = streams.into_iter().collect();
-        self.shared = Shared::new(&self.policy, &self.streams);
+        self.shared = Shared::new(&self.instance, &self.policy, &self.streams);
         let known = &self.streams;
         self.expected.retain(|id, _| known.contains_key(id));
     }
@@ -98,9 +103,13 @@ impl Machine {
     /// A defect began, changed or ended.
     pub fn hear(&mut self, transition: &Transition, now: Timestamp) -> Vec<Notice> {
         let defect = &transition.defect;
+        let topic = Topic::of(defect);
         let key = Key {
-            about: About::Stream(Arc::clone(&defect.stream)),
-            topic: Topic::of(defect),
+            about: match topic {
+                Topic::Monitor => About::Instance(Arc::clone(&self.instance)),
+                _ => About::Stream(Arc::clone(&defect.stream)),
+            },
+            topic,
         };
         if !self.live.contains_key(&key) {
             if transition.change == Change::Clear {
@@ -168,6 +177,21 @@ impl Machine {
         covered.map(|(id, _)| Arc::clone(id)).collect()
     }
 
+    /// Whether an incident is of what these matchers name: what is about several streams when one of them is; the
+    /// monitor's own trouble always.
+    pub fn concerns(&self, matchers: &BTreeMap<String, String>, incident: &Incident) -> bool {
+        let topic = Some(incident.key.topic.as_str());
+        let empty = BTreeMap::new();
+        match &incident.key.about {
+            About::Stream(id) => mute::fits(matchers, id, &incident.labels, topic),
+            _ if matchers.is_empty() || incident.key.topic == Topic::Monitor => true,
+            _ => incident.streams.iter().any(|id| {
+                let labels = self.streams.get(id).map_or(&empty, |labels| &**labels);
+                mute::fits(matchers, id, labels, topic)
+            }),
+        }
+    }
+
     /// Somebody takes an incident on. `None` when there is none with this id.
     pub fn acknowledge(&mut self, id: &str, by: &str, now: Timestamp) -> Option<Notice> {
         let live = (self.live.values_mut()).find(|live| live.incident.id() == id)?;
@@ -178,9 +202,28 @@ impl Machine {
         Some(live.notice(News::Acknowledged, now))
     }
 
-    /// Takes up an incident of before a restart: it stays open until its defects are measured again.
-    pub fn restore(&mut self, mut incident: Incident, now: Timestamp) {
+    /// An open incident, once more: it did not arrive where it was sent. `None` when there is none.
+    pub fn repeat(&mut self, key: &str, incarnation: u64, now: Timestamp) -> Option<Notice> {
+        let same = |live: &&mut Live| {
+            live.incident.incarnation == incarnation && live.incident.key.hash() == key
+        };
+        let live = self.live.values_mut().find(same)?;
+        live.incident.told.then(|| live.notice(News::Updated, now))
+    }
+
+    /// Takes up an incident of before a restart: it stays open until its defects are measured again. Where another
+    /// occurrence has begun meanwhile, it is over: the answer says so.
+    pub fn restore(&mut self, mut incident: Incident, now: Timestamp) -> Option<Notice> {
         let key = incident.key.clone();
+        if self.live.contains_key(&key) {
+            incident.resolved = Some(now);
+            incident.sequence += 1;
+            return Some(Notice {
+                news: News::Resolved,
+                at: now,
+                incident: Arc::new(incident),
+            });
+        }
         incident.unknown = key.topic != Topic::Together;
         let past = self.past.entry(key.clone()).or_default();
         past.incarnation = past.incarnation.max(incident.incarnation);
@@ -204,6 +247,7 @@ impl Machine {
             },
         );
         self.adopt_restored();
+        None
     }
 
     /// Children find their parents again.
@@ -365,13 +409,15 @@ impl Machine {
             live.was_expected |= expected;
             let labels = &live.incident.labels;
             let muted = self.mutes.covering(stream, labels, key.topic.as_str(), now);
-            let by_input = !matches!(key.topic, Topic::Input | Topic::Together);
+            let by_input = !matches!(key.topic, Topic::Input | Topic::Together | Topic::Monitor);
             let lately = (self.past.get(key).and_then(|past| past.raised))
                 .filter(|_| !live.incident.told)
                 .is_some_and(|(at, severity)| {
                     now < at + self.policy.repage_after && live.incident.severity <= severity
                 });
             let quiet = match () {
+                // Its alert is meant to arrive, whatever else goes on.
+                () if stream == CANARY => None,
                 () if live.parent.is_some() => {
                     (live.parent.as_ref().and_then(|of| parents.get(of)))
                         .cloned()

@@ -29,6 +29,12 @@ pub use crate::config::Incidents as Policy;
 pub use machine::Machine;
 pub use mute::{Mute, MuteError, Mutes};
 
+/// Stream id of the canary; no configured stream can have it.
+pub const CANARY: &str = "_canary";
+
+/// In place of a detector's name: defects of the monitor itself.
+pub const MONITOR: &str = "monitor";
+
 /// What kind of trouble it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
@@ -42,11 +48,14 @@ pub enum Topic {
     Detector(&'static str),
     /// Many streams fail together.
     Together,
+    /// The monitor itself.
+    Monitor,
 }
 
 impl Topic {
     fn of(defect: &Defect) -> Self {
         match (defect.detector, defect.rule) {
+            (MONITOR, _) => Topic::Monitor,
             (_, BLIND) => Topic::Blind,
             ("loss", "no_input") => Topic::Input,
             ("loss" | "freeze" | "black" | "bars" | "slate" | "silence", _) => Topic::Programme,
@@ -55,7 +64,7 @@ impl Topic {
         }
     }
 
-    /// Machine-readable word: `input`, `programme`, `blind`, `together` or the detector's name.
+    /// Machine-readable word: `input`, `programme`, `blind`, `together`, `monitor` or the detector's name.
     pub fn as_str(&self) -> &'static str {
         match self {
             Topic::Input => "input",
@@ -63,6 +72,7 @@ impl Topic {
             Topic::Blind => "blind",
             Topic::Detector(name) => name,
             Topic::Together => "together",
+            Topic::Monitor => MONITOR,
         }
     }
 
@@ -73,6 +83,7 @@ impl Topic {
             Topic::Programme,
             Topic::Blind,
             Topic::Together,
+            Topic::Monitor,
         ];
         let known = fixed.into_iter().find(|topic| topic.as_str() == word);
         known.or_else(|| detectors::registry::find(word).map(|d| Topic::Detector(d.name)))
@@ -91,8 +102,8 @@ pub enum About {
         /// Its value.
         value: String,
     },
-    /// All streams of this instance: the fault may be on the monitor's side.
-    Instance,
+    /// The instance of this name: all its streams, so that the fault may be on the monitor's side, or the monitor itself.
+    Instance(Arc<str>),
 }
 
 impl fmt::Display for About {
@@ -100,7 +111,7 @@ impl fmt::Display for About {
         match self {
             About::Stream(id) => f.write_str(id),
             About::Label { name, value } => write!(f, "{name}={value}"),
-            About::Instance => f.write_str("instance"),
+            About::Instance(name) => f.write_str(name),
         }
     }
 }
@@ -120,7 +131,7 @@ impl Key {
         let about = match &self.about {
             About::Stream(id) => format!("stream\0{id}"),
             About::Label { name, value } => format!("label\0{name}\0{value}"),
-            About::Instance => "instance".to_owned(),
+            About::Instance(name) => format!("instance\0{name}"),
         };
         let digest = Sha256::digest(format!("{about}\0{}", self.topic.as_str()).as_bytes());
         digest.iter().take(16).map(|b| format!("{b:02x}")).collect()

@@ -68,18 +68,28 @@ impl Mute {
         labels: &BTreeMap<String, String>,
         topic: Option<&str>,
     ) -> bool {
-        self.matchers.iter().all(|(name, wanted)| {
-            let is = match name.as_str() {
-                "stream" => Some(stream),
-                "topic" => topic,
-                name => labels.get(name).map(String::as_str),
-            };
-            match wanted.strip_suffix('*') {
-                Some(start) => is.is_some_and(|is| is.starts_with(start)),
-                None => is == Some(wanted),
-            }
-        })
+        fits(&self.matchers, stream, labels, topic)
     }
+}
+
+/// Whether all matchers fit: label names and values, besides `stream` (the id) and `topic`. A value may end in `*`.
+pub(super) fn fits(
+    matchers: &BTreeMap<String, String>,
+    stream: &str,
+    labels: &BTreeMap<String, String>,
+    topic: Option<&str>,
+) -> bool {
+    matchers.iter().all(|(name, wanted)| {
+        let is = match name.as_str() {
+            "stream" => Some(stream),
+            "topic" => topic,
+            name => labels.get(name).map(String::as_str),
+        };
+        match wanted.strip_suffix('*') {
+            Some(start) => is.is_some_and(|is| is.starts_with(start)),
+            None => is == Some(wanted),
+        }
+    })
 }
 
 /// All mutes that are not over.

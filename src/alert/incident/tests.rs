@@ -33,7 +33,7 @@ const DAMAGED: (&str, &str, Severity) = ("block_damage", "visible", Severity::Wa
 
 impl Desk {
     fn new(streams: usize, of: &[(&str, &str)]) -> Self {
-        let mut machine = Machine::new(Policy::default());
+        let mut machine = Machine::new("instance", Policy::default());
         let all = (0..streams).map(|n| (name(n), labels(of)));
         machine.set_streams(all.collect::<Vec<_>>());
         Self {
@@ -417,7 +417,7 @@ fn after_a_restart_nothing_is_resolved_by_silence() {
     desk.machine = Desk::new(2, &[]).machine;
     desk.now_secs = 20.0;
     for incident in &open {
-        desk.machine.restore(incident.clone(), at(20.0));
+        assert_eq!(desk.machine.restore(incident.clone(), at(20.0)), None);
     }
     desk.pass(100.0);
     assert_eq!(desk.told(), []);
@@ -436,6 +436,14 @@ fn after_a_restart_nothing_is_resolved_by_silence() {
     desk.clear(1, FROZEN_LONG);
     desk.pass(40.0);
     assert_eq!(desk.told(), [told(Resolved, "s1", Critical)]);
+    // The disk came late, and the same trouble has begun anew.
+    desk.raise(0, FROZEN_LONG);
+    let over = desk
+        .machine
+        .restore(open[0].clone(), at(desk.now_secs))
+        .unwrap();
+    assert_eq!((over.news, over.incident.id()), (Resolved, open[0].id()));
+    assert_eq!(desk.machine.incidents().count(), 1);
 }
 
 #[test]
@@ -457,7 +465,12 @@ fn keys_are_stable() {
     };
     assert_eq!(key.hash().len(), 32);
     assert_eq!(key.hash(), key.clone().hash());
-    for topic in [Topic::Input, Topic::Detector("freeze"), Topic::Together] {
+    for topic in [
+        Topic::Input,
+        Topic::Detector("freeze"),
+        Topic::Together,
+        Topic::Monitor,
+    ] {
         assert_eq!(Topic::parse(topic.as_str()), Some(topic));
     }
 }

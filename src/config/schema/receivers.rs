@@ -41,6 +41,51 @@ pub const RECEIVER: &[Key] = &[
         "Only incidents of at least this severity are told.",
     ),
     key(
+        "only",
+        Shape::Free {
+            sample: "region: eu, stream: \"news*\"",
+        },
+        "Only incidents for which all of these fit: labels, `stream`, `topic`; a value may end in `*`. What is about several \
+         streams fits when one of them does; what is about the monitor itself always fits.",
+    ),
+    key(
+        "allow_private",
+        Shape::Flag { default: false },
+        "Whether private, link-local and loopback addresses may be called.",
+    ),
+    key(
+        "canary",
+        Shape::Flag { default: false },
+        "Whether it gets the alerts of the canary, and only those. With such receivers all of them must take the alert; \
+         without, the canary ends where alerts are handed to receivers.",
+    ),
+];
+
+/// `canary:`
+pub const CANARY: &[Key] = &[
+    key(
+        "every",
+        span_ms(600 * SECOND, 0, 24 * HOUR),
+        "How often. 0s: never.",
+    ),
+    key(
+        "within",
+        span_ms(60 * SECOND, SECOND, HOUR),
+        "The alert must arrive so soon after the defect began, or everybody else is told that alerts do not arrive.",
+    ),
+];
+
+/// `heartbeat:`
+pub const HEARTBEAT: &[Key] = &[
+    key(
+        "endpoint",
+        Shape::Secret {
+            sample: "https://hc-ping.example.com/00000000-0000-0000-0000-000000000000",
+        },
+        "Where to; POST without a body. Nothing is sent while alerts do not arrive. Default: no heartbeat.",
+    ),
+    key("every", span_ms(60 * SECOND, SECOND, HOUR), "How often."),
+    key(
         "allow_private",
         Shape::Flag { default: false },
         "Whether private, link-local and loopback addresses may be called.",

@@ -75,14 +75,14 @@ impl fmt::Debug for HttpOptions {
 }
 
 /// A client that keeps to [`HttpOptions`].
-pub(super) struct Http {
+pub(in crate::notify) struct Http {
     client: Client,
     allowed: AddressPolicy,
 }
 
 impl Http {
     /// Builds the client.
-    pub(super) fn new(options: &HttpOptions) -> Result<Self, ReceiverError> {
+    pub(in crate::notify) fn new(options: &HttpOptions) -> Result<Self, ReceiverError> {
         // Another part may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let allowed = &options.allowed;
@@ -111,12 +111,17 @@ impl Http {
     }
 
     /// Reads a URL that this client may call.
-    pub(super) fn endpoint(&self, url: &Secret) -> Result<Url, ReceiverError> {
+    pub(in crate::notify) fn endpoint(&self, url: &Secret) -> Result<Url, ReceiverError> {
         endpoint(url, &self.allowed)
     }
 
     /// A request, to be completed with headers and passed to [`attempt`] or [`ask`].
-    pub(super) fn post(&self, url: &Url, content_type: &str, body: String) -> RequestBuilder {
+    pub(in crate::notify) fn post(
+        &self,
+        url: &Url,
+        content_type: &str,
+        body: String,
+    ) -> RequestBuilder {
         self.client
             .post(url.clone())
             .header(CONTENT_TYPE, content_type)
@@ -159,7 +164,7 @@ impl Reply {
 }
 
 /// Sends a request once and judges the reply by its status.
-pub(super) async fn attempt(request: RequestBuilder, now: Timestamp) -> Outcome {
+pub(in crate::notify) async fn attempt(request: RequestBuilder, now: Timestamp) -> Outcome {
     match ask(request, now).await {
         Ok(reply) => reply.judge(),
         Err(outcome) => outcome,

@@ -103,8 +103,8 @@ impl Receiver for Webhook {
 
     fn limit(&self) -> Limit {
         Limit {
-            per_minute: 600,
-            burst: 60,
+            per_minute: 6000,
+            burst: 200,
         }
     }
 

@@ -54,6 +54,11 @@ impl Backlog {
         }
     }
 
+    /// Changes held.
+    pub fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Messages that wait, by receiver.
     pub fn waiting(&self) -> HashMap<&str, usize> {
         let mut count = HashMap::new();

@@ -32,14 +32,6 @@ impl Ballast {
         }
     }
 
-    /// Bytes it would take if it stood.
-    pub fn wants(&self) -> u64 {
-        match self.stands() {
-            true => 0,
-            false => self.bytes,
-        }
-    }
-
     /// Writes it, where `free` bytes leave as much again for others.
     pub fn restore(&self, free: u64) -> io::Result<()> {
         if self.stands() || self.bytes == 0 {

@@ -88,6 +88,8 @@ pub(super) struct Engine {
     trust: Trust,
     ballast: Ballast,
     backlog: Backlog,
+    /// Whether what the file held at the start was handed out.
+    loaded: bool,
     /// Rows that were handed out under a name in memory, and reached the file after all.
     adopted: HashMap<i64, i64>,
     state: StoreState,
@@ -114,6 +116,7 @@ impl Engine {
             folder: folder.to_owned(),
             db: None,
             trust: Trust::Check,
+            loaded: false,
             adopted: HashMap::new(),
             state: StoreState::default(),
             waiting: Vec::new(),
@@ -124,6 +127,9 @@ impl Engine {
             changed: true,
         };
         let mut loaded = engine.load(now);
+        if engine.db.is_some() {
+            engine.state.degraded = None;
+        }
         loaded.aside = engine.state.aside.clone();
         loaded.degraded = engine.state.degraded.clone();
         engine.show(now);
@@ -136,31 +142,28 @@ impl Engine {
                 self.degrade(why, now);
                 break;
             }
-            let Some(db) = &self.db else { break };
-            let since = now.checked_sub(self.settings.load_resolved);
-            let read = || {
-                Ok(Loaded {
-                    incidents: sql::incidents(db, since.unwrap_or(Timestamp::MIN))?,
-                    waiting: sql::waiting(db)?,
-                    mutes: sql::mutes(db)?,
-                    ..Loaded::default()
-                })
-            };
-            match read() {
-                Ok(loaded) => return loaded,
-                // What a sound file holds can be read: values of another type are damage too.
-                Err(error) => {
-                    let damaged = matches!(trouble(&error), Trouble::Corrupt | Trouble::Odd);
-                    self.trust = if damaged {
-                        Trust::Damaged
-                    } else {
-                        Trust::Check
-                    };
-                    self.degrade(error.to_string(), now);
+            match self.db.as_ref().map(|db| read(db, &self.settings, now)) {
+                Some(Ok(loaded)) => {
+                    self.loaded = true;
+                    return loaded;
                 }
+                Some(Err(error)) => self.distrust(&error, now),
+                None => break,
             }
         }
-        Loaded::default()
+        // What cannot be written may still be read.
+        let there = file::peek(&self.folder).map(|db| read(&db, &self.settings, now));
+        self.loaded = matches!(there, Some(Ok(_)));
+        there.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// A file that was opened and cannot be read: values of another type than ours are damage too.
+    fn distrust(&mut self, error: &rusqlite::Error, now: Timestamp) {
+        self.trust = match trouble(error) {
+            Trouble::Corrupt | Trouble::Odd => Trust::Damaged,
+            Trouble::Full | Trouble::Failing => Trust::Check,
+        };
+        self.degrade(error.to_string(), now);
     }
 
     /// Writes until the store is closed.
@@ -334,9 +337,23 @@ impl Engine {
         if let Err(why) = self.reopen(now) {
             return self.degrade(why, now);
         }
+        // Before what was held is written, so that it is not handed out a second time.
+        if !self.loaded
+            && let Some(db) = &self.db
+        {
+            match read(db, &self.settings, now) {
+                Ok(late) => {
+                    self.loaded = true;
+                    let aside = self.state.aside.clone();
+                    *self.shown.late() = Some(Loaded { aside, ..late });
+                }
+                Err(error) => return self.distrust(&error, now),
+            }
+        }
         match self.catch_up() {
             Ok(adopted) => {
                 self.adopted.extend(adopted);
+                self.state.changes += self.backlog.changes() as u64;
                 self.backlog = Backlog::new(self.settings.memory_rows);
                 self.state.degraded = None;
                 info!("the outbox is on disk again");
@@ -538,6 +555,17 @@ impl Engine {
     }
 }
 
+/// What there is to go on with.
+fn read(db: &Connection, settings: &Settings, now: Timestamp) -> rusqlite::Result<Loaded> {
+    let since = now.checked_sub(settings.load_resolved);
+    Ok(Loaded {
+        incidents: sql::incidents(db, since.unwrap_or(Timestamp::MIN))?,
+        waiting: sql::waiting(db)?,
+        mutes: sql::mutes(db)?,
+        ..Loaded::default()
+    })
+}
+
 /// Rows of a change that are not on disk.
 fn rows(change: &Change, ids: &[i64]) -> Vec<Row> {
     let messages = change.outgoing.iter().zip(ids);
@@ -611,4 +639,14 @@ fn transact(
 /// Whether a time is over; a clock that was set back makes everything due.
 fn due(last: Option<Timestamp>, every: Duration, now: Timestamp) -> bool {
     last.is_none_or(|last| now < last || now.duration_since(last).unsigned_abs() >= every)
+}
+
+#[cfg(test)]
+impl Engine {
+    /// Makes SQLite read the file again.
+    pub fn forget_pages(&self) {
+        if let Some(db) = &self.db {
+            let _ = db.execute_batch("PRAGMA shrink_memory");
+        }
+    }
 }

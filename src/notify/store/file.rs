@@ -167,6 +167,28 @@ pub(super) fn open(
     }
 }
 
+/// Opens the file of a folder that cannot be written, to read what waits in it.
+pub(super) fn peek(folder: &Path) -> Option<Connection> {
+    let usual = folder.join("outbox.sqlite");
+    let path = match header_version(&usual)? > SCHEMA_VERSION {
+        true => folder.join(format!("outbox-v{SCHEMA_VERSION}.sqlite")),
+        false => usual,
+    };
+    let mut url = url::Url::from_file_path(std::path::absolute(&path).ok()?).ok()?;
+    // Without a log nothing else can be in use, and SQLite need not make files beside it.
+    let has_log = fs::metadata(with_end(&path, "-wal")).is_ok_and(|log| log.len() > 0);
+    url.set_query(Some(match has_log {
+        true => "mode=ro",
+        false => "mode=ro&immutable=1",
+    }));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(url.as_str(), flags).ok()?;
+    db.busy_timeout(BUSY).ok()?;
+    Some(db)
+}
+
 /// Opens a file, or puts it aside and begins another with what can still be read.
 fn sound(
     folder: &Path,

@@ -279,7 +279,7 @@ pub struct Stored {
 pub struct Loaded {
     /// Open incidents and those resolved lately ([`Settings::load_resolved`]), oldest change first.
     pub incidents: Vec<Stored>,
-    /// Messages to be sent, in order.
+    /// Messages to be sent, in order. Those of a file that can only be read are here too.
     pub waiting: Vec<Row>,
     /// Mutes.
     pub mutes: Vec<String>,
@@ -330,6 +330,8 @@ struct Shown {
     state: Mutex<StoreState>,
     /// The file in use; the number changes with it, even when the name does not.
     file: Mutex<(u64, Option<PathBuf>)>,
+    /// What the file held, when it could not be read at the start.
+    late: Mutex<Option<Loaded>>,
     /// Writes that wait.
     queued: AtomicUsize,
     /// Writes that were dropped before the writer saw them.
@@ -480,6 +482,12 @@ impl Store {
         receipt
     }
 
+    /// What the file held, once, when it could not even be read at the start and now it can. Ask for it while
+    /// [`Loaded::degraded`] was set at the start.
+    pub fn late(&self) -> Option<Loaded> {
+        self.shown.late().take()
+    }
+
     /// Counters and gauges.
     pub fn state(&self) -> StoreState {
         let mut state = self.shown.lock().clone();
@@ -539,6 +547,10 @@ impl Store {
 impl Shown {
     fn lock(&self) -> std::sync::MutexGuard<'_, StoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, Option<Loaded>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self) -> std::sync::MutexGuard<'_, (u64, Option<PathBuf>)> {

@@ -233,7 +233,7 @@ fn a_full_disk_frees_the_ballast_then_goes_on_in_memory_and_heals() {
         ..Settings::default()
     };
     let (mut rig, _) = Rig::open(folder.path(), settings.clone());
-    rig.pass(Duration::ZERO);
+    rig.pass(SEC);
     assert!(rig.state().ballast);
     let big = |n: u64| {
         let mut change = change(&format!("k{n}"), 1, 1, "raised", &["a"]);
@@ -315,12 +315,69 @@ fn a_folder_that_cannot_be_used_is_in_memory_until_it_can() {
     assert_eq!(kept.try_recv().unwrap(), Kept::InMemory);
     fs::remove_file(&folder).unwrap();
     rig.pass(SEC * 5);
-    assert_eq!(rig.state().degraded, None);
+    assert_eq!((rig.state().degraded, rig.state().changes), (None, 1));
     assert_eq!((rig.state().waiting["a"], rig.state().dead), (1, 1));
     drop(rig);
     let (_, loaded) = Rig::open(&folder, small());
     assert_eq!(keys(&loaded.waiting), [("k".into(), 1, 1)]);
     assert_eq!(loaded.mutes, ["{}"]);
+}
+
+#[test]
+fn what_could_not_be_read_at_the_start_is_handed_out_later() {
+    let outer = tempfile::tempdir().unwrap();
+    let (folder, away) = (outer.path().join("data"), outer.path().join("away"));
+    let (mut rig, _) = Rig::open(&folder, small());
+    rig.commit(&change("old", 1, 1, "raised", &["a"]));
+    drop(rig);
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "").unwrap();
+    let (mut rig, loaded) = Rig::open(&folder, small());
+    assert!(loaded.degraded.is_some() && loaded.waiting.is_empty());
+    rig.commit(&change("new", 1, 1, "raised", &["a"]));
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    rig.pass(SEC * 5);
+    let late = rig.shown.late().take().unwrap();
+    assert_eq!(keys(&late.waiting), [("old".into(), 1, 1)]);
+    assert_eq!(rig.state().waiting["a"], 2);
+}
+
+#[test]
+fn a_folder_that_can_only_be_read_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut rig, _) = Rig::open(folder.path(), small());
+    let raised = rig.commit(&change("old", 1, 1, "raised", &["a"]));
+    drop(rig);
+    let path = folder.path().join("outbox.sqlite");
+    let mode = |folder_mode, file_mode| {
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(&path, file_mode);
+        set(folder.path(), folder_mode);
+    };
+    mode(0o500, 0o400);
+    if fs::write(folder.path().join("probe"), "").is_ok() {
+        // Root may write everywhere; then there is nothing to see but the reading itself.
+        let db = file::peek(folder.path()).unwrap();
+        assert_eq!(sql::waiting(&db).unwrap(), raised.rows);
+        return;
+    }
+    let (mut rig, loaded) = Rig::open(folder.path(), small());
+    assert!(loaded.degraded.is_some());
+    assert_eq!(loaded.waiting, raised.rows);
+    rig.gone(raised.rows[0].id);
+    let new = rig.commit(&change("new", 1, 1, "raised", &["a"]));
+    assert_eq!((new.rows.len(), new.outcome), (1, Outcome::InMemory));
+    mode(0o700, 0o600);
+    rig.pass(SEC * 5);
+    assert_eq!(rig.state().degraded, None);
+    assert!(rig.shown.late().is_none());
+    drop(rig);
+    let (_, loaded) = Rig::open(folder.path(), small());
+    assert_eq!(keys(&loaded.waiting), [("new".into(), 1, 1)]);
 }
 
 #[test]
@@ -393,6 +450,7 @@ fn damage_found_while_running_begins_another_file() {
     // Every page but the first of a file that is open: nothing can be saved, nothing may be refused.
     let len = fs::metadata(&path).unwrap().len();
     overwrite(&path, 4096, usize::try_from(len).unwrap() - 4096);
+    rig.engine.forget_pages();
     let mut moved = None;
     for n in 0..50 {
         let done = rig.commit(&change(&format!("n{n}"), 1, 1, "raised", &["a"]));
@@ -587,8 +645,8 @@ async fn the_store_answers_and_can_be_read_meanwhile() {
     }
     store.delivered(rows[0].id);
     store.dead(rows[1].id, "410 gone".to_owned());
-    let _ = store.put_mute("m".to_owned(), "{}".to_owned());
-    let _ = store.put_note("audit", "1".to_owned(), "{}".to_owned(), now());
+    drop(store.put_mute("m".to_owned(), "{}".to_owned()));
+    drop(store.put_note("audit", "1".to_owned(), "{}".to_owned(), now()));
     assert_eq!(store.flush().await, Ok(Kept::Durably));
     let state = store.state();
     assert_eq!(
