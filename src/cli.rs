@@ -65,6 +65,8 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Run the detectors over one file or stream and report what they find
     Analyze(AnalyzeArgs),
+    /// Run a stream's detectors and rules over a clip of evidence, with a configuration that may be another one
+    Replay(ReplayArgs),
     /// List the detectors, or describe one
     Detectors(DetectorsArgs),
     /// Tell the hash of a slate, for `detectors.slate.hashes`
@@ -206,6 +208,28 @@ pub struct AnalyzeArgs {
     /// Run only the detectors of these groups of the configuration, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "config")]
     pub groups: Vec<String>,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+#[command(after_help = "Example: would the alert have come with other limits?
+  glasswatch replay data/evidence/news/20261123T160501Z_freeze_9b0c/clip.mp4 --config tried.yaml
+
+The stream is the one that the evidence beside the clip names. What is found is told as `analyze` tells it; the last line
+says whether the defect of the evidence is among it. A clip holds seconds: detectors that need minutes say nothing of it.")]
+pub struct ReplayArgs {
+    /// Clip, or the folder of a set of evidence
+    #[arg(value_name = "CLIP")]
+    pub clip: PathBuf,
+    /// The configuration to try
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Settings of this stream [default: the one that the evidence names]
+    #[arg(long, value_name = "ID")]
+    pub stream: Option<String>,
+    /// Form of the report on standard output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
 }
 
 /// Form of a report.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use glasswatch::app::analyze::{Extras, analyze, read_reference};
+use glasswatch::app::analyze::{Analysis, Extras, analyze, read_reference};
 use glasswatch::app::doctor::{self, Health};
+use glasswatch::app::replay::{Replay, ReplayError, replay};
 use glasswatch::app::report::{DefectLine, SummaryLine, defect_text, worst};
 use glasswatch::app::{App, Settings, StartError, hash, probe};
 use glasswatch::cli::{
-    AnalyzeArgs, Cli, Command, DemoArgs, HashArgs, LogFormat, ProbeArgs, ReportFormat, RunArgs,
+    AnalyzeArgs, Cli, Command, DemoArgs, HashArgs, LogFormat, ProbeArgs, ReplayArgs, ReportFormat,
+    RunArgs,
 };
 use glasswatch::config::{self, LoadError};
 use glasswatch::demo::run::{self as demo, DemoSettings};
@@ -94,6 +96,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Hash(args) => runtime()?.block_on(hash_one(args)),
         Command::Probe(args) => runtime()?.block_on(probe_one(args)),
         Command::Analyze(args) => runtime()?.block_on(analyze_one(args)),
+        Command::Replay(args) => runtime()?.block_on(replay_one(args)),
         Command::Demo(args) => runtime()?.block_on(run_demo(args)),
     }
 }
@@ -245,12 +248,22 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
     let analysis = analyze(stream, &pool, extras)
         .await
         .context("cannot write the signals")?;
+    if let Some(code) = report(&analysis, args.format)? {
+        return Ok(code);
+    }
+    let limit = args.fail_on.map(detectors::base::Severity::from);
+    let failed = limit.is_some_and(|limit| worst(&analysis.defects).is_some_and(|w| w >= limit));
+    Ok(if failed { DEFECTS_FOUND } else { 0 })
+}
+
+/// Tells what was found; an exit code when there was nothing to look at.
+fn report(analysis: &Analysis, format: ReportFormat) -> anyhow::Result<Option<u8>> {
     let cause = analysis.end.cause.map(|c| c.as_str());
     let cpu_secs = Process::read().cpu_secs.unwrap_or_default();
     let summary = SummaryLine::of(&analysis.status, analysis.defects.len(), cpu_secs, cause);
     let mut out = std::io::stdout().lock();
     for defect in &analysis.defects {
-        match args.format {
+        match format {
             ReportFormat::Jsonl => {
                 let line = DefectLine::of(defect, analysis.raised.get(&defect.id).copied());
                 writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -259,23 +272,46 @@ async fn analyze_one(args: AnalyzeArgs) -> anyhow::Result<u8> {
         }
     }
     for sync in &analysis.av_sync {
-        match args.format {
+        match format {
             ReportFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(sync)?)?,
             ReportFormat::Text => writeln!(out, "{}", sync.text())?,
         }
     }
-    match args.format {
+    match format {
         ReportFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(&summary)?)?,
         ReportFormat::Text => writeln!(out, "{}", summary.text())?,
     }
     if summary.is_empty() {
         let why = cause.unwrap_or("undecodable");
         eprintln!("glasswatch: {why}: {}", analysis.end.detail);
-        return Ok(INPUT);
+        return Ok(Some(INPUT));
     }
-    let limit = args.fail_on.map(detectors::base::Severity::from);
-    let failed = limit.is_some_and(|limit| worst(&analysis.defects).is_some_and(|w| w >= limit));
-    Ok(if failed { DEFECTS_FOUND } else { 0 })
+    Ok(None)
+}
+
+async fn replay_one(args: ReplayArgs) -> anyhow::Result<u8> {
+    let Replay { stream, kept } = match replay(&args.clip, &args.config, args.stream.as_deref()) {
+        Ok(replay) => replay,
+        Err(ReplayError::Config(problem)) => return Err(problem.into()),
+        Err(problem) => {
+            eprintln!("glasswatch: {problem}");
+            return Ok(USAGE);
+        }
+    };
+    let pool = Pool::new(0)?;
+    let extras = Extras {
+        signals: None,
+        reference: None,
+        progress: false,
+    };
+    let analysis = analyze(stream, &pool, extras).await?;
+    if let Some(code) = report(&analysis, args.format)? {
+        return Ok(code);
+    }
+    if let Some(kept) = kept {
+        eprintln!("{}", kept.verdict(&analysis.defects));
+    }
+    Ok(0)
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {

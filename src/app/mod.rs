@@ -7,6 +7,7 @@ pub mod doctor;
 mod glance;
 pub mod hash;
 pub mod probe;
+pub mod replay;
 pub mod report;
 
 use std::collections::BTreeMap;

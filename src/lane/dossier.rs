@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use detectors::base::{Arrival, Exhibit, Limit, Reading, Severity, Stamp, Track, Value};
 
+use super::super::instance::kind_of;
 use super::Worker;
 use crate::alert::{Defect, Moment};
 use crate::config;
@@ -38,10 +39,12 @@ impl Dossier {
     }
 }
 
-/// How long after its beginning a defect is raised, at most, as far as the rules tell: a run of so many seconds, or a
-/// limit that is held.
+/// How long after its beginning a defect of pictures or sound is raised, at most, as far as the rules tell: a run of so
+/// many seconds, or a limit that is held. What is wrong with the input as a whole needs no more: while nothing comes,
+/// nothing goes either.
 fn raised_after(stream: &config::Stream) -> Duration {
-    let rules = stream.detectors.iter().flat_map(|detector| {
+    let tracks = |d: &&config::DetectorConfig| kind_of(d.descriptor.needs.scope).is_some();
+    let rules = stream.detectors.iter().filter(tracks).flat_map(|detector| {
         let unit = |signal: &str| {
             let mut signals = detector.descriptor.signals.iter();
             signals.find(|s| s.name == signal).map(|s| s.unit)
@@ -117,4 +120,25 @@ impl Worker {
 /// A detector tells of a run that goes on: what it shows may be no good picture, even before a rule says so.
 fn is_run(reading: &Reading) -> bool {
     reading.since.is_some() && matches!(reading.value, Value::Measured(v) if v > 0.0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::lane::testing;
+
+    #[test]
+    fn the_ring_reaches_back_as_far_as_rules_of_tracks_wait() {
+        let of = |names: &[&str]| {
+            let rows = names
+                .iter()
+                .map(|name| detectors::registry::find(name).unwrap());
+            let rows: Vec<_> = rows.map(|row| (row, row.rules)).collect();
+            raised_after(&testing::stream(&rows))
+        };
+        assert_eq!(of(&[]), Duration::ZERO);
+        assert_eq!(of(&["freeze"]), Duration::from_secs(10));
+        assert_eq!(of(&["loss", "manifest", "ts"]), Duration::ZERO);
+    }
 }

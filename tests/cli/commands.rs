@@ -175,3 +175,49 @@ fn hash_tells_one_hash_for_a_slate_at_any_size_and_none_for_black() {
     let none = run(["hash", dir.path().join("none.png").to_str().unwrap()]);
     assert_eq!(none.code, Some(3), "{none:?}");
 }
+
+#[test]
+fn a_clip_of_evidence_is_replayed_with_another_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("set");
+    std::fs::create_dir(&set).unwrap();
+    clean(12).showing(Show::Black, 3, 8).write(&set, "clip.ts");
+    let kept = r#"{"stream": "news", "detector": "black", "rule": "black"}"#;
+    std::fs::write(set.join("defect.json"), kept).unwrap();
+    let clip = set.join("clip.ts");
+    let clip = clip.to_str().unwrap();
+    let config = |name: &str, detectors: &str| {
+        let path = dir.path().join(name);
+        let text = format!(
+            "version: 1\nstreams:\n  - {{id: news, url: 'udp://127.0.0.1:9', allow_private: true, detectors: {detectors}}}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let usual = config("usual.yaml", "{}");
+    let later = config("later.yaml", "{black: {rules: {black: {raise: 60}}}}");
+    let done = run(["replay", clip, "--config", &usual]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.err
+            .contains("black/black of the evidence is found again"),
+        "{done:?}"
+    );
+    let done = run(["replay", clip, "--config", &later, "--format", "jsonl"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.err.contains("is not found with this configuration"),
+        "{done:?}"
+    );
+    let lines = done.lines();
+    let summary = lines.last().unwrap();
+    assert_eq!(summary["type"], "summary");
+    let done = run(["replay", clip, "--config", &usual, "--stream", "other"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.err.contains("no stream `other`"), "{done:?}");
+    std::fs::remove_file(set.join("defect.json")).unwrap();
+    let done = run(["replay", clip, "--config", &usual]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    let done = run(["replay", dir.path().to_str().unwrap(), "--config", &usual]);
+    assert!(done.err.contains("holds no clip"), "{done:?}");
+}
