@@ -1,8 +1,8 @@
 //! HTTP API, metrics, health, and the page.
 //!
-//! [`routes`] has every route; `/api/v1/openapi.json` describes them. With a token set, everything but the page's own files,
+//! `routes` has every route; `/api/v1/openapi.json` describes them. With a token set, everything but the page's own files,
 //! `/healthz` and `/readyz` asks for `Authorization: Bearer …`, and what changes something for one of a scope that may.
-//! Without one, only loopback addresses are served. What changes something is limited, and written down ([`audit`]).
+//! Without one, only loopback addresses are served. What changes something is limited, and written down (`audit`).
 
 mod audit;
 mod evidence;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: `/api/v1/openapi.json`, generated from [`routes`] and the table of schemas here.
+//! The OpenAPI document: `/api/v1/openapi.json`, generated from `routes` and the table of schemas here.
 
 use axum::Json;
 use serde_json::{Map, Value, json};

@@ -409,6 +409,9 @@ async fn an_incident_is_taken_on_and_muted_by_keyboard() {
     browser.press("Enter");
     browser.until(&format!("!{end}"));
     assert_eq!(source.desk().mutes().len(), 1);
+    browser.eval("document.querySelector('#past summary').focus()");
+    browser.press("Enter");
+    browser.until("document.querySelector('#past').innerText.includes('There are none.')");
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }
 
