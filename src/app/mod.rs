@@ -218,7 +218,7 @@ impl App {
         let server =
             http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
         if let Some(server) = &server {
-            info!(address = %server.address(), "serving the page, metrics and the API");
+            info!(address = %server.address(), "serving metrics and the API");
         }
         shared.notifier.set_streams(&config.streams);
         for stream in &config.streams {

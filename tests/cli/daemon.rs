@@ -292,7 +292,10 @@ streams:
     });
     let mut pages = vec![("/api/v1/defects".to_owned(), told)];
     let api = ["/api/v1/streams", "/api/v1/incidents", "/api/v1/mutes"];
-    for page in ["/", "/metrics", "/version"].into_iter().chain(api) {
+    for page in ["/", "/plain", "/metrics", "/version"]
+        .into_iter()
+        .chain(api)
+    {
         pages.push((page.to_owned(), daemon.get(page)));
     }
     for id in ["web", "ts", "by-url", "by-key"] {
