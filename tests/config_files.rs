@@ -26,6 +26,7 @@ fn env(file: &str) -> Env {
     };
     for name in [
         "GLASSWATCH_TOKEN",
+        "GLASSWATCH_ON_CALL_TOKEN",
         "SRT_PASSPHRASE",
         "RTSP_PASSWORD",
         "ORIGIN_TOKEN",
@@ -141,17 +142,21 @@ fn the_reference_tells_the_real_defaults() {
         "version: 1\nstreams:\n  - {id: channel-1, url: 'https://cdn.example.com/channel-1/master.m3u8'}",
     );
     assert_eq!(full.streams, bare.streams);
-    assert_eq!((&full.instance, &full.http), (&bare.instance, &bare.http));
+    assert_eq!(
+        (&full.instance, full.http.listen, &full.http.token),
+        (&bare.instance, bare.http.listen, &bare.http.token)
+    );
     assert_eq!(
         print_effective(&full).lines().count(),
         reference_lines(&full, &bare)
     );
 }
 
-/// Receivers and the shard have no default, so the reference has them and a bare file has not.
+/// Receivers, named tokens and the shard have no default, so the reference has them and a bare file has not.
 fn reference_lines(full: &Config, bare: &Config) -> usize {
     let bare = Config {
         receivers: full.receivers.clone(),
+        http: full.http.clone(),
         shard: full.shard,
         ..bare.clone()
     };

@@ -218,7 +218,7 @@ impl App {
         let server =
             http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
         if let Some(server) = &server {
-            info!(address = %server.address(), "serving metrics and the API");
+            info!(address = %server.address(), "serving the page, metrics and the API");
         }
         shared.notifier.set_streams(&config.streams);
         for stream in &config.streams {
@@ -303,6 +303,13 @@ impl App {
         let undone = self.shared.notifier.close(left()).await;
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
+        }
+        if let Some(stills) = self.shared.stills.clone() {
+            let limit = left().min(STOP);
+            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
+            if !flushed.unwrap_or(false) {
+                warn!("some evidence could not be written in time");
+            }
         }
         let server = self
             .server
@@ -509,6 +516,10 @@ impl http::Source for Shared {
             dropped: counts.dropped,
             evicted: counts.evicted,
             bytes: counts.bytes,
+            clips_written: counts.clips_written,
+            clips_failed: counts.clips_failed,
+            clips_dropped: counts.clips_dropped,
+            ring_bytes: counts.ring_bytes,
         }
     }
 

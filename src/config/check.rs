@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use detectors::registry::{self, REGISTRY};
 
-use super::checked::{Against, Config, Http, Instance, Secret, Shard, Stream};
+use super::checked::{Against, Config, Instance, Shard, Stream};
 use super::problem::{Mark, Problem, Problems, suggest};
 use super::raw::{self, Data, Node, Text};
 use super::receivers::Receiver;
@@ -465,45 +465,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn http(&mut self, node: &Node) -> Http {
-        let s = self.open(node, &[schema::HTTP]);
-        let token = self.secret(s, "token").map(|(text, at, _)| {
-            let token = text.value.trim();
-            if !token.bytes().all(|b| b.is_ascii_graphic()) {
-                self.wrong(at, "a token is plain ASCII without blanks", None);
-            }
-            Secret::new(token)
-        });
-        let given = s.node.get("listen");
-        let listen = match given {
-            Some(Node {
-                data: Data::Bool(false),
-                ..
-            }) => None,
-            _ => self.text(s, "listen").filter(|word| word != "off"),
-        };
-        let listen = listen.and_then(|word| match (socket(&word), given) {
-            (Some(listen), _) => Some(listen),
-            (None, Some(node)) => {
-                let message = format!("must be an address and port, not `{}`", self.word(node));
-                self.wrong(node, message, "write `127.0.0.1:9464` or `off`".to_owned());
-                None
-            }
-            (None, None) => None,
-        });
-        let wants_token = s.node.get("token").or(s.node.get("token_file")).is_some();
-        if let (Some(listen), Some(node), false) = (listen, given, wants_token)
-            && !listen.ip().is_loopback()
-        {
-            self.wrong(
-                node,
-                format!("{listen} is not loopback, so a token is required"),
-                "set `http.token_file` or `http.token`".to_owned(),
-            );
-        }
-        Http { listen, token }
-    }
-
     fn groups(&mut self, node: &Node) -> BTreeMap<String, Vec<&'static str>> {
         let mut groups = BTreeMap::new();
         if !matches!(node.data, Data::Map(_)) {
@@ -637,7 +598,7 @@ impl<'a> Checker<'a> {
 }
 
 /// Address and port, where `localhost` is the loopback address.
-fn socket(word: &str) -> Option<SocketAddr> {
+pub(super) fn socket(word: &str) -> Option<SocketAddr> {
     match word.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}").parse().ok(),
         None => word.parse().ok(),

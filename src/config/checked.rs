@@ -11,6 +11,7 @@ use detectors::base::{Descriptor, Options, RuleSpec};
 use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
+use super::http::Http;
 use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
 
 /// A text that must not be shown: `Debug` prints `***`, or the part that may be shown.
@@ -108,7 +109,7 @@ impl Config {
 
     /// Listens elsewhere than the file says. Refused without a token, unless the address is loopback.
     pub fn listen_on(&mut self, listen: SocketAddr) -> Result<(), TokenRequired> {
-        if !listen.ip().is_loopback() && self.http.token.is_none() {
+        if !listen.ip().is_loopback() && !self.http.asks_for_a_token() {
             return Err(TokenRequired { listen });
         }
         self.http.listen = Some(listen);
@@ -149,15 +150,6 @@ pub struct Instance {
     pub pool_threads: usize,
 }
 
-/// HTTP server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Http {
-    /// Listening address; `None` = no server.
-    pub listen: Option<SocketAddr>,
-    /// Bearer token; required when `listen` is not loopback.
-    pub token: Option<Secret>,
-}
-
 /// A static part of all streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
@@ -186,7 +178,7 @@ pub struct Stream {
     pub detectors: Vec<DetectorConfig>,
     /// A detector that cannot measure for this long raises the built-in blind rule.
     pub blind_after: Duration,
-    /// Whether stills are kept.
+    /// Whether stills and clips are kept.
     pub evidence: bool,
 }
 

@@ -34,6 +34,14 @@ pub fn print_effective(config: &Config) -> String {
     let listen = config.http.listen.map(|a| a.to_string());
     out.pair(1, "listen", &quoted(listen.as_deref().unwrap_or("off")));
     out.secret(1, "token", config.http.token.as_ref());
+    if !config.http.tokens.is_empty() {
+        out.line(1, "tokens:");
+    }
+    for token in &config.http.tokens {
+        out.pair(2, "- name", &quoted(&token.name));
+        out.secret(3, "token", Some(&token.token));
+        out.pair(3, "scope", token.scope.as_str());
+    }
     if !config.receivers.is_empty() {
         out.line(0, "receivers:");
     }

@@ -247,7 +247,32 @@ pub const HTTP: &[Key] = &[
         Shape::Secret {
             sample: "${GLASSWATCH_TOKEN}",
         },
-        "Bearer token that clients must send.",
+        "Bearer token that clients must send; it may do everything.",
+    ),
+    key(
+        "tokens",
+        Shape::List(&[API_TOKEN]),
+        "Further tokens, each with a name for the audit log and with what it may do.",
+    ),
+];
+
+/// An item of `http.tokens:`
+pub const API_TOKEN: &[Key] = &[
+    key("name", text("on-call"), "Unique name. Required."),
+    key(
+        "token",
+        Shape::Secret {
+            sample: "${GLASSWATCH_ON_CALL_TOKEN}",
+        },
+        "The token. Required.",
+    ),
+    key(
+        "scope",
+        Shape::Word {
+            default: "read",
+            of: &["read", "operate", "admin"],
+        },
+        "`read` sees everything; `operate` also acknowledges and mutes; `admin` may do everything.",
     ),
 ];
 
@@ -393,7 +418,7 @@ pub const SETTINGS: &[Key] = &[
     key(
         "evidence",
         Shape::Flag { default: true },
-        "Whether stills are kept as evidence.",
+        "Whether stills, and clips of the input as it came, are kept as evidence; costs memory for about 20 s of the encoded input.",
     ),
     key(
         "blind_after",

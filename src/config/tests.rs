@@ -163,7 +163,7 @@ fn substituted_values_take_the_type_that_is_wanted() {
 #[test]
 fn effective_print_reads_back_equal() {
     let text = "version: 1
-http: {listen: off}
+http: {listen: off, tokens: [{name: t, token: '***', scope: operate}]}
 groups: {g: [DETECTOR]}
 shard: {index: 1, count: 3}
 receivers: [{name: r, webhook: {url: 'https://r.example'}, min_severity: info}]
@@ -179,7 +179,10 @@ streams:
     let printed = print_effective(&config).replace("https://r.example/***", "https://r.example/");
     let again = parse(&printed);
     assert!(diff(&config, &again).is_empty(), "{printed}");
-    assert_eq!(config.streams, again.streams);
+    assert_eq!(
+        (&config.streams, &config.http),
+        (&again.streams, &again.http)
+    );
     assert_eq!(config.streams[1].detectors.len(), REGISTRY.len() - 1);
 }
 
@@ -263,6 +266,41 @@ fn listening_in_the_open_needs_a_token() {
     ));
     assert!(config.listen_on(open).is_ok());
     assert_eq!(config.http.listen, Some(open));
+}
+
+#[test]
+fn tokens_have_names_and_scopes() {
+    let with = |tokens: &str| format!("{ONE}http: {{listen: '0.0.0.0:1', tokens: [{tokens}]}}\n");
+    let config = parse(&with(
+        "{name: wall, token: '${KEY}'}, {name: kim, token: b, scope: operate}",
+    ));
+    let scopes: Vec<_> = config.http.tokens.iter().map(|t| t.scope).collect();
+    assert_eq!(scopes, [Scope::Read, Scope::Operate]);
+    assert!(config.http.asks_for_a_token());
+    let shown = format!("{:?}{}", config.http, print_effective(&config));
+    assert!(
+        !shown.contains(config.http.tokens[0].token.expose()),
+        "{shown}"
+    );
+    for (tokens, says) in [
+        ("", "a token is required"),
+        ("{name: a}", "`token` is missing"),
+        ("{token: a}", "`name` is missing"),
+        ("{name: a, token: 'b c'}", "plain ASCII"),
+        ("{name: a, token: ''}", "must not be empty"),
+        (
+            "{name: a, token: b, scope: root}",
+            "must be one of read, operate, admin",
+        ),
+        (
+            "{name: a, token: b}, {name: a, token: c}",
+            "`a` is already there",
+        ),
+        ("{name: a, token: b}, {name: c, token: b}", "the same token"),
+    ] {
+        let found = problems(&with(tokens));
+        assert!(found.contains(says), "{tokens}: {found}");
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub async fn run(settings: DemoSettings, stop: impl Future<Output = ()>) -> Resu
     )
     .await?;
     if let Some(address) = app.address() {
-        eprintln!("Streams, metrics and alerts: http://{address}/   (stop with Ctrl-C)");
+        eprintln!("The page, metrics and the API: http://{address}/   (stop with Ctrl-C)");
     }
     let result = follow(&app, &board, settings.check, stop).await;
     app.drain(Duration::from_secs(10)).await;

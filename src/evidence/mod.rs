@@ -1,21 +1,37 @@
-//! Evidence: stills of a defect, as JPEG, with its numbers beside them.
+//! Evidence: stills of a defect, a clip of the input as it came, and the numbers around it.
 //!
 //! A lane keeps *references* to at most two decoder buffers ([`Keeper`]): the last good picture and the first
 //! bad one. When a defect of at least warning severity begins, they go to one writer thread ([`Stills`]), which
 //! converts, scales, draws and writes; media threads and the detector pool never wait for it. Everything is
 //! bounded: the queue (full: dropped and counted), a picture's width, and the total on disk (oldest first out).
 //!
-//! On disk: `<data_dir>/evidence/<stream>/<UTC start>_<detector>_<defect id>/{last_good.jpg,first_bad.jpg,
-//! defect.json}`. A set appears whole or not at all: it is written aside and renamed.
+//! Encoded units are kept in a ring for each stream ([`Recorder`]), by reference as well, on their way to the
+//! decoder. 5 s after a raise what lies around the defect's beginning goes to a second thread, which puts it into a
+//! file without decoding it, and draws the numbers ([`Numbers`]).
+//!
+//! On disk: `<data_dir>/evidence/<stream>/<UTC start>_<detector>_<defect id>/` with `last_good.jpg`,
+//! `first_bad.jpg` and `defect.json`, which appear together: they are written aside and renamed; and later `clip.mp4`
+//! (`.webm`, `.mkv` where the codecs want it), `clip.json`, `signals.json`, `plot.svg` and `sound.svg`, each whole.
 
+mod clips;
 mod keeper;
+mod numbers;
+mod plot;
+mod recorder;
 mod render;
+mod ring;
 mod store;
 
 pub use keeper::{Keeper, Suspicion};
+pub use numbers::Numbers;
+pub use recorder::Recorder;
 pub use render::{MAX_WIDTH, RenderError, jpeg, render};
 pub use store::{Counts, StillSet, Stills, relative_dir};
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "clip_tests.rs"]
+mod clip_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

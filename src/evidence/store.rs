@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use detectors::base::Exhibit;
 use serde_json::json;
 
+use super::clips::{self, Addition, ClipJob, ClipOrder, ClipWriter};
 use super::render::{RenderError, jpeg};
 use crate::alert::Defect;
 use crate::ingest::PictureBuffer;
 
 /// Sets waiting for the writer, at most. They hold decoder buffers that their lanes mostly hold anyway.
 pub(super) const QUEUE: usize = 64;
+/// Who waits for a full queue looks again after this.
+const FULL: Duration = Duration::from_millis(10);
 /// Directory below the data directory.
 const ROOT: &str = "evidence";
+/// A stream takes at most this part of the quota while others have sets.
+const SHARE: u64 = 4;
 
 /// What is written about one defect.
 pub(super) struct Job {
@@ -29,8 +34,10 @@ pub(super) struct Job {
     pub(super) exhibit: Option<Exhibit>,
 }
 
-enum Order {
+pub(super) enum Order {
     Write(Box<Job>),
+    /// Files for a set that is there, or is begun with them.
+    Add(Box<Addition>),
     /// Everything before it is done: say so.
     Report(SyncSender<()>),
 }
@@ -49,6 +56,14 @@ pub struct Counts {
     pub evicted: u64,
     /// Bytes on disk now.
     pub bytes: u64,
+    /// Clips written, counted once for each set that holds one.
+    pub clips_written: u64,
+    /// Clips that could not be written.
+    pub clips_failed: u64,
+    /// Clips left out because the writer was behind, or too many of one stream were being recorded.
+    pub clips_dropped: u64,
+    /// Encoded bytes that all streams keep for clips now.
+    pub ring_bytes: u64,
 }
 
 /// One set on disk.
@@ -64,16 +79,23 @@ pub struct StillSet {
 pub struct Stills {
     data_dir: PathBuf,
     orders: SyncSender<Order>,
+    clips: SyncSender<ClipOrder>,
+    /// Coded bytes of the clips that wait.
+    waiting_bytes: Arc<AtomicU64>,
     tally: Arc<Tally>,
 }
 
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     written: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
     evicted: AtomicU64,
     bytes: AtomicU64,
+    clips_written: AtomicU64,
+    pub(super) clips_failed: AtomicU64,
+    clips_dropped: AtomicU64,
+    ring_bytes: AtomicU64,
 }
 
 /// Where a defect's stills are, relative to the data directory; known before they are written, and the same for
@@ -128,23 +150,42 @@ impl Stills {
         if let Err(error) = started {
             tracing::error!(%error, "no thread for evidence: no stills are kept");
         }
+        let (clips, cuttings) = sync_channel(clips::QUEUE);
+        let waiting_bytes = Arc::new(AtomicU64::new(0));
+        let writer = ClipWriter {
+            evidence: data_dir.join(ROOT),
+            tally: Arc::clone(&tally),
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            orders: orders.clone(),
+        };
+        let started = std::thread::Builder::new()
+            .name("clips".to_owned())
+            .spawn(move || writer.run(&cuttings));
+        if let Err(error) = started {
+            tracing::error!(%error, "no thread for clips: none are kept");
+        }
         Arc::new(Self {
             data_dir: data_dir.to_owned(),
             orders,
+            clips,
+            waiting_bytes,
             tally,
         })
     }
 
     /// A store whose writer never comes; with what would reach it.
     #[cfg(test)]
-    pub(super) fn unattended() -> (Arc<Self>, impl Sized) {
+    pub(super) fn unattended() -> (Arc<Self>, (Receiver<Order>, Receiver<ClipOrder>)) {
         let (orders, inbox) = sync_channel(QUEUE);
+        let (clips, cuttings) = sync_channel(clips::QUEUE);
         let stills = Self {
             data_dir: PathBuf::new(),
             orders,
+            clips,
+            waiting_bytes: Arc::default(),
             tally: Arc::default(),
         };
-        (Arc::new(stills), inbox)
+        (Arc::new(stills), (inbox, cuttings))
     }
 
     /// Hands a set to the writer; never waits.
@@ -157,11 +198,45 @@ impl Stills {
         }
     }
 
+    /// Hands a clip to its writer; never waits.
+    pub(super) fn submit_clip(&self, job: ClipJob) {
+        let bytes = job.bytes();
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = waiting == 0 || waiting.saturating_add(bytes) <= clips::QUEUE_BYTES;
+        let taken = fits && self.clips.try_send(ClipOrder::Write(Box::new(job))).is_ok();
+        if !taken {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.clip_dropped();
+        }
+    }
+
+    pub(super) fn clip_dropped(&self) {
+        self.tally.clips_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream keeps so many encoded bytes for clips instead of so many.
+    pub(super) fn ring_bytes(&self, before: usize, now: usize) {
+        let all = &self.tally.ring_bytes;
+        all.fetch_add(now as u64, Ordering::Relaxed);
+        all.fetch_sub(before as u64, Ordering::Relaxed);
+    }
+
     /// Waits until everything submitted so far is written; `false` when `timeout` passed first. Blocks: for the
     /// end of a run.
     pub fn flush(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
         let (done, wait) = sync_channel(1);
-        self.orders.send(Order::Report(done)).is_ok() && wait.recv_timeout(timeout).is_ok()
+        let mut order = ClipOrder::Report(done);
+        loop {
+            order = match self.clips.try_send(order) {
+                Ok(()) => break,
+                Err(TrySendError::Full(order)) if Instant::now() < until => order,
+                Err(_) => return false,
+            };
+            std::thread::sleep(FULL);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        wait.recv_timeout(left).is_ok()
     }
 
     /// Counters.
@@ -173,6 +248,10 @@ impl Stills {
             failed: get(&self.tally.failed),
             evicted: get(&self.tally.evicted),
             bytes: get(&self.tally.bytes),
+            clips_written: get(&self.tally.clips_written),
+            clips_failed: get(&self.tally.clips_failed),
+            clips_dropped: get(&self.tally.clips_dropped),
+            ring_bytes: get(&self.tally.ring_bytes),
         }
     }
 
@@ -213,7 +292,7 @@ enum WriteError {
     #[error("{0}")]
     Disk(#[from] io::Error),
     /// The quota's fault.
-    #[error("the set is larger than the whole evidence quota")]
+    #[error("the set is larger than the evidence quota, or than a stream's share of it")]
     OverQuota,
 }
 
@@ -238,6 +317,21 @@ impl Writer {
                     }
                     Err(error) => self.complain(&error),
                 },
+                Order::Add(addition) => {
+                    let clip = addition.clip.is_some();
+                    match self.add(&addition) {
+                        Ok(()) if clip => {
+                            self.tally.clips_written.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(()) => {}
+                        Err(error) => {
+                            if clip {
+                                self.tally.clips_failed.fetch_add(1, Ordering::Relaxed);
+                            }
+                            self.complain(&error);
+                        }
+                    }
+                }
                 Order::Report(done) => {
                     let _ = done.try_send(());
                 }
@@ -250,6 +344,10 @@ impl Writer {
         let root = self.data_dir.join(ROOT);
         let mut found: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
         for stream in names(&root) {
+            if stream.starts_with('.') {
+                let _ = fs::remove_dir_all(root.join(&stream));
+                continue;
+            }
             for name in names(&root.join(&stream)) {
                 let dir = root.join(&stream).join(&name);
                 if name.starts_with('.') {
@@ -271,6 +369,44 @@ impl Writer {
         self.make_room(0);
     }
 
+    /// Removes the oldest sets of a stream until it takes no more than its share with `bytes` more, as long as
+    /// other streams have sets.
+    fn keep_share(&mut self, stream: &Path, bytes: u64) -> Result<(), WriteError> {
+        let share = self.quota_bytes / SHARE;
+        loop {
+            let own = |(dir, _): &&(PathBuf, u64)| dir.parent() == Some(stream);
+            let taken: u64 = self.sets.iter().filter(own).map(|(_, size)| size).sum();
+            let alone = self.sets.iter().all(|set| own(&set));
+            if alone || taken.saturating_add(bytes) <= share {
+                return Ok(());
+            }
+            let Some(at) = self.sets.iter().position(|set| own(&set)) else {
+                return Err(WriteError::OverQuota);
+            };
+            if !self.evict(at) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes a set; `false` when the disk refused.
+    fn evict(&mut self, at: usize) -> bool {
+        let Some((dir, size)) = self.sets.remove(at) else {
+            return false;
+        };
+        if let Err(error) = fs::remove_dir_all(&dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // It still takes its room; try again with the next set, behind the others.
+            self.sets.push_back((dir, size));
+            self.complain(&WriteError::Disk(error));
+            return false;
+        }
+        self.tally.bytes.fetch_sub(size, Ordering::Relaxed);
+        self.tally.evicted.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
     /// Removes the oldest sets until `bytes` more fit.
     fn make_room(&mut self, bytes: u64) {
         while self
@@ -280,19 +416,50 @@ impl Writer {
             .saturating_add(bytes)
             > self.quota_bytes
         {
-            let Some((dir, size)) = self.sets.pop_front() else {
-                return;
-            };
-            if let Err(error) = fs::remove_dir_all(&dir)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                // It still takes its room; try again with the next set, behind the others.
-                self.sets.push_back((dir, size));
-                self.complain(&WriteError::Disk(error));
+            if self.sets.is_empty() || !self.evict(0) {
                 return;
             }
-            self.tally.bytes.fetch_sub(size, Ordering::Relaxed);
-            self.tally.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds files to the set of a defect; begins the set when it is not there (any more).
+    fn add(&mut self, addition: &Addition) -> Result<(), WriteError> {
+        let dir = self.data_dir.join(relative_dir(&addition.defect));
+        let clip = addition.clip.as_ref();
+        let clip_bytes = clip.map_or(Ok(0), |(from, _)| fs::metadata(from).map(|m| m.len()))?;
+        let known = self.sets.iter().position(|(known, _)| *known == dir);
+        let own = known.and_then(|at| self.sets.remove(at));
+        let mut files: Vec<(&str, &[u8])> = Vec::new();
+        let described = describe(&addition.defect);
+        if own.is_none() {
+            files.push(("defect.json", described.as_bytes()));
+        }
+        files.extend(addition.files.iter().map(|(name, bytes)| (*name, &**bytes)));
+        let text: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let size = clip_bytes.saturating_add(text as u64);
+        let before = own.map_or(0, |(_, size)| size);
+        let stream = dir.parent().unwrap_or(&dir).to_owned();
+        let roomy = self.room_for(&stream, before, size);
+        let added = roomy.and_then(|()| Ok(place(&dir, &files, clip)?));
+        let there = size_of(&dir);
+        self.tally.bytes.fetch_sub(before, Ordering::Relaxed);
+        if there > 0 {
+            self.sets.push_back((dir, there));
+            self.tally.bytes.fetch_add(there, Ordering::Relaxed);
+        }
+        added
+    }
+
+    /// Makes room for `bytes` more of a stream, in whose set that is written now `own` bytes lie already.
+    fn room_for(&mut self, stream: &Path, own: u64, bytes: u64) -> Result<(), WriteError> {
+        if own.saturating_add(bytes) > self.quota_bytes {
+            return Err(WriteError::OverQuota);
+        }
+        self.keep_share(stream, own.saturating_add(bytes))?;
+        self.make_room(bytes);
+        match self.tally.bytes.load(Ordering::Relaxed).checked_add(bytes) {
+            Some(total) if total <= self.quota_bytes => Ok(()),
+            _ => Err(WriteError::OverQuota),
         }
     }
 
@@ -311,9 +478,6 @@ impl Writer {
             }
         }
         let size: u64 = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        if size > self.quota_bytes {
-            return Err(WriteError::OverQuota);
-        }
         let dir = self.data_dir.join(relative_dir(&job.defect));
         // The same defect of an earlier run of a file is replaced: its room counts as free.
         if let Some(at) = self.sets.iter().position(|(known, _)| *known == dir)
@@ -337,16 +501,7 @@ impl Writer {
         size: u64,
         files: &[(&str, Vec<u8>)],
     ) -> Result<(), WriteError> {
-        self.make_room(size);
-        if self
-            .tally
-            .bytes
-            .load(Ordering::Relaxed)
-            .saturating_add(size)
-            > self.quota_bytes
-        {
-            return Err(WriteError::OverQuota);
-        }
+        self.room_for(dir.parent().unwrap_or(dir), 0, size)?;
         let aside = match (dir.parent(), dir.file_name().and_then(|n| n.to_str())) {
             (Some(parent), Some(name)) => parent.join(format!(".{name}.tmp")),
             _ => return Err(WriteError::Disk(io::ErrorKind::InvalidInput.into())),
@@ -384,6 +539,26 @@ fn put(aside: &Path, dir: &Path, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
         fs::remove_dir_all(dir)?;
     }
     fs::rename(aside, dir)
+}
+
+/// Puts files into a set, each whole or not at all.
+fn place(dir: &Path, files: &[(&str, &[u8])], clip: Option<&(PathBuf, &str)>) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let aside = dir.join(".part");
+    let swap = |name: &str| fs::rename(&aside, dir.join(name));
+    for (name, bytes) in files {
+        fs::write(&aside, bytes)?;
+        swap(name)?;
+    }
+    if let Some((from, name)) = clip {
+        let _ = fs::remove_file(&aside);
+        // Sets share a clip; a file system without links gets a copy.
+        if fs::hard_link(from, &aside).is_err() {
+            fs::copy(from, &aside)?;
+        }
+        swap(name)?;
+    }
+    Ok(())
 }
 
 fn size_of(dir: &Path) -> u64 {

@@ -15,7 +15,7 @@ use crate::lane::{Lane, Mode, Outlet, Pool};
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn defect(n: u64, track: Option<Track>) -> Defect {
+pub(super) fn defect(n: u64, track: Option<Track>) -> Defect {
     Defect {
         id: format!("0123456789abcdef-{:x}", 1_700_000_000_000 + n),
         fingerprint: "0123456789abcdef".to_owned(),
@@ -329,6 +329,31 @@ fn the_quota_holds_and_the_oldest_goes() {
     write(&stills, 20..21);
     assert_eq!(on_disk(dir.path()), 0);
     assert_eq!((stills.counts().written, stills.counts().failed), (0, 1));
+}
+
+#[test]
+fn a_stream_takes_no_more_than_its_share_while_others_have_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    let one_set = {
+        let trial = tempfile::tempdir().unwrap();
+        let stills = Stills::open(trial.path(), 10 << 20);
+        write(&stills, 0..1);
+        stills.counts().bytes
+    };
+    let stills = Stills::open(dir.path(), one_set * 12 + 60);
+    write(&stills, 0..10);
+    assert_eq!(stills.list("one").len(), 10, "nobody else needs the room");
+    let mut keeper = Keeper::new(Arc::clone(&stills));
+    keeper.picture(Track::video(0), grey(60), Suspicion::None, None, ms(0));
+    let other = Defect {
+        stream: Arc::from("two"),
+        ..defect(20, None)
+    };
+    keeper.raised(other, None);
+    write(&stills, 30..31);
+    assert_eq!((stills.list("one").len(), stills.list("two").len()), (3, 1));
+    assert_eq!(stills.list("one")[2].dir, relative_dir(&defect(30, None)));
+    assert_eq!(stills.counts().bytes, on_disk(dir.path()));
 }
 
 fn write(stills: &Arc<Stills>, which: std::ops::Range<u64>) {

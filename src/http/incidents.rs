@@ -5,41 +5,33 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path as UrlPath, Query};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::audit::Done;
 use super::{Shared, problem};
 use crate::alert::incident::Mute;
 use crate::alert::incident::mute::LONGEST;
 use crate::notify::event::rfc3339_millis;
+use crate::notify::notice::Message;
 
 /// Incidents of the past that are given at most, and by default.
 const PAST: (usize, usize) = (1000, 100);
 
-pub(super) fn routes() -> Router<std::sync::Arc<dyn super::Source>> {
-    Router::new()
-        .route("/api/v1/incidents", get(incidents))
-        .route("/api/v1/incidents/{id}", get(incident))
-        .route("/api/v1/incidents/{id}/acknowledge", post(acknowledge))
-        .route("/api/v1/mutes", get(mutes).post(mute))
-        .route("/api/v1/mutes/{id}", delete(unmute))
-}
-
 #[derive(Deserialize)]
-struct Wanted {
+pub(super) struct Wanted {
     stream: Option<String>,
     open: Option<bool>,
     limit: Option<usize>,
 }
 
-async fn incidents(
+pub(super) async fn incidents(
     axum::extract::State(source): Shared,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
@@ -51,18 +43,20 @@ async fn incidents(
     // What is over is read from disk: not on a thread that others share.
     let found = tokio::task::spawn_blocking(move || {
         let desk = source.desk();
-        let mut open = desk.incidents(Timestamp::now());
-        let mut past = match wanted.open {
-            Some(true) => Vec::new(),
-            _ => desk.past(limit),
+        // The canary's come and go all day, and are nobody's trouble.
+        let of = |m: &Message| match &wanted.stream {
+            Some(id) => m.stream.as_ref() == Some(id) || m.streams.contains(id),
+            None => !m.is_canary(),
         };
-        if let Some(id) = &wanted.stream {
-            let of = |about: &Option<String>, streams: &[String]| {
-                about.as_ref() == Some(id) || streams.contains(id)
-            };
-            open.retain(|i| of(&i.stream, &i.streams));
-            past.retain(|i| of(&i.stream, &i.streams));
-        }
+        let mut open = desk.incidents(Timestamp::now());
+        open.retain(of);
+        let past: Vec<Message> = match wanted.open {
+            Some(true) => Vec::new(),
+            _ => {
+                let all = desk.past(PAST.0).into_iter();
+                all.filter(of).take(limit).collect()
+            }
+        };
         json!({ "open": open, "past": past })
     });
     match found.await {
@@ -74,7 +68,10 @@ async fn incidents(
     }
 }
 
-async fn incident(axum::extract::State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
+pub(super) async fn incident(
+    axum::extract::State(source): Shared,
+    UrlPath(id): UrlPath<String>,
+) -> Response {
     let found = tokio::task::spawn_blocking(move || {
         let desk = source.desk();
         let open = desk.incidents(Timestamp::now());
@@ -89,11 +86,11 @@ async fn incident(axum::extract::State(source): Shared, UrlPath(id): UrlPath<Str
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Taken {
+pub(super) struct Taken {
     by: String,
 }
 
-async fn acknowledge(
+pub(super) async fn acknowledge(
     axum::extract::State(source): Shared,
     UrlPath(id): UrlPath<String>,
     taken: Result<Json<Taken>, JsonRejection>,
@@ -110,8 +107,8 @@ async fn acknowledge(
     }
     match source.desk().acknowledge(&id, by, Timestamp::now()) {
         true => {
-            tracing::info!(incident_id = %id, by, "an incident was acknowledged");
-            Json(json!({ "incident_id": id, "acknowledged_by": by })).into_response()
+            let body = json!({ "incident_id": id, "acknowledged_by": by });
+            Done::Changed(body.clone()).with(Json(body))
         }
         false => problem(StatusCode::NOT_FOUND, "no incident with this id is open"),
     }
@@ -128,14 +125,14 @@ fn shown(mute: &Mute) -> Value {
     })
 }
 
-async fn mutes(axum::extract::State(source): Shared) -> Response {
+pub(super) async fn mutes(axum::extract::State(source): Shared) -> Response {
     let mutes: Vec<Value> = source.desk().mutes().iter().map(shown).collect();
     Json(json!({ "mutes": mutes })).into_response()
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
     matchers: BTreeMap<String, String>,
     author: String,
     reason: String,
@@ -150,7 +147,7 @@ struct Asked {
     confirm: bool,
 }
 
-async fn mute(
+pub(super) async fn mute(
     axum::extract::State(source): Shared,
     asked: Result<Json<Asked>, JsonRejection>,
 ) -> Response {
@@ -186,7 +183,7 @@ async fn mute(
         "streams_total": all,
     });
     if asked.preview {
-        return Json(body).into_response();
+        return Done::Looked.with(Json(body));
     }
     if streams.len() >= all && !asked.confirm {
         let says = "this would hide every stream: send `\"confirm\": true` if it is meant";
@@ -194,18 +191,21 @@ async fn mute(
     }
     match desk.mute(mute, now) {
         Ok(()) => {
-            tracing::warn!(mute = %body["mute"], streams = streams.len(), "a mute was set");
-            (StatusCode::CREATED, Json(body)).into_response()
+            let detail = json!({ "mute": body["mute"], "streams": streams.len() });
+            Done::Changed(detail).with((StatusCode::CREATED, Json(body)))
         }
         Err(wrong) => problem(StatusCode::UNPROCESSABLE_ENTITY, &wrong.to_string()),
     }
 }
 
-async fn unmute(axum::extract::State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
+pub(super) async fn unmute(
+    axum::extract::State(source): Shared,
+    UrlPath(id): UrlPath<String>,
+) -> Response {
     match source.desk().unmute(&id, Timestamp::now()) {
         true => {
-            tracing::warn!(mute = %id, "a mute was ended");
-            StatusCode::NO_CONTENT.into_response()
+            let detail = json!({ "mute": { "id": id, "ended": true } });
+            Done::Changed(detail).with(StatusCode::NO_CONTENT)
         }
         false => problem(StatusCode::NOT_FOUND, "no such mute"),
     }

@@ -1,35 +1,23 @@
-//! HTTP API, metrics, health, and a plain page. Read only: nothing here changes anything.
+//! HTTP API, metrics, health, and the page.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `/healthz` | the process is alive; never depends on streams |
-//! | `/readyz` | configuration loaded, not draining, few pipelines wedged |
-//! | `/metrics` | Prometheus text |
-//! | `/version` | versions |
-//! | `/api/v1/streams` | all streams in brief |
-//! | `/api/v1/streams/{id}` | one stream in full |
-//! | `/api/v1/streams/{id}/prints` | for another instance that compares: what is kept of pictures and sound |
-//! | `/api/v1/defects?stream=ID&open=true` | open defects and recent events |
-//! | `/api/v1/incidents?stream=ID&open=true&limit=N` | incidents: open ones, and past ones newest first |
-//! | `/api/v1/incidents/ID` | one incident |
-//! | `POST /api/v1/incidents/ID/acknowledge` | takes it on: `{"by": NAME}` |
-//! | `/api/v1/mutes` | mutes; `POST` adds one, or tells what it would hide |
-//! | `DELETE /api/v1/mutes/ID` | ends a mute |
-//! | `/api/v1/evidence/{path}` | a still, or the page of a set of stills |
-//! | `/` | a table of streams |
-//!
-//! With a token set, everything but `/healthz` and `/readyz` asks for `Authorization: Bearer …`. Without one,
-//! only loopback addresses are served.
+//! `routes` has every route; `/api/v1/openapi.json` describes them. With a token set, everything but the page's own files,
+//! `/healthz` and `/readyz` asks for `Authorization: Bearer …`, and what changes something for one of a scope that may.
+//! Without one, only loopback addresses are served. What changes something is limited, and written down (`audit`).
 
+mod audit;
+mod evidence;
+mod feed;
 mod guard;
 mod incidents;
+mod limit;
+mod openapi;
 mod page;
+mod routes;
 mod view;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
@@ -37,8 +25,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
-use axum::{Router, serve};
+use axum::{Extension, Router, serve};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -46,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::compare::wire;
-use crate::config::Http;
+use crate::config::{Http, Scope};
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
 use crate::notify::desk::Desk;
@@ -55,11 +42,8 @@ use crate::notify::ledger::Ledger;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
 
-/// Longest request body; nothing here takes one.
+/// Longest request body; that of a mute is the largest.
 const BODY_BYTES: usize = 16 << 10;
-
-/// Largest still that is served.
-const STILL_BYTES: u64 = 16 << 20;
 
 /// Where the answers come from. Called for each request: must be quick and must not wait.
 pub trait Source: Send + Sync + 'static {
@@ -101,7 +85,9 @@ pub fn snapshot(source: &dyn Source) -> Snapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// An open door.
-    #[error("`http.listen` is {0}, which is not a loopback address: set `http.token`")]
+    #[error(
+        "`http.listen` is {0}, which is not a loopback address: set `http.token` or `http.tokens`"
+    )]
     TokenNeeded(SocketAddr),
     /// Address in use or not ours.
     #[error("cannot listen on {address}: {problem}")]
@@ -140,7 +126,7 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     let Some(listen) = config.listen else {
         return Ok(None);
     };
-    if config.token.is_none() && !listen.ip().is_loopback() {
+    if !config.asks_for_a_token() && !listen.ip().is_loopback() {
         return Err(HttpError::TokenNeeded(listen));
     }
     let problem = |problem| HttpError::Listen {
@@ -149,8 +135,9 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     };
     let listener = TcpListener::bind(listen).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
-    let app = router(guard::Token::new(config.token.as_ref()), source);
     let (stop, mut stopped) = watch::channel(false);
+    let app = router(config, source, feed::Feed::new(stopped.clone()))
+        .into_make_service_with_connect_info::<guard::Peer>();
     let task = tokio::spawn(async move {
         let until = async move {
             // An error means that the server's handle is gone: stop as well.
@@ -168,22 +155,32 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
     }))
 }
 
-fn router(token: guard::Token, source: Arc<dyn Source>) -> Router {
-    let closed = Router::new()
-        .route("/", get(index))
-        .route("/metrics", get(metrics))
-        .route("/version", get(version))
-        .route("/api/v1/streams", get(streams))
-        .route("/api/v1/streams/{id}", get(stream))
-        .route("/api/v1/streams/{id}/prints", get(prints))
-        .route("/api/v1/defects", get(defects))
-        .route("/api/v1/evidence/{*path}", get(evidence))
-        .merge(incidents::routes())
+fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
+    let limiter = Arc::new(Mutex::default());
+    let (mut open, mut closed) = (Router::new(), Router::new());
+    for route in routes::ALL {
+        let handler = (route.handler)();
+        match route.needs {
+            None => open = open.route(route.path, handler),
+            Some(Scope::Read) => closed = closed.route(route.path, handler),
+            Some(needs) => {
+                let door = guard::Door {
+                    needs,
+                    limiter: Arc::clone(&limiter),
+                    source: Arc::clone(&source),
+                };
+                let handler = handler.route_layer(from_fn_with_state(door, guard::change));
+                closed = closed.route(route.path, handler);
+            }
+        }
+    }
+    let closed = closed
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
-        .layer(from_fn_with_state(token, guard::authenticate));
-    let open = Router::new()
-        .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(ready));
+        .layer(Extension(feed))
+        .layer(from_fn_with_state(
+            guard::Tokens::new(config),
+            guard::authenticate,
+        ));
     open.merge(closed)
         .method_not_allowed_fallback(async || {
             problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
@@ -234,8 +231,8 @@ async fn version() -> Response {
     .into_response()
 }
 
-async fn index(State(source): Shared) -> Html<String> {
-    Html(page::index(
+async fn plain(State(source): Shared) -> Html<String> {
+    Html(page::plain(
         &source.instance(),
         &source.streams(),
         source.epoch(),
@@ -244,8 +241,16 @@ async fn index(State(source): Shared) -> Html<String> {
 
 async fn streams(State(source): Shared) -> Response {
     let all = source.streams();
-    let list: Vec<_> = all.iter().map(|(status, _)| view::brief(status)).collect();
-    Json(json!({ "instance": source.instance(), "streams": list })).into_response()
+    let epoch = source.epoch();
+    let list: Vec<_> = (all.iter())
+        .map(|(status, _)| view::brief(status, epoch))
+        .collect();
+    Json(json!({
+        "instance": source.instance(),
+        "unready": source.engine().unready(),
+        "streams": list,
+    }))
+    .into_response()
 }
 
 async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response {
@@ -320,122 +325,4 @@ async fn defects(
         body["recent"] = json!(as_refs(&recent));
     }
     Json(body).into_response()
-}
-
-async fn evidence(State(source): Shared, UrlPath(path): UrlPath<String>) -> Response {
-    let gone = || problem(StatusCode::NOT_FOUND, "no such still");
-    let Some(folder) = source.evidence().folder else {
-        return gone();
-    };
-    let Some((path, kind)) = still_path(&path) else {
-        let names = set_path(&path).map(|set| {
-            tokio::task::spawn_blocking(move || names_inside(&folder, &set).unwrap_or_default())
-        });
-        return match names {
-            Some(names) => match names.await {
-                Ok(names) if !names.is_empty() => Html(page::stills(&path, &names)).into_response(),
-                _ => gone(),
-            },
-            None => gone(),
-        };
-    };
-    match tokio::task::spawn_blocking(move || read_inside(&folder, &path)).await {
-        Ok(Some(bytes)) => {
-            ([(CONTENT_TYPE, HeaderValue::from_static(kind))], bytes).into_response()
-        }
-        _ => gone(),
-    }
-}
-
-/// A relative path of plain, visible names that ends in a known kind of file.
-fn still_path(text: &str) -> Option<(PathBuf, &'static str)> {
-    let path = set_path(text)?;
-    let kind = match path.extension()?.to_str()? {
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "json" => "application/json",
-        _ => return None,
-    };
-    Some((path, kind))
-}
-
-/// A relative path of plain, visible names.
-fn set_path(text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let plain = |part: Component<'_>| match part {
-        Component::Normal(name) => name
-            .to_str()
-            .is_some_and(|n| !n.starts_with('.') && !n.contains(['\\', '\0', ':'])),
-        _ => false,
-    };
-    path.components().all(plain).then(|| path.to_owned())
-}
-
-/// Names of the stills in a folder that really lies inside `folder`, sorted.
-fn names_inside(folder: &Path, path: &Path) -> Option<Vec<String>> {
-    let folder = folder.canonicalize().ok()?;
-    let set = folder.join(path).canonicalize().ok()?;
-    if !set.starts_with(&folder) {
-        return None;
-    }
-    let mut names: Vec<String> = std::fs::read_dir(set)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| still_path(name).is_some())
-        .collect();
-    names.sort();
-    Some(names)
-}
-
-/// Reads a regular file that really lies inside `folder`, links resolved.
-fn read_inside(folder: &Path, path: &Path) -> Option<Vec<u8>> {
-    let folder = folder.canonicalize().ok()?;
-    let file = folder.join(path).canonicalize().ok()?;
-    let meta = file.metadata().ok()?;
-    let fits = file.starts_with(&folder) && meta.is_file() && meta.len() <= STILL_BYTES;
-    fits.then(|| std::fs::read(&file).ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn only_plain_relative_stills_have_a_path() {
-        for bad in [
-            "../secret.jpg",
-            "a/../../b.jpg",
-            "/etc/x.jpg",
-            ".hidden/a.jpg",
-            "a/.b.png",
-            "a.txt",
-            "a",
-            "",
-            "a\\..\\b.jpg",
-            "a\0.jpg",
-            "./a.jpg/..",
-            "config.yaml",
-        ] {
-            assert!(still_path(bad).is_none(), "{bad:?}");
-        }
-        assert_eq!(
-            still_path("news1/2026-03-01_frozen/first.jpg").unwrap().1,
-            "image/jpeg"
-        );
-    }
-
-    #[test]
-    fn links_do_not_lead_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let (inside, outside) = (dir.path().join("in"), dir.path().join("out.jpg"));
-        std::fs::create_dir(&inside).unwrap();
-        std::fs::write(&outside, "secret").unwrap();
-        std::fs::write(inside.join("a.jpg"), "still").unwrap();
-        std::os::unix::fs::symlink(&outside, inside.join("b.jpg")).unwrap();
-        assert_eq!(read_inside(&inside, Path::new("a.jpg")).unwrap(), b"still");
-        assert!(read_inside(&inside, Path::new("b.jpg")).is_none());
-        assert!(read_inside(&inside, Path::new("c.jpg")).is_none());
-    }
 }

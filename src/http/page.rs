@@ -1,8 +1,11 @@
-//! The index page: one table of streams, readable without scripts, colours or a mouse.
+//! The page, and what is there without scripts: a table of streams, the pages of sets of stills.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use detectors::base::Severity;
 
 use crate::evidence::relative_dir;
@@ -10,16 +13,39 @@ use crate::lane::{State, Status};
 use crate::notify::event::{Epoch, clean, rfc3339_millis};
 use crate::telemetry::export::Watched;
 
-const STYLE: &str = "
-:root{color-scheme:light dark;--ok:#0a6b2d;--warn:#8a4b00;--bad:#b00020;--dim:#555}
-@media(prefers-color-scheme:dark){:root{--ok:#6fdc8c;--warn:#ffb454;--bad:#ff8a8a;--dim:#bbb}}
-body{font:16px/1.5 system-ui,sans-serif;margin:1.5rem;max-width:80rem}
-table{border-collapse:collapse;width:100%}
-caption{text-align:left;padding:.5rem 0}
-th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #8886;vertical-align:top}
-.running,.ended{color:var(--ok)}.degraded{color:var(--warn)}.down{color:var(--bad);font-weight:700}
-.connecting,.dim{color:var(--dim)}
-";
+/// The page, which holds no data: a script draws it from the API. Nothing is loaded from elsewhere.
+const FILES: &[(&str, &str, &str)] = &[
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("page/index.html"),
+    ),
+    (
+        "/page/page.css",
+        "text/css; charset=utf-8",
+        include_str!("page/page.css"),
+    ),
+    (
+        "/page/page.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/page.js"),
+    ),
+    (
+        "/page/icon.svg",
+        "image/svg+xml",
+        include_str!("page/icon.svg"),
+    ),
+];
+
+/// A file of the page.
+pub(super) async fn file(uri: Uri) -> Response {
+    match FILES.iter().find(|(path, ..)| *path == uri.path()) {
+        Some((_, kind, text)) => {
+            ([(CONTENT_TYPE, HeaderValue::from_static(kind))], *text).into_response()
+        }
+        None => super::problem(StatusCode::NOT_FOUND, "no such page"),
+    }
+}
 
 /// Text for HTML.
 fn escape(text: &str) -> String {
@@ -48,6 +74,16 @@ fn shape(state: State) -> &'static str {
     }
 }
 
+/// The colour of a state.
+fn class(state: State) -> &'static str {
+    match state {
+        State::Connecting | State::Ended => "dim",
+        State::Running => "good",
+        State::Degraded => "warning",
+        State::Down => "critical",
+    }
+}
+
 /// Streams with trouble first, then by id.
 fn rank(status: &Status) -> u8 {
     match status.state {
@@ -59,7 +95,8 @@ fn rank(status: &Status) -> u8 {
     }
 }
 
-pub(super) fn index(instance: &str, watched: &[Watched], epoch: Epoch) -> String {
+/// One table of streams, readable without scripts, colours or a mouse.
+pub(super) fn plain(instance: &str, watched: &[Watched], epoch: Epoch) -> String {
     let mut rows: Vec<&Status> = watched.iter().map(|(status, _)| status).collect();
     rows.sort_by(|a, b| (rank(a), &a.stream.id).cmp(&(rank(b), &b.stream.id)));
     let trouble = rows.iter().filter(|s| rank(s) < 2).count();
@@ -71,7 +108,7 @@ pub(super) fn index(instance: &str, watched: &[Watched], epoch: Epoch) -> String
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta http-equiv=\"refresh\" content=\"5\"><title>{trouble} in trouble · Glasswatch</title>\
-         <style>{STYLE}</style></head><body><main><h1>Glasswatch</h1>\
+         <link rel=\"stylesheet\" href=\"/page/page.css\"></head><body><main><h1>Glasswatch</h1>\
          <p>Instance {}. <a href=\"/api/v1/defects?open=true\">Open defects</a> · \
          <a href=\"/api/v1/defects\">Recent events</a> · <a href=\"/api/v1/streams\">Streams (JSON)</a> · \
          <a href=\"/metrics\">Metrics</a> · <a href=\"/readyz\">Readiness</a> · \
@@ -114,7 +151,7 @@ fn row(out: &mut String, status: &Status) {
         .map(|d| {
             let stills = match status.stream.evidence && d.severity >= Severity::Warning {
                 true => format!(
-                    " <a href=\"/api/v1/{}\">stills</a>",
+                    " <a href=\"/api/v1/{}\">evidence</a>",
                     escape(&relative_dir(d).display().to_string())
                 ),
                 false => String::new(),
@@ -136,37 +173,61 @@ fn row(out: &mut String, status: &Status) {
     };
     let _ = write!(
         out,
-        "<tr><td class=\"{state}\"><span aria-hidden=\"true\">{}</span> {state}{cause}</td>\
+        "<tr><td class=\"word {}\"><span aria-hidden=\"true\">{}</span> {state}{cause}</td>\
          <th scope=\"row\"><a href=\"/api/v1/streams/{id}\">{id}</a>{name}</th>\
          <td>{}</td><td>{defects}</td></tr>",
+        class(status.state),
         shape(status.state),
         tracks.join("<br>"),
     );
 }
 
-/// The page of one set of stills: `set` is its path below the evidence folder, `names` are its files.
-pub(super) fn stills(set: &str, names: &[String]) -> String {
+/// The page of one set of evidence: `set` is its path below the evidence folder, `names` are its files.
+pub(super) fn evidence(set: &str, names: &[String]) -> String {
     let set = escape(set.trim_end_matches('/'));
     let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{set}</title>\
-         <style>{STYLE}img{{max-width:100%}}</style></head><body><main><h1>{set}</h1>"
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{set}</title>\
+         <link rel=\"stylesheet\" href=\"/page/page.css\"></head><body><main>\
+         <h1>{set}</h1>"
     );
-    for name in names {
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort_by_key(|name| showing(name));
+    for name in sorted {
+        let what = showing(name);
         let name = escape(name);
+        let link = format!("/api/v1/evidence/{set}/{name}");
         // Writing to a String cannot fail.
-        let _ = match name.ends_with(".json") {
-            true => write!(
+        let _ = match what {
+            Showing::Clip => write!(
                 out,
-                "<p><a href=\"/api/v1/evidence/{set}/{name}\">{name}</a></p>"
+                "<figure><figcaption>The input as it came: <a href=\"{link}\">{name}</a></figcaption>\
+                 <video controls preload=\"metadata\" src=\"{link}\"></video></figure>"
             ),
-            false => write!(
+            Showing::Image => write!(
                 out,
-                "<figure><figcaption>{name}</figcaption>\
-                 <img src=\"/api/v1/evidence/{set}/{name}\" alt=\"{name}\"></figure>"
+                "<figure><figcaption>{name}</figcaption><img src=\"{link}\" alt=\"{name}\"></figure>"
             ),
+            Showing::Numbers => write!(out, "<p><a href=\"{link}\">{name}</a></p>"),
         };
     }
     out + "</main></body></html>"
+}
+
+/// How a file of a set is shown; in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Showing {
+    Clip,
+    Image,
+    Numbers,
+}
+
+fn showing(name: &str) -> Showing {
+    match name.rsplit('.').next() {
+        Some("mp4" | "webm" | "mkv") => Showing::Clip,
+        Some("json") => Showing::Numbers,
+        _ => Showing::Image,
+    }
 }
 
 #[cfg(test)]
@@ -182,9 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn every_state_has_a_shape_and_a_colour_of_its_own_class() {
+    fn every_state_has_a_shape_of_its_own_and_a_colour() {
         for state in State::ALL {
-            assert!(STYLE.contains(&format!(".{}", state.as_str())));
+            let style = FILES[1].2;
+            assert!(style.contains(&format!(".{} {{", class(state))));
             let twins = State::ALL.iter().filter(|s| shape(**s) == shape(state));
             assert_eq!(twins.count(), 1);
         }

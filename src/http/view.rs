@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use detectors::base::{Format, Track, Value};
+use detectors::base::{Format, Kind, Track, Value};
 use serde::Serialize;
 
 use crate::alert::av_offset::{AvOffsets, Offset, Source};
@@ -21,6 +21,8 @@ pub(super) struct Brief {
     pub tracks: Vec<String>,
     pub open_defects: usize,
     pub worst_severity: Option<&'static str>,
+    /// When the newest picture arrived, UTC.
+    pub last_picture_utc: Option<String>,
 }
 
 /// A stream with everything there is to tell.
@@ -96,7 +98,7 @@ pub(super) struct DetectorView {
     pub failed: bool,
 }
 
-pub(super) fn brief(status: &Status) -> Brief {
+pub(super) fn brief(status: &Status, epoch: Epoch) -> Brief {
     Brief {
         id: status.stream.id.to_string(),
         labels: status
@@ -120,12 +122,17 @@ pub(super) fn brief(status: &Status) -> Brief {
             .map(|d| d.severity)
             .max()
             .map(|s| s.as_str()),
+        last_picture_utc: (status.tracks.iter())
+            .filter(|t| t.info.track.kind == Kind::Video)
+            .filter_map(|t| t.last)
+            .max()
+            .map(|at| rfc3339_millis(epoch.utc(at))),
     }
 }
 
 pub(super) fn full((status, stats): &Watched, epoch: Epoch) -> Full {
     Full {
-        brief: brief(status),
+        brief: brief(status, epoch),
         media_secs: status.media_secs,
         restarts: stats.restarts.get(),
         input_bytes: stats.input_bytes.get(),

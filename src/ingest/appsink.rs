@@ -16,6 +16,7 @@ use detectors::base::{
 };
 use tokio::sync::Notify;
 
+use super::encoded::EncodedUnit;
 use super::keys::ContentKey;
 use super::stats::Stats;
 use super::tracks::Tracks;
@@ -61,6 +62,16 @@ impl Hub {
             closed: AtomicBool::new(false),
             moved: Notify::new(),
         })
+    }
+
+    /// Whether anybody keeps encoded units.
+    pub(super) fn keeps_encoded(&self) -> bool {
+        self.intake.keeps_encoded()
+    }
+
+    /// An encoded unit is about to be decoded.
+    pub(super) fn encoded(&self, unit: EncodedUnit) {
+        self.intake.encoded(unit);
     }
 
     pub(super) fn push(&self, unit: OwnedUnit) -> Pushed {
@@ -345,6 +356,11 @@ impl Way {
     /// Media time of what the decoder works on.
     pub(super) fn feeding_at(&self) -> Option<MediaTime> {
         lock(&self.state).feeding
+    }
+
+    /// Media time of what [`Way::time_of`] gave.
+    pub(super) fn media_of(&self, time: gst::ClockTime) -> Option<MediaTime> {
+        media_time(time, lock(&self.state).shift)
     }
 
     /// Decoding may begin with the picture of this time.

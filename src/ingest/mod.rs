@@ -8,6 +8,7 @@ pub mod cenc;
 pub mod clock;
 pub mod convert;
 pub mod crypt;
+pub mod encoded;
 pub mod fetch;
 pub mod keys;
 mod libav;
@@ -20,6 +21,8 @@ pub mod teardown;
 mod tracks;
 mod trial;
 
+pub use pipeline::remux::{RemuxError, Remuxed, Strand, StrandUnit, remux};
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -31,6 +34,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Input, Protocol};
+use encoded::EncodedUnit;
 use source::{SourceContext, SourceEnd};
 use stats::Stats;
 use supervise::{Action, Event, Policy};
@@ -106,6 +110,14 @@ pub enum Pushed {
 pub trait Intake: Send + Sync {
     /// Takes a unit. For live input it returns at once, always; for files it may wait until there is room.
     fn push(&self, unit: OwnedUnit) -> Pushed;
+
+    /// Whether encoded units are kept here; the same for as long as the intake lives.
+    fn keeps_encoded(&self) -> bool {
+        false
+    }
+
+    /// Takes an encoded unit that is about to be decoded. Returns at once, always.
+    fn encoded(&self, _unit: EncodedUnit) {}
 }
 
 /// How long a source may take to notice that it is cancelled.
@@ -233,6 +245,14 @@ impl Intake for Clerk {
         }
         self.on.push(unit)
     }
+
+    fn keeps_encoded(&self) -> bool {
+        self.on.keeps_encoded()
+    }
+
+    fn encoded(&self, unit: EncodedUnit) {
+        self.on.encoded(unit);
+    }
 }
 
 /// Failures in a row that end a one-shot run of which nothing was ever decoded. A source that would try for ever,
@@ -269,6 +289,14 @@ impl Intake for Impatient {
             _ => {}
         }
         self.on.push(unit)
+    }
+
+    fn keeps_encoded(&self) -> bool {
+        self.on.keeps_encoded()
+    }
+
+    fn encoded(&self, unit: EncodedUnit) {
+        self.on.encoded(unit);
     }
 }
 

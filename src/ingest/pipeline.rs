@@ -5,6 +5,8 @@
 
 mod coding;
 pub(super) mod network;
+pub(super) mod remux;
+mod tap;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -25,6 +27,7 @@ use crate::config;
 use crate::transport::Codec;
 
 pub(super) use coding::Coding;
+use coding::{channels, is_layer_3, size};
 
 /// Buffers carry media time plus this, so that media times before zero fit GStreamer's unsigned clock.
 const HEADROOM_NANOS: i64 = 3_600_000_000_000;
@@ -709,6 +712,7 @@ fn build_chain(
 /// channels sound has.
 fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings: Settings) {
     let owner = Arc::clone(way);
+    let tap = tap::EncodedTap::new(way);
     let decoder = decoder.map(|d| d.downgrade());
     let too_large = AtomicBool::new(false);
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
@@ -721,6 +725,9 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
                     return gst::PadProbeReturn::Handled;
                 }
                 owner.feed(buffer.pts().map(|pts| running_time(pad, &owner, pts)));
+                if let Some(tap) = &tap {
+                    tap.buffer(pad, buffer);
+                }
             }
             Some(gst::PadProbeData::Event(event)) => {
                 if let gst::EventView::Caps(caps) = event.view()
@@ -753,28 +760,6 @@ fn guard(pad: &gst::Pad, decoder: Option<gst::Element>, way: &Arc<Way>, settings
         }
         gst::PadProbeReturn::Ok
     });
-}
-
-/// MP3, which containers do not tell from MP2.
-fn is_layer_3(caps: &gst::CapsRef) -> bool {
-    caps.structure(0).is_some_and(|s| {
-        s.name() == "audio/mpeg"
-            && s.get::<i32>("mpegversion") == Ok(1)
-            && s.get::<i32>("layer") == Ok(3)
-    })
-}
-
-fn size(caps: &gst::CapsRef) -> Option<(u32, u32)> {
-    Some((number(caps, "width")?, number(caps, "height")?))
-}
-
-fn channels(caps: &gst::CapsRef) -> Option<u32> {
-    number(caps, "channels")
-}
-
-fn number(caps: &gst::CapsRef, name: &str) -> Option<u32> {
-    let value = caps.structure(0)?.get::<i32>(name).ok()?;
-    u32::try_from(value).ok()
 }
 
 /// Whether an element tells of every unit that it cannot decode as an error of the pipeline, yet takes the next one.

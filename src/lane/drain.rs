@@ -11,7 +11,8 @@ use super::worker::{Board, Worker};
 use super::{Health, Mode, Outlet, Status, Tap};
 use crate::alert::Defect;
 use crate::config;
-use crate::evidence::Stills;
+use crate::evidence::{Recorder, Stills};
+use crate::ingest::encoded::EncodedUnit;
 use crate::ingest::{Intake, OwnedUnit, Pushed};
 
 /// Units of one turn, at most.
@@ -23,6 +24,7 @@ pub(super) struct Core {
     pool: Pool,
     worker: Mutex<Worker>,
     board: Mutex<Arc<Board>>,
+    recorder: Option<Arc<Recorder>>,
     me: Weak<Core>,
 }
 
@@ -36,12 +38,14 @@ impl Core {
     ) -> Arc<Self> {
         let worker = Worker::new(stream, mode, outlet, stills);
         let board = Arc::new(worker.board());
+        let recorder = worker.recorder();
         Arc::new_cyclic(|me| Self {
             mode,
             mailbox: Mailbox::new(mode),
             pool: pool.clone(),
             worker: Mutex::new(worker),
             board: Mutex::new(board),
+            recorder,
             me: Weak::clone(me),
         })
     }
@@ -123,6 +127,16 @@ impl Intake for Core {
         let (pushed, wake) = self.mailbox.push(unit);
         self.obey(wake);
         pushed
+    }
+
+    fn keeps_encoded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    fn encoded(&self, unit: EncodedUnit) {
+        if let Some(recorder) = &self.recorder {
+            recorder.encoded(unit);
+        }
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use detectors::base::{
     Arrival, Carry, Cause, Exhibit, Fact, Format, Gap, InputEvent, Kind, Media, MediaTime, Picture,
-    Reading, Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
+    Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
 };
 
+use self::dossier::Dossier;
 use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
 use super::mailbox::{Item, Mailbox, Taken};
 use super::outbox::Outbox;
@@ -20,8 +21,11 @@ use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, Tr
 use crate::alert::judge::{Epoch, Judge, Testimony};
 use crate::alert::{Change, Defect, Moment};
 use crate::config;
-use crate::evidence::{Keeper, Stills, Suspicion};
+use crate::evidence::{Recorder, Stills};
 use crate::ingest::{Content, OwnedUnit};
+
+#[path = "dossier.rs"]
+mod dossier;
 
 /// Tracks of one kind that are watched, at most.
 pub(super) const MAX_TRACKS: u8 = 16;
@@ -48,7 +52,7 @@ pub(super) struct Worker {
     mode: Mode,
     outbox: Outbox,
     pub(super) judge: Judge,
-    keeper: Option<Keeper>,
+    dossier: Option<Dossier>,
     pub(super) tap: Option<Tap>,
     pub(super) prints: Prints,
     instances: Vec<Instance>,
@@ -112,11 +116,12 @@ impl Worker {
         outlet: Arc<dyn Outlet>,
         stills: Option<Arc<Stills>>,
     ) -> Self {
-        let keeper = stills.filter(|_| stream.evidence).map(Keeper::new);
+        let stills = stills.filter(|_| stream.evidence);
+        let dossier = stills.map(|stills| Dossier::new(stills, &stream));
         let mut worker = Self {
             judge: Judge::new(&stream),
             outbox: Outbox::new(outlet),
-            keeper,
+            dossier,
             tap: None,
             prints: Prints::default(),
             instances: Vec::new(),
@@ -270,6 +275,10 @@ impl Worker {
                     Some(view) => {
                         self.arrived(track, view.frames() as u64, &at);
                         self.prints.sound(track, media, &view);
+                        if let Some(dossier) = &mut self.dossier {
+                            let now = Moment { media, arrival };
+                            dossier.numbers.sound(track, now, &view);
+                        }
                         self.observe(&Unit {
                             at,
                             track: Some(track),
@@ -305,6 +314,9 @@ impl Worker {
                 self.repeat_failures();
                 let raised = self.conclude(&at);
                 self.keep_stills(Track::video(0), None, raised, &at);
+                if let Some(dossier) = &mut self.dossier {
+                    dossier.tick(at.arrival);
+                }
                 self.news = true;
             }
         }
@@ -559,6 +571,10 @@ impl Worker {
             return;
         }
         let name = config.descriptor.name;
+        if let Some(dossier) = &mut self.dossier {
+            let (signal, value) = (said.signal, said.reading.value);
+            (dossier.numbers).reading(name, signal, track, now, value);
+        }
         if let Some(tap) = &self.tap {
             tap(&Sample {
                 detector: name,
@@ -625,43 +641,21 @@ impl Worker {
         }
     }
 
-    fn keep_stills(
-        &mut self,
-        track: Track,
-        picture: Option<crate::ingest::PictureBuffer>,
-        raised: Vec<(Defect, Option<Exhibit>)>,
-        at: &Stamp,
-    ) {
-        let Some(keeper) = &mut self.keeper else {
-            return;
-        };
-        if let Some(picture) = picture {
-            let readings = self
-                .latest
-                .values()
-                .filter(|l| l.track == Some(track))
-                .map(|l| &l.reading);
-            let hinted = readings.clone().any(is_run);
-            let suspicion = match (self.judge.troubled(track), hinted) {
-                (true, _) => Suspicion::Troubled,
-                (false, true) => Suspicion::Hinted,
-                (false, false) => Suspicion::None,
-            };
-            let exhibit = readings.filter_map(|r| r.exhibit.as_ref()).next();
-            keeper.picture(track, picture, suspicion, exhibit, at.arrival);
-        }
-        for (defect, exhibit) in raised {
-            if defect.severity >= Severity::Warning {
-                keeper.raised(defect, exhibit);
-            }
-        }
-    }
-
     /// Whether a copy of the state is due after this batch. Also tells the mailbox of the end.
     pub(super) fn publish_due(&mut self, taken: Taken, mailbox: &Mailbox) -> bool {
         mailbox.set_ended(self.ended);
         let last = taken.emptied && (self.mode == Mode::Offline || mailbox.is_closed());
+        if let Some(dossier) = &mut self.dossier
+            && (self.ended || taken.emptied && mailbox.is_closed())
+        {
+            dossier.finish();
+        }
         std::mem::take(&mut self.news) || last
+    }
+
+    /// Who keeps encoded units of the stream.
+    pub(super) fn recorder(&self) -> Option<Arc<Recorder>> {
+        Some(Arc::clone(&self.dossier.as_ref()?.recorder))
     }
 
     pub(super) fn board(&self) -> Board {
@@ -764,11 +758,6 @@ impl Worker {
             && enough(Kind::Video, expect.video)
             && enough(Kind::Audio, expect.audio)
     }
-}
-
-/// A detector tells of a run that goes on: what it shows may be no good picture, even before a rule says so.
-fn is_run(reading: &Reading) -> bool {
-    reading.since.is_some() && matches!(reading.value, Value::Measured(v) if v > 0.0)
 }
 
 fn made_up(arrival: Arrival, content: Content) -> Item {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use detectors::base::{Arrival, BreakEdge, Cause, Severity};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
@@ -46,6 +46,9 @@ const RECEIVER_LOST: Duration = Duration::from_secs(120);
 /// A disk that takes longer is not waited for: what is decided is sent.
 const SLOW_DISK: Duration = Duration::from_millis(500);
 
+/// Changes that a listener may be behind before it loses its place.
+const BEHIND: usize = 256;
+
 type Couriers = Arc<Mutex<Vec<Arc<Courier>>>>;
 
 /// Makes incidents, writes them down, and has them told.
@@ -56,6 +59,7 @@ pub struct Desk {
     store: Arc<Store>,
     commits: mpsc::UnboundedSender<Decided>,
     couriers: Couriers,
+    listeners: broadcast::Sender<Arc<Message>>,
     addresses: AddressPolicy,
     troubles: Mutex<Troubles>,
     /// When the canary's alert was handed to receivers last.
@@ -94,6 +98,7 @@ impl Desk {
             store: Arc::new(store),
             commits,
             couriers,
+            listeners: broadcast::Sender::new(BEHIND),
             addresses: settings.addresses,
             troubles: Mutex::default(),
             canary,
@@ -392,6 +397,29 @@ impl Desk {
         incidents.map(message).collect()
     }
 
+    /// Every change of an incident from now on, told or not, but for the canary's. Who is too far behind to be served gets an error.
+    pub fn listen(&self) -> broadcast::Receiver<Arc<Message>> {
+        self.listeners.subscribe()
+    }
+
+    /// Writes down who changed something, and what; `entry` is one JSON object.
+    pub fn put_audit(&self, entry: &serde_json::Value, at: Timestamp) {
+        let id = format!("{:x}{:08x}", at.as_nanosecond(), fastrand::u32(..));
+        // Without a disk it is in the log alone.
+        drop(self.store.put_note("audit", id, entry.to_string(), at));
+    }
+
+    /// What was written down by [`Desk::put_audit`], newest first. Reads from disk.
+    ///
+    /// # Errors
+    /// The disk does not work.
+    pub fn audit(&self, limit: usize) -> Result<Vec<serde_json::Value>, store::ReadError> {
+        let lines = self.store.notes("audit", limit)?;
+        Ok((lines.iter())
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
     /// Which streams are watched, with their labels.
     pub fn set_streams(&self, streams: &[Arc<Stream>]) {
         let labels = |s: &Arc<Stream>| (Arc::clone(&s.id), Arc::new(s.labels.clone()));
@@ -509,6 +537,10 @@ impl Desk {
                 );
             }
             self.commit(notice, &message, outgoing);
+            if !message.is_canary() {
+                // Nobody listens: no harm.
+                let _ = self.listeners.send(Arc::new(message));
+            }
         }
     }
 

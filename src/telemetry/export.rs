@@ -77,6 +77,14 @@ pub struct EvidenceCounts {
     pub evicted: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Sets that got a clip.
+    pub clips_written: u64,
+    /// Clips that could not be written.
+    pub clips_failed: u64,
+    /// Clips left out because the writer was behind, or too many of one stream were being recorded.
+    pub clips_dropped: u64,
+    /// Encoded bytes kept in memory for clips.
+    pub ring_bytes: u64,
 }
 
 /// Everything a scrape tells.
@@ -261,6 +269,10 @@ fn process(page: &mut Page, snapshot: &Snapshot) {
         page.count(&names::EVIDENCE_WRITES, &["dropped"], evidence.dropped);
         page.count(&names::EVIDENCE_EVICTED, &[], evidence.evicted);
         page.count(&names::EVIDENCE_BYTES, &[], evidence.bytes);
+        page.count(&names::CLIPS, &["written"], evidence.clips_written);
+        page.count(&names::CLIPS, &["failed"], evidence.clips_failed);
+        page.count(&names::CLIPS, &["dropped"], evidence.clips_dropped);
+        page.count(&names::CLIP_RING_BYTES, &[], evidence.ring_bytes);
     }
 }
 

@@ -57,6 +57,34 @@ fn events_are_json_lines_and_sigterm_drains() {
 }
 
 #[test]
+fn the_page_of_a_defect_shows_a_clip_of_the_input() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(30)
+        .showing(Show::Black, 6, 9)
+        .write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), "  - {id: news, url: a.ts}\n"));
+    let mut daemon = Daemon::start(&["--config", path.to_str().unwrap(), "--events", "-"]);
+    let set = daemon.until("a raise", |d| {
+        let out = d.out();
+        let events = out
+            .lines()
+            .filter_map(|l| serde_json::from_str::<Json>(l).ok());
+        let mut raised = events.filter(|e| e["detector"] == "black" && e["type"] == "raise");
+        raised.next()?["evidence"][0].as_str().map(str::to_owned)
+    });
+    let clip = dir.path().join("data").join(&set).join("clip.mp4");
+    daemon.until("the clip", |_| clip.exists().then_some(()));
+    let page = daemon.get(&format!("/api/v1/{set}"));
+    let shown = format!("<video controls preload=\"metadata\" src=\"/api/v1/{set}/clip.mp4\">");
+    assert!(page.contains(&shown), "{page}");
+    assert!(page.contains(&format!("/api/v1/{set}/plot.svg")), "{page}");
+    let written = "glasswatch_clips_total{result=\"written\"}";
+    assert!(daemon.metric(written) >= Some(1.0));
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn a_reload_restarts_only_what_changed() {
     let dir = tempfile::tempdir().unwrap();
     clean(60).write(dir.path(), "a.ts");

@@ -82,3 +82,25 @@ async fn incidents_are_listed_taken_on_and_muted() {
     );
     assert_eq!(ask(&server, "POST", mutes, &head).await.status, 400);
 }
+
+#[tokio::test]
+async fn the_canary_is_listed_when_asked_for() {
+    let source = fake(None);
+    let server = serve(&source, None).await;
+    let defect = Defect {
+        stream: "_canary".into(),
+        ..defect("canary")
+    };
+    let raise = Transition {
+        change: Change::Raise,
+        at: defect.start,
+        defect,
+    };
+    let mut listener = source.desk().listen();
+    source.desk().hear(&raise, jiff::Timestamp::now());
+    assert!(listener.try_recv().is_err(), "nor told to who listens");
+    let all = json(&server, "/api/v1/incidents").await;
+    assert_eq!(all["open"], Json::Array(vec![]));
+    let own = json(&server, "/api/v1/incidents?stream=_canary").await;
+    assert_eq!(own["open"].as_array().unwrap().len(), 1);
+}

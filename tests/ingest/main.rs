@@ -3,6 +3,7 @@
 
 mod camera;
 mod changes;
+mod clips;
 mod codecs;
 mod encrypted;
 mod files;

@@ -106,7 +106,7 @@ const H264: &str =
 const SOUND: &str = "audiotestsrc is-live=true samplesperbuffer=1024";
 
 /// A publisher's process, which ends with its test.
-pub struct Publisher(Child);
+pub struct Publisher(pub Child);
 
 impl Drop for Publisher {
     fn drop(&mut self) {

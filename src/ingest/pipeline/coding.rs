@@ -112,3 +112,27 @@ impl Coding {
         }
     }
 }
+
+/// MP3, which containers do not tell from MP2.
+pub(super) fn is_layer_3(caps: &gst::CapsRef) -> bool {
+    caps.structure(0).is_some_and(|s| {
+        s.name() == "audio/mpeg"
+            && s.get::<i32>("mpegversion") == Ok(1)
+            && s.get::<i32>("layer") == Ok(3)
+    })
+}
+
+/// Width and height.
+pub(super) fn size(caps: &gst::CapsRef) -> Option<(u32, u32)> {
+    Some((number(caps, "width")?, number(caps, "height")?))
+}
+
+/// Channels of sound.
+pub(super) fn channels(caps: &gst::CapsRef) -> Option<u32> {
+    number(caps, "channels")
+}
+
+fn number(caps: &gst::CapsRef, name: &str) -> Option<u32> {
+    let value = caps.structure(0)?.get::<i32>(name).ok()?;
+    u32::try_from(value).ok()
+}
