@@ -434,6 +434,8 @@ async fn a_restart_delivers_what_waited_and_goes_on_with_what_was_open() {
     drop(notifier);
     let (address, mut requests) = hook(|_| ok()).await;
     let notifier = Notifier::start(on_disk(address)).unwrap();
+    let gap = notifier.desk().gap().unwrap();
+    assert!(gap < LONG && notifier.stats().gap_secs == gap.as_secs_f64());
     let mut got = Vec::new();
     for _ in 0..3 {
         let (_, json) = next(&mut requests).await;

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use detectors::base::{Descriptor, Options, RuleSpec};
+use detectors::base::{Descriptor, Options, RuleSpec, Track};
 use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
+use super::expected::Expected;
 use super::http::Http;
 use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
 
@@ -178,6 +179,10 @@ pub struct Stream {
     pub detectors: Vec<DetectorConfig>,
     /// A detector that cannot measure for this long raises the built-in blind rule.
     pub blind_after: Duration,
+    /// When stills, blacks and silences are part of the programme.
+    pub expected: Vec<Expected>,
+    /// Sound tracks whose silence is never told.
+    pub quiet_tracks: Vec<Track>,
     /// Whether stills and clips are kept.
     pub evidence: bool,
 }

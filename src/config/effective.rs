@@ -286,6 +286,14 @@ fn stream(out: &mut Out, s: &Stream) {
     }
     out.pair(2, "evidence", &s.evidence.to_string());
     out.pair(2, "blind_after", &span_word(s.blind_after));
+    if !s.expected.is_empty() {
+        out.line(2, "expected:");
+    }
+    for expected in &s.expected {
+        out.line(3, &format!("- {}", expected.written()));
+    }
+    let quiet: Vec<String> = s.quiet_tracks.iter().map(|t| t.to_string()).collect();
+    out.pair(2, "quiet_tracks", &format!("[{}]", quiet.join(", ")));
     out.line(
         2,
         if REGISTRY.is_empty() {

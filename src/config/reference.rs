@@ -96,9 +96,7 @@ impl Page {
                 self.prose(depth, help);
                 match default {
                     Some(text) => self.line(depth, &format!("{name}: {text}")),
-                    None if matches!(name, "id")
-                        || (name == "name" && help.ends_with("Required.")) =>
-                    {
+                    None if matches!(name, "id") || help.ends_with("Required.") => {
                         self.line(depth, &format!("{name}: {sample}"));
                     }
                     None => self.line(depth, &format!("#{name}: {sample}")),
@@ -139,6 +137,10 @@ impl Page {
                         }
                     }
                 }
+            }
+            Shape::Items { sample, .. } => {
+                self.prose(depth, help);
+                self.line(depth, &format!("#{name}: [{{{sample}}}]"));
             }
             Shape::Free { sample } => {
                 self.prose(depth, help);

@@ -75,6 +75,13 @@ pub enum Shape {
     },
     /// A list of mappings with known keys.
     List(&'static [&'static [Key]]),
+    /// A list of mappings with known keys, none by default; `sample` is one of them on a line.
+    Items {
+        /// Keys of each.
+        keys: &'static [Key],
+        /// For the reference.
+        sample: &'static str,
+    },
     /// A mapping with free keys; `sample` is one entry.
     Free {
         /// For the reference.
@@ -286,6 +293,32 @@ pub const SHARD: &[Key] = &[
     key("count", maybe_whole(1, 65_536), "How many parts. Required."),
 ];
 
+/// Items of `expected:`
+pub const EXPECTED: &[Key] = &[
+    key(
+        "days",
+        Shape::Texts {
+            default: &["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+            sample: "[sat, sun]",
+        },
+        "Days on which it begins.",
+    ),
+    key("from", text("\"02:00\""), "Time of day. Required."),
+    key(
+        "until",
+        text("\"05:00\""),
+        "Time of day; of the next day when it is not after `from`. Required.",
+    ),
+    key(
+        "time_zone",
+        Shape::Text {
+            default: Some("UTC"),
+            sample: "Europe/Berlin",
+        },
+        "Name of the IANA time zone of both.",
+    ),
+];
+
 /// Keys of a stream that cannot stand in `defaults` or a profile.
 pub const STREAM: &[Key] = &[
     key(
@@ -419,6 +452,23 @@ pub const SETTINGS: &[Key] = &[
         "evidence",
         Shape::Flag { default: true },
         "Whether stills, and clips of the input as it came, are kept as evidence; costs memory for about 20 s of the encoded input.",
+    ),
+    key(
+        "expected",
+        Shape::Items {
+            keys: EXPECTED,
+            sample: "days: [sat, sun], from: \"23:30\", until: \"05:00\", time_zone: Europe/Berlin",
+        },
+        "When stills, blacks and silences are part of the programme: they are recorded, and told only if they last longer. \
+         From and until are times of day (of the next one when `until` is not after `from`); by default every day, and UTC.",
+    ),
+    key(
+        "quiet_tracks",
+        Shape::Texts {
+            default: &[],
+            sample: "[audio:1]",
+        },
+        "Sound tracks whose silence is recorded and never told, such as an audio description that speaks now and then.",
     ),
     key(
         "blind_after",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use detectors::base::{Descriptor, Limit, ListSpec, Options, RuleSpec, Severity};
+use detectors::base::{Descriptor, Limit, ListSpec, Options, RuleSpec, Severity, Track};
 use detectors::registry::REGISTRY;
 
 use super::address;
@@ -13,6 +13,7 @@ use super::checked::{
     RtspTransport, Secret, Srt, SrtMode, Stream,
 };
 use super::content_keys::{ContentKeys, Licence};
+use super::expected::Expected;
 use super::problem::suggest;
 use super::raw::{self, Data, Node};
 use super::schema;
@@ -122,6 +123,8 @@ impl Checker<'_> {
             expect: settings.expect,
             detectors: settings.detectors,
             blind_after: settings.blind_after,
+            expected: settings.expected,
+            quiet_tracks: settings.quiet_tracks,
             evidence: settings.evidence,
         })
     }
@@ -170,6 +173,8 @@ impl Checker<'_> {
             expect,
             evidence: self.flag(s, "evidence"),
             blind_after: self.span(s, "blind_after").unwrap_or_default(),
+            expected: self.expected(s),
+            quiet_tracks: self.quiet_tracks(s),
             detectors: self.detectors(&child(s.node, "detectors"), expect),
         }
     }
@@ -645,6 +650,8 @@ struct Settings {
     expect: Expect,
     evidence: bool,
     blind_after: Duration,
+    expected: Vec<Expected>,
+    quiet_tracks: Vec<Track>,
     detectors: Vec<DetectorConfig>,
 }
 

@@ -18,6 +18,7 @@ use super::audit::Done;
 use super::{Shared, problem};
 use crate::alert::incident::Mute;
 use crate::alert::incident::mute::LONGEST;
+use crate::notify::desk::Desk;
 use crate::notify::event::rfc3339_millis;
 use crate::notify::notice::Message;
 
@@ -68,16 +69,18 @@ pub(super) async fn incidents(
     }
 }
 
+/// An incident by its id, open or past. Reads from disk.
+pub(super) fn find(desk: &Desk, id: &str) -> Option<Message> {
+    let open = desk.incidents(Timestamp::now());
+    let all = open.into_iter().chain(desk.past(PAST.0));
+    { all }.find(|incident| incident.incident_id == id)
+}
+
 pub(super) async fn incident(
     axum::extract::State(source): Shared,
     UrlPath(id): UrlPath<String>,
 ) -> Response {
-    let found = tokio::task::spawn_blocking(move || {
-        let desk = source.desk();
-        let open = desk.incidents(Timestamp::now());
-        let all = open.into_iter().chain(desk.past(PAST.0));
-        { all }.find(|incident| incident.incident_id == id)
-    });
+    let found = tokio::task::spawn_blocking(move || find(&source.desk(), &id));
     match found.await {
         Ok(Some(incident)) => Json(incident).into_response(),
         _ => problem(StatusCode::NOT_FOUND, "no such incident"),

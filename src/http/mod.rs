@@ -7,6 +7,7 @@
 mod audit;
 mod evidence;
 mod feed;
+mod feedback;
 mod guard;
 mod incidents;
 mod limit;

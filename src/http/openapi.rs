@@ -183,6 +183,31 @@ const SCHEMAS: &[Schema] = &[
         ],
     ),
     schema(
+        "Verdict",
+        "What somebody thinks of an alert.",
+        &[
+            ("by", "string", "Name, at most 256 bytes."),
+            ("verdict", "string", "`false_alarm` or `right`."),
+            ("note", "string?", "Why, at most 2000 bytes."),
+        ],
+    ),
+    schema(
+        "Feedback",
+        "What somebody thinks of an alert, with the incident as it stood.",
+        &[
+            ("at", "string", "UTC."),
+            ("by", "string", "Who."),
+            ("verdict", "string", "`false_alarm` or `right`."),
+            ("note", "string", "Why."),
+            ("incident", "Message", "As it stood."),
+        ],
+    ),
+    schema(
+        "FeedbackList",
+        "What people said of alerts.",
+        &[("entries", "[Feedback]", "Newest first.")],
+    ),
+    schema(
         "Mute",
         "What is not told, for a time.",
         &[

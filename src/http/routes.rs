@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Source, audit, evidence, feed, incidents, openapi, page};
+use super::{Source, audit, evidence, feed, feedback, incidents, openapi, page};
 use crate::config::Scope;
 
 /// One method of one path.
@@ -185,6 +185,29 @@ pub(super) const ALL: &[Route] = &[
             "/api/v1/incidents/{id}/acknowledge",
             Json("Acknowledged"),
             "Somebody takes an incident on.",
+        )
+    },
+    Route {
+        method: "post",
+        needs: Some(Scope::Operate),
+        body: Some("Verdict"),
+        gives: (201, Json("Feedback")),
+        refuses: &[400, 403, 404, 429],
+        handler: || post(feedback::put),
+        ..read(
+            "/api/v1/incidents/{id}/feedback",
+            Nothing,
+            "Somebody says whether an alert was right; kept beside its evidence.",
+        )
+    },
+    Route {
+        query: &[LIMIT],
+        refuses: &[400],
+        handler: || get(feedback::list),
+        ..read(
+            "/api/v1/feedback",
+            Json("FeedbackList"),
+            "What people said of alerts, newest first.",
         )
     },
     Route {

@@ -234,6 +234,8 @@ pub fn stream(detectors: &[(&'static Descriptor, &[RuleSpec])]) -> config::Strea
             })
             .collect(),
         blind_after: Duration::from_secs(10),
+        expected: Vec::new(),
+        quiet_tracks: Vec::new(),
         evidence: true,
     }
 }

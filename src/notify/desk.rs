@@ -41,6 +41,9 @@ pub struct Settings {
     pub addresses: AddressPolicy,
 }
 
+/// Note of the store that tells when the process lived last, and how often it is written.
+const ALIVE: &str = "alive";
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// A receiver that has taken nothing for so long is told of to the others.
 const RECEIVER_LOST: Duration = Duration::from_secs(120);
 /// A disk that takes longer is not waited for: what is decided is sent.
@@ -62,6 +65,8 @@ pub struct Desk {
     listeners: broadcast::Sender<Arc<Message>>,
     addresses: AddressPolicy,
     troubles: Mutex<Troubles>,
+    gap: Option<Duration>,
+    alive_noted: Mutex<Option<Timestamp>>,
     /// When the canary's alert was handed to receivers last.
     canary: Arc<AtomicU64>,
     canary_lost: AtomicBool,
@@ -81,6 +86,9 @@ impl Desk {
         let couriers = Couriers::default();
         let folder = settings.data_dir.join("outbox");
         let (store, loaded) = Store::open(&folder, settings.store);
+        let alive = store.notes(ALIVE, 1).unwrap_or_default();
+        let alive = alive.first().and_then(|at| at.parse::<Timestamp>().ok());
+        let gap = alive.and_then(|at| Duration::try_from(Timestamp::now().duration_since(at)).ok());
         let (commits, committed) = mpsc::unbounded_channel();
         let canary = Arc::new(AtomicU64::new(0));
         tokio::spawn(deliver(
@@ -101,6 +109,8 @@ impl Desk {
             listeners: broadcast::Sender::new(BEHIND),
             addresses: settings.addresses,
             troubles: Mutex::default(),
+            gap,
+            alive_noted: Mutex::default(),
             canary,
             canary_lost: AtomicBool::new(false),
             blind_start: AtomicBool::new(loaded.degraded.is_some()),
@@ -112,6 +122,13 @@ impl Desk {
             .map(|receiver| desk.hire(receiver));
         *lock(&desk.couriers) = hired.collect::<Result<_, _>>()?;
         desk.take_up(loaded);
+        desk.live(Timestamp::now());
+        if let Some(gap) = desk.gap().filter(|gap| !gap.is_zero()) {
+            tracing::info!(
+                gap_secs = gap.as_secs_f64(),
+                "nothing was watched since the process before"
+            );
+        }
         Ok(desk)
     }
 
@@ -192,6 +209,7 @@ impl Desk {
                 .store(loaded.degraded.is_some(), Ordering::Relaxed);
             self.take_up(loaded);
         }
+        self.live(now);
         let mut machine = lock(&self.machine);
         let notices = machine.tick(now);
         self.write(&machine, &notices);
@@ -202,6 +220,23 @@ impl Desk {
         for transition in lock(&self.troubles).now(instance, wrong, at, now) {
             let notices = machine.hear(&transition, now);
             self.write(&machine, &notices);
+        }
+    }
+
+    /// How long nothing was watched between the process before and this one, as far as that is known.
+    pub fn gap(&self) -> Option<Duration> {
+        self.gap
+    }
+
+    /// Writes down now and then that the process lives.
+    fn live(&self, now: Timestamp) {
+        let mut noted = lock(&self.alive_noted);
+        if noted.is_none_or(|at| now >= at + ALIVE_EVERY) {
+            *noted = Some(now);
+            let note = self
+                .store
+                .put_note(ALIVE, ALIVE.to_owned(), now.to_string(), now);
+            drop(note);
         }
     }
 
@@ -420,10 +455,34 @@ impl Desk {
             .collect())
     }
 
+    /// Keeps what somebody said of an incident; what was said last counts.
+    pub fn put_feedback(&self, incident: &str, entry: &serde_json::Value, at: Timestamp) {
+        let note = (self.store).put_note("feedback", incident.to_owned(), entry.to_string(), at);
+        drop(note);
+    }
+
+    /// What was kept by [`Desk::put_feedback`], newest first. Reads from disk.
+    ///
+    /// # Errors
+    /// The disk does not work.
+    pub fn feedback(&self, limit: usize) -> Result<Vec<serde_json::Value>, store::ReadError> {
+        let lines = self.store.notes("feedback", limit)?;
+        let read = |line: &String| serde_json::from_str(line).ok();
+        Ok(lines.iter().filter_map(read).collect())
+    }
+
     /// Which streams are watched, with their labels.
     pub fn set_streams(&self, streams: &[Arc<Stream>]) {
         let labels = |s: &Arc<Stream>| (Arc::clone(&s.id), Arc::new(s.labels.clone()));
-        lock(&self.machine).set_streams(streams.iter().map(labels));
+        let mut machine = lock(&self.machine);
+        machine.set_streams(streams.iter().map(labels));
+        for stream in streams {
+            machine.set_programme(
+                &stream.id,
+                stream.expected.clone(),
+                stream.quiet_tracks.clone(),
+            );
+        }
     }
 
     /// Defects of a stream that were open when the process before this one ended; each is given once.

@@ -93,6 +93,8 @@ pub struct NotifyStats {
     pub receivers: Vec<CourierStats>,
     /// The events file, when there is one.
     pub events: Option<JsonlStats>,
+    /// How long nothing was watched before this process began, as far as that is known, seconds.
+    pub gap_secs: f64,
     /// Open incidents: info, warning, critical.
     pub incidents: [u64; 3],
     /// Where incidents are kept.
@@ -220,6 +222,7 @@ impl Notifier {
                 .map(|c| c.stats())
                 .collect(),
             events: self.shared.jsonl.as_ref().map(Jsonl::stats),
+            gap_secs: self.shared.desk.gap().unwrap_or_default().as_secs_f64(),
             incidents: self.shared.desk.open_by_severity(),
             store: self.shared.desk.store_state(),
         }

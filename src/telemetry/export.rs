@@ -477,6 +477,7 @@ fn notifications(page: &mut Page, snapshot: &Snapshot) {
         page.count(&names::INCIDENTS_OPEN, &[severity.as_str()], open);
     }
     let engine = &snapshot.engine;
+    page.put(&names::MONITORING_GAP, &[], snapshot.notify.gap_secs);
     page.count(&names::CANARY, &["arrived"], engine.canary_arrived);
     page.count(&names::CANARY, &["lost"], engine.canary_lost);
     for (family, at) in [

@@ -107,6 +107,7 @@ families! {
     DEAD_LETTERS = Gauge "glasswatch_outbox_dead_letters" [] "Messages that no receiver took, and that are kept.";
     INCIDENTS_OPEN = Gauge "glasswatch_incidents_open" ["severity"] "Open incidents, told or not.";
     DEGRADED = Gauge "glasswatch_alert_durability_degraded" [] "Whether incidents cannot be written down, and are told from memory.";
+    MONITORING_GAP = Counter "glasswatch_monitoring_gap_seconds_total" [] "Time in which nothing was watched: from the last sign of life of the process before to the beginning of this one, to 5 s. Blind time of detectors is due less measured time.";
     CANARY = Counter "glasswatch_canary_alerts_total" ["result"] "Alerts of the canary: arrived in time, lost.";
     CANARY_AT = Gauge "glasswatch_canary_last_arrival_timestamp_seconds" [] "When the canary's alert arrived last, Unix seconds; absent before the first.";
     HEARTBEAT_AT = Gauge "glasswatch_heartbeat_last_taken_timestamp_seconds" [] "When the heartbeat was taken last, Unix seconds; absent before the first, and without `heartbeat:`.";

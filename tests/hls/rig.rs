@@ -451,6 +451,8 @@ pub fn rig_with(url: &str, adjust: impl FnOnce(&mut Input)) -> Rig {
             },
             detectors: Vec::new(),
             blind_after: Duration::from_secs(60),
+            expected: Vec::new(),
+            quiet_tracks: Vec::new(),
             evidence: false,
         }),
         intake: facts.clone(),

@@ -104,3 +104,37 @@ async fn the_canary_is_listed_when_asked_for() {
     let own = json(&server, "/api/v1/incidents?stream=_canary").await;
     assert_eq!(own["open"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn what_people_say_of_an_alert_is_kept_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = fake(Some(dir.path().to_owned()));
+    let server = serve(&source, None).await;
+    let raise = Transition {
+        change: Change::Raise,
+        at: defect("srt1").start,
+        defect: defect("srt1"),
+    };
+    source.desk().hear(&raise, jiff::Timestamp::now());
+    let open = source.desk().incidents(jiff::Timestamp::now());
+    let id = &open[0].incident_id;
+    let say = async |id: &str, body: &str| {
+        let length = body.len();
+        let head =
+            format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+        let path = format!("/api/v1/incidents/{id}/feedback");
+        ask(&server, "POST", &path, &head).await.status
+    };
+    let wrong = r#"{"by": "kim", "verdict": "false_alarm", "note": "a title card"}"#;
+    assert_eq!(say(id, wrong).await, 201);
+    assert_eq!(say("none", wrong).await, 404);
+    assert_eq!(say(id, r#"{"by": "kim", "verdict": "perhaps"}"#).await, 400);
+    assert_eq!(say(id, r#"{"by": " ", "verdict": "right"}"#).await, 400);
+    let entries = source.desk().feedback(9).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["verdict"], "false_alarm");
+    assert_eq!(entries[0]["incident"]["incident_id"], **id);
+    let answer = ask(&server, "GET", "/api/v1/feedback?limit=5", "").await;
+    let json: Json = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(json["entries"][0]["note"], "a title card");
+}

@@ -139,6 +139,8 @@ fn stream(id: &str, protocol: Protocol) -> Arc<Stream> {
             rules: vec![RULE],
         }],
         blind_after: Duration::from_secs(60),
+        expected: Vec::new(),
+        quiet_tracks: Vec::new(),
         evidence: true,
     })
 }
@@ -271,6 +273,7 @@ impl Source for Fake {
                 ..CourierStats::default()
             }],
             events: Some(JsonlStats::default()),
+            gap_secs: 12.5,
             incidents: [0, 1, 2],
             store: StoreState::default(),
         }

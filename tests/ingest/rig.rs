@@ -301,6 +301,8 @@ pub fn context(input: Input) -> (SourceContext, Arc<Sink>, Arc<Stats>) {
         },
         detectors: Vec::new(),
         blind_after: Duration::from_secs(10),
+        expected: Vec::new(),
+        quiet_tracks: Vec::new(),
         evidence: false,
     };
     let context = SourceContext {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use detectors::base::{Kind, Severity};
+use detectors::base::{Kind, Severity, Track};
 use jiff::Timestamp;
 
 use super::flap::Flaps;
@@ -15,6 +15,7 @@ use super::{
     Policy, Quiet, Topic,
 };
 use crate::alert::{Change, Defect, Transition};
+use crate::config::Expected;
 
 /// What an input that is back leaves behind for so long, it still explains.
 const INPUT_SETTLES: Duration = Duration::from_secs(10);
@@ -30,9 +31,17 @@ pub struct Machine {
     streams: BTreeMap<Arc<str>, Labels>,
     shared: Shared,
     expected: BTreeMap<Arc<str>, Vec<(Timestamp, Timestamp)>>,
+    programmes: BTreeMap<Arc<str>, Programme>,
     mutes: Mutes,
     live: BTreeMap<Key, Live>,
     past: BTreeMap<Key, Past>,
+}
+
+/// What is part of a stream's programme.
+#[derive(Default)]
+struct Programme {
+    expected: Vec<Expected>,
+    quiet_tracks: Vec<Track>,
 }
 
 /// An incident that has not ended.
@@ -81,6 +90,7 @@ impl Machine {
             policy,
             streams,
             expected: BTreeMap::new(),
+            programmes: BTreeMap::new(),
             mutes: Mutes::default(),
             live: BTreeMap::new(),
             past: BTreeMap::new(),
@@ -93,6 +103,21 @@ impl Machine {
         self.shared = Shared::new(&self.instance, &self.policy, &self.streams);
         let known = &self.streams;
         self.expected.retain(|id, _| known.contains_key(id));
+        self.programmes.retain(|id, _| known.contains_key(id));
+    }
+
+    /// What is part of the programme of a stream: when stills, blacks and silences are, and which tracks may be silent.
+    pub fn set_programme(
+        &mut self,
+        stream: &Arc<str>,
+        expected: Vec<Expected>,
+        quiet_tracks: Vec<Track>,
+    ) {
+        let programme = Programme {
+            expected,
+            quiet_tracks,
+        };
+        self.programmes.insert(Arc::clone(stream), programme);
     }
 
     /// Streams and their labels.
@@ -103,6 +128,14 @@ impl Machine {
     /// A defect began, changed or ended.
     pub fn hear(&mut self, transition: &Transition, now: Timestamp) -> Vec<Notice> {
         let defect = &transition.defect;
+        // Events have it; nobody is told.
+        let quiet = (self.programmes.get(&defect.stream)).is_some_and(|programme| {
+            let track = defect.track.as_ref();
+            track.is_some_and(|track| programme.quiet_tracks.contains(track))
+        });
+        if quiet && defect.detector == "silence" {
+            return Vec::new();
+        }
         let topic = Topic::of(defect);
         let key = Key {
             about: match topic {
@@ -403,8 +436,13 @@ impl Machine {
             {
                 live.parent = None;
             }
+            let scheduled = || {
+                let programme = self.programmes.get(stream);
+                programme.is_some_and(|p| p.expected.iter().any(|span| span.covers(now)))
+            };
             let expected = key.topic == Topic::Programme
-                && (is_expected(&self.expected, stream, now)
+                && (scheduled()
+                    || is_expected(&self.expected, stream, now)
                     || live.is_slate(now, self.policy.unannounced_break));
             live.was_expected |= expected;
             let labels = &live.incident.labels;

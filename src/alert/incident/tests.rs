@@ -320,6 +320,35 @@ fn a_slate_without_a_break_may_stand_for_two_minutes() {
     assert!(desk.machine.incidents().all(|i| i.overran));
 }
 
+#[test]
+fn what_the_schedule_expects_is_told_when_it_lasts_longer() {
+    let mut desk = Desk::new(1, &[]);
+    // The tests' clock begins on Tuesday, 14 November 2023, at 22:13:20 UTC.
+    let text = "version: 1\nstreams:\n  - {id: s0, url: 'udp://127.0.0.1:9', allow_private: true, \
+                quiet_tracks: ['audio:0'], expected: [{days: [tue], from: '22:00', until: '22:15'}]}\n";
+    let config = crate::config::Config::parse(text, &crate::config::Env::default()).unwrap();
+    let stream = &config.streams[0];
+    let (expected, quiet) = (stream.expected.clone(), stream.quiet_tracks.clone());
+    desk.machine.set_programme(&name(0), expected, quiet);
+    desk.raise(0, SILENT);
+    assert_eq!(
+        desk.machine.incidents().count(),
+        0,
+        "its silence is never told"
+    );
+    desk.raise(0, FROZEN_LONG);
+    desk.raise(0, DAMAGED);
+    assert_eq!(
+        desk.told(),
+        [told(Raised, "s0", Warning)],
+        "damage is never expected"
+    );
+    desk.pass(99.0);
+    assert_eq!(desk.told(), []);
+    desk.pass(2.0);
+    assert_eq!(desk.told(), [told(Raised, "s0", Critical)]);
+}
+
 fn mute(of: &[(&str, &str)], until_secs: f64) -> Mute {
     Mute {
         id: "m1".into(),

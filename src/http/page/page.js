@@ -287,7 +287,10 @@ function card(incident, old) {
     buttons.append(make("button", { class: "main", type: "button", "data-focus": "take", click: () => take(incident) }, "Acknowledge"));
   }
   // Whether alerts arrive is nothing to be silent about.
-  if (!own) buttons.append(make("button", { type: "button", "data-focus": "mute", click: () => mute(incident) }, "Mute…"));
+  if (!own) {
+    buttons.append(make("button", { type: "button", "data-focus": "mute", click: () => mute(incident) }, "Mute…"));
+    buttons.append(make("button", { type: "button", "data-focus": "wrong", click: () => sayFalse(incident) }, "False alarm…"));
+  }
   node.append(buttons);
   return node;
 }
@@ -518,6 +521,12 @@ function openForm(dialog, about, send) {
 function take(incident) {
   const path = `/api/v1/incidents/${encodeURIComponent(incident.incident_id)}/acknowledge`;
   openForm($("#take"), incident.title, ({ by }) => call(path, { method: "POST", body: { by: by.trim() } }));
+}
+
+function sayFalse(incident) {
+  const path = `/api/v1/incidents/${encodeURIComponent(incident.incident_id)}/feedback`;
+  const body = ({ by, note }) => ({ by: by.trim(), verdict: "false_alarm", note: note.trim() });
+  openForm($("#wrong"), incident.title, (fields) => call(path, { method: "POST", body: body(fields) }));
 }
 
 /** What may be muted of an incident, the narrowest first. */

@@ -1,0 +1,113 @@
+//! What people say of alerts: `/api/v1/feedback`. It is kept with the incident's figures and beside its evidence, so that
+//! limits can be tried on it later (`glasswatch replay`).
+
+use std::path::Path;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path as UrlPath, Query};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::audit::Done;
+use super::incidents::find;
+use super::{Shared, problem};
+use crate::notify::event::{clean, rfc3339_millis};
+
+/// Entries that are given at most, and by default.
+const ENTRIES: (usize, usize) = (1000, 100);
+
+/// What somebody thinks of an alert.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// Nothing was wrong.
+    FalseAlarm,
+    /// Something was.
+    Right,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    by: String,
+    verdict: Verdict,
+    #[serde(default)]
+    note: String,
+}
+
+pub(super) async fn put(
+    axum::extract::State(source): Shared,
+    UrlPath(id): UrlPath<String>,
+    said: Result<Json<Said>, JsonRejection>,
+) -> Response {
+    let Ok(Json(said)) = said else {
+        let says = "the body is `{\"by\": NAME, \"verdict\": \"false_alarm\" or \"right\", \"note\": TEXT}`";
+        return problem(StatusCode::BAD_REQUEST, says);
+    };
+    let by = said.by.trim().to_owned();
+    if by.is_empty() || by.len() > 256 || said.note.len() > 2000 {
+        let says = "`by` is a name of at most 256 bytes, `note` a text of at most 2000";
+        return problem(StatusCode::BAD_REQUEST, says);
+    }
+    let kept = tokio::task::spawn_blocking(move || {
+        let desk = source.desk();
+        let incident = find(&desk, &id)?;
+        let now = Timestamp::now();
+        let entry = json!({
+            "at": rfc3339_millis(now),
+            "by": clean(&by),
+            "verdict": said.verdict,
+            "note": said.note.trim(),
+            "incident": incident,
+        });
+        desk.put_feedback(&id, &entry, now);
+        if let Some(folder) = source.evidence().folder {
+            let sets = incident.defects.iter().flat_map(|defect| &defect.evidence);
+            for set in sets.filter_map(|set| set.strip_prefix("evidence/")) {
+                beside(&folder.join(set), &entry);
+            }
+        }
+        Some(entry)
+    });
+    match kept.await {
+        Ok(Some(entry)) => {
+            let detail = json!({ "incident_id": entry["incident"]["incident_id"], "verdict": entry["verdict"] });
+            Done::Changed(detail).with((StatusCode::CREATED, Json(entry)))
+        }
+        Ok(None) => problem(StatusCode::NOT_FOUND, "no such incident"),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
+    }
+}
+
+/// The set may be gone by now: then only the store has it.
+fn beside(set: &Path, entry: &Value) {
+    if set.is_dir()
+        && let Err(error) = std::fs::write(set.join("feedback.json"), entry.to_string())
+    {
+        tracing::warn!(%error, "feedback cannot be kept beside its evidence");
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    limit: Option<usize>,
+}
+
+pub(super) async fn list(
+    axum::extract::State(source): Shared,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Response {
+    let Ok(Query(wanted)) = wanted else {
+        return problem(StatusCode::BAD_REQUEST, "the parameter is `limit=NUMBER`");
+    };
+    let limit = wanted.limit.unwrap_or(ENTRIES.1).min(ENTRIES.0);
+    let found = tokio::task::spawn_blocking(move || source.desk().feedback(limit));
+    match found.await {
+        Ok(Ok(entries)) => Json(json!({ "entries": entries })).into_response(),
+        _ => problem(StatusCode::INTERNAL_SERVER_ERROR, "feedback cannot be read"),
+    }
+}
