@@ -1,6 +1,7 @@
 //! Who changed what: `/api/v1/audit`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Query;
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Shared, Source, problem};
+use crate::notify::desk::Desk;
 use crate::notify::event::rfc3339_millis;
+use crate::notify::store::ReadError;
 
 /// Entries that are given at most, and by default.
 const ENTRIES: (usize, usize) = (1000, 100);
@@ -78,20 +81,28 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-pub(super) async fn list(
-    axum::extract::State(source): Shared,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Response {
-    let Ok(Query(wanted)) = wanted else {
+/// The parameter of a list of what was written down, if it is right.
+pub(super) type Asked = Result<Query<Wanted>, QueryRejection>;
+
+/// Newest entries of something that is written down. Reads from disk.
+pub(super) type Read = fn(&Desk, usize) -> Result<Vec<Value>, ReadError>;
+
+pub(super) async fn list(axum::extract::State(source): Shared, asked: Asked) -> Response {
+    newest(source, asked, Desk::audit).await
+}
+
+/// Lists what was written down.
+pub(super) async fn newest(source: Arc<dyn Source>, asked: Asked, read: Read) -> Response {
+    let Ok(Query(wanted)) = asked else {
         return problem(StatusCode::BAD_REQUEST, "the parameter is `limit=NUMBER`");
     };
     let limit = wanted.limit.unwrap_or(ENTRIES.1).min(ENTRIES.0);
-    let found = tokio::task::spawn_blocking(move || source.desk().audit(limit));
+    let found = tokio::task::spawn_blocking(move || read(&source.desk(), limit));
     match found.await {
         Ok(Ok(entries)) => Json(json!({ "entries": entries })).into_response(),
         _ => problem(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the audit log cannot be read",
+            "what was written down cannot be read",
         ),
     }
 }

@@ -4,21 +4,19 @@
 use std::path::Path;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path as UrlPath, Query};
+use axum::extract::Path as UrlPath;
+use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::audit::Done;
+use super::audit::{Asked, Done, newest};
 use super::incidents::find;
 use super::{Shared, problem};
+use crate::notify::desk::Desk;
 use crate::notify::event::{clean, rfc3339_millis};
-
-/// Entries that are given at most, and by default.
-const ENTRIES: (usize, usize) = (1000, 100);
 
 /// What somebody thinks of an alert.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -92,22 +90,6 @@ fn beside(set: &Path, entry: &Value) {
     }
 }
 
-#[derive(Deserialize)]
-pub(super) struct Wanted {
-    limit: Option<usize>,
-}
-
-pub(super) async fn list(
-    axum::extract::State(source): Shared,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Response {
-    let Ok(Query(wanted)) = wanted else {
-        return problem(StatusCode::BAD_REQUEST, "the parameter is `limit=NUMBER`");
-    };
-    let limit = wanted.limit.unwrap_or(ENTRIES.1).min(ENTRIES.0);
-    let found = tokio::task::spawn_blocking(move || source.desk().feedback(limit));
-    match found.await {
-        Ok(Ok(entries)) => Json(json!({ "entries": entries })).into_response(),
-        _ => problem(StatusCode::INTERNAL_SERVER_ERROR, "feedback cannot be read"),
-    }
+pub(super) async fn list(axum::extract::State(source): Shared, asked: Asked) -> Response {
+    newest(source, asked, Desk::feedback).await
 }
