@@ -31,9 +31,44 @@ pub struct Ring {
     limits: Limits,
     /// What lies after this stays, as far as the bytes allow.
     pin: Option<MediaTime>,
-    tracks: BTreeMap<Track, VecDeque<EncodedUnit>>,
+    tracks: BTreeMap<Track, Row>,
     newest: Option<MediaTime>,
     bytes: usize,
+}
+
+/// Units of one track, oldest first.
+#[derive(Default)]
+struct Row {
+    units: VecDeque<EncodedUnit>,
+    /// Units that left at the front.
+    gone: u64,
+    /// Where decoding may begin, counted with those that left: a group may hold thousands of units.
+    keys: VecDeque<u64>,
+}
+
+impl Row {
+    fn push(&mut self, unit: EncodedUnit) {
+        if unit.key {
+            self.keys.push_back(self.gone + self.units.len() as u64);
+        }
+        self.units.push_back(unit);
+    }
+
+    /// Where the second group of pictures begins.
+    fn second_group(&self) -> Option<usize> {
+        let first = self.gone;
+        let next = self.keys.iter().find(|key| **key > first)?;
+        usize::try_from(next - first).ok()
+    }
+
+    /// Drops the first `n` units; tells their bytes.
+    fn drop_front(&mut self, n: usize) -> usize {
+        self.gone += n as u64;
+        while self.keys.front().is_some_and(|key| *key < self.gone) {
+            self.keys.pop_front();
+        }
+        self.units.drain(..n).map(|unit| unit.bytes.len()).sum()
+    }
 }
 
 impl Ring {
@@ -65,7 +100,7 @@ impl Ring {
 
     /// Whether a unit is of another clock than what is held; [`Ring::push`] then forgets everything before it.
     pub fn breaks(&self, unit: &EncodedUnit) -> bool {
-        let last = self.tracks.get(&unit.track).and_then(VecDeque::back);
+        let last = (self.tracks.get(&unit.track)).and_then(|row| row.units.back());
         last.is_some_and(|last| last.media.since(unit.media) > ANOTHER_CLOCK)
     }
 
@@ -78,13 +113,13 @@ impl Ring {
         if unit.track.kind == Kind::Audio && unit.track.index >= SOUND_TRACKS {
             return;
         }
-        let units = self.tracks.entry(unit.track).or_default();
-        if units.is_empty() && unit.is_picture() && !unit.key {
+        let row = self.tracks.entry(unit.track).or_default();
+        if row.units.is_empty() && unit.is_picture() && !unit.key {
             return;
         }
         self.newest = self.newest.max(Some(unit.media));
         self.bytes = self.bytes.saturating_add(unit.bytes.len());
-        units.push_back(unit);
+        row.push(unit);
         self.trim();
     }
 
@@ -96,23 +131,24 @@ impl Ring {
         }
         // Sound reaches back as far as pictures do.
         let mut sound_floor = floor;
-        for (track, units) in &mut self.tracks {
+        for (track, row) in &mut self.tracks {
             if track.kind != Kind::Video {
                 continue;
             }
-            while let Some(next) = second_group(units)
-                && units.get(next).is_some_and(|unit| unit.media <= floor)
+            while let Some(next) = row.second_group()
+                && row.units.get(next).is_some_and(|unit| unit.media <= floor)
             {
-                self.bytes -= drop_front(units, next);
+                self.bytes -= row.drop_front(next);
             }
-            if let Some(first) = units.front() {
+            if let Some(first) = row.units.front() {
                 sound_floor = sound_floor.min(first.media);
             }
         }
-        for (track, units) in &mut self.tracks {
+        for (track, row) in &mut self.tracks {
             if track.kind == Kind::Audio {
-                let old = units.iter().take_while(|u| u.media < sound_floor).count();
-                self.bytes -= drop_front(units, old);
+                let units = row.units.iter();
+                let old = units.take_while(|u| u.media < sound_floor).count();
+                self.bytes -= row.drop_front(old);
             }
         }
         while self.bytes > self.limits.bytes && self.drop_oldest() {}
@@ -123,16 +159,16 @@ impl Ring {
         let oldest = self
             .tracks
             .iter_mut()
-            .filter_map(|(track, units)| Some((units.front()?.media, track.kind, units)))
+            .filter_map(|(track, row)| Some((row.units.front()?.media, track.kind, row)))
             .min_by_key(|(media, ..)| *media);
-        let Some((_, kind, units)) = oldest else {
+        let Some((_, kind, row)) = oldest else {
             return false;
         };
         let n = match kind {
-            Kind::Video => second_group(units).unwrap_or(units.len()),
+            Kind::Video => row.second_group().unwrap_or(row.units.len()),
             Kind::Audio => 1,
         };
-        self.bytes -= drop_front(units, n);
+        self.bytes -= row.drop_front(n);
         true
     }
 
@@ -141,7 +177,7 @@ impl Ring {
         let Some(newest) = self.newest else {
             return false;
         };
-        let mut last = self.tracks.values().filter_map(VecDeque::back);
+        let mut last = self.tracks.values().filter_map(|row| row.units.back());
         last.all(|unit| unit.media >= at || newest.since(unit.media) > STALLED && newest >= at)
     }
 
@@ -156,7 +192,7 @@ impl Ring {
         pictures: Option<Track>,
     ) -> Option<Cut> {
         let shown = |track: &Track| {
-            let units = self.tracks.get(track)?;
+            let units = &self.tracks.get(track)?.units;
             let first = units.iter().rposition(|u| u.key && u.media <= from);
             let units = units.iter().skip(first.unwrap_or(0));
             Part::of(*track, units.take_while(|u| decoded(u) <= until), at)
@@ -165,8 +201,8 @@ impl Ring {
         let all = self.tracks.keys().filter(|t| t.kind == Kind::Video);
         let video = pictures.iter().chain(all).find_map(shown);
         let span = video.as_ref().map_or((from, until), Part::span);
-        let heard = |(track, units): (&Track, &VecDeque<EncodedUnit>)| {
-            let units = units.iter();
+        let heard = |(track, row): (&Track, &Row)| {
+            let units = row.units.iter();
             let units = units.filter(|u| u.media >= span.0 && u.media <= span.1);
             Part::of(*track, units, at)
         };
@@ -185,17 +221,6 @@ impl Ring {
 fn decoded(unit: &EncodedUnit) -> MediaTime {
     let nanos = unit.media.nanos();
     MediaTime::from_nanos(nanos.saturating_sub(unit.decode_ahead_nanos.unwrap_or(0)))
-}
-
-/// Where the second group of pictures begins.
-fn second_group(units: &VecDeque<EncodedUnit>) -> Option<usize> {
-    let next = units.iter().skip(1).position(|unit| unit.key);
-    next.map(|at| at + 1)
-}
-
-/// Drops the first `n` units; tells their bytes.
-fn drop_front(units: &mut VecDeque<EncodedUnit>, n: usize) -> usize {
-    units.drain(..n).map(|unit| unit.bytes.len()).sum()
 }
 
 /// One track of a cut.
