@@ -423,18 +423,22 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What is open is said again to a receiver that forgets.
+/// What is open is said again to a receiver that forgets: one after another, until one fails.
 fn say_again(shared: &Arc<Shared>, sends: &mut JoinSet<Answer>) {
     let open: Vec<(String, String)> = (lock(&shared.told).iter())
         .map(|(id, body)| (id.clone(), body.clone()))
         .collect();
-    for (id, body) in open {
-        let shared = Arc::clone(shared);
-        sends.spawn(async move {
-            let outcome = shared.receiver.send(&id, &body, Timestamp::now()).await;
-            (None, outcome)
-        });
-    }
+    let shared = Arc::clone(shared);
+    sends.spawn(async move {
+        let mut outcome = Outcome::Delivered;
+        for (id, body) in open {
+            outcome = shared.receiver.send(&id, &body, Timestamp::now()).await;
+            if matches!(outcome, Outcome::Retry { .. }) {
+                break;
+            }
+        }
+        (None, outcome)
+    });
 }
 
 /// Starts what is due; tells how long to sleep when nothing else happens.
