@@ -161,7 +161,7 @@ pub const SLACK: &[Key] = &[
     key(
         "url",
         Shape::Secret {
-            sample: "https://hooks.slack.com/services/T000/B000/XXXX",
+            sample: "https://hooks.slack.com/services/T000/B000/token",
         },
         "URL of the incoming webhook. Required.",
     ),
