@@ -129,7 +129,7 @@ impl Judge {
     }
 
     /// Takes up a defect that was open before a restart: it goes on, and ends when its signal is measured clear. Nothing
-    /// happens when this stream has no such rule any more; then `false`.
+    /// happens when this stream has no such rule any more, or has found the same anew; then `false`.
     pub fn take_up(&mut self, mut defect: Defect) -> bool {
         // The media clock of before the restart says nothing about this one.
         defect.start.media = None;
@@ -156,6 +156,9 @@ impl Judge {
             return false;
         };
         let watch = self.rules.entry((index, spec.name, track)).or_default();
+        if watch.book.open.is_some() {
+            return false;
+        }
         watch.state = rule::State::firing(start);
         watch.book.take_up(defect, spec.says, spec.raise);
         true

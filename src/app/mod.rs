@@ -225,7 +225,7 @@ impl App {
             shared.watch(stream);
         }
         for gone in shared.notifier.desk().take_all_before() {
-            shared.close(gone);
+            shared.go_on(gone);
         }
         info!(streams = config.streams.len(), "watching");
         let mut tasks = vec![tokio::spawn(tick(Arc::clone(&shared)))];
@@ -406,6 +406,14 @@ impl Shared {
         }
     }
 
+    /// Goes on with a defect of before: its stream watches for its end, if there is one that can.
+    fn go_on(&self, defect: Defect) {
+        let lane = (self.watched().get(&defect.stream)).map(|watch| Arc::clone(&watch.lane));
+        if !lane.is_some_and(|lane| lane.take_up(defect.clone())) {
+            self.close(defect);
+        }
+    }
+
     /// Ends a defect whose end nobody watches for any more.
     fn close(&self, mut defect: Defect) {
         let at = Moment {
@@ -558,6 +566,10 @@ async fn tick(shared: Arc<Shared>) {
             .collect();
         for lane in lanes {
             lane.tick(clock::now());
+        }
+        // Of a disk that did not work at the start.
+        for late in shared.notifier.desk().take_all_before() {
+            shared.go_on(late);
         }
     }
 }

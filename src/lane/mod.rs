@@ -279,8 +279,8 @@ impl Lane {
         self.core.compare_with(reference);
     }
 
-    /// Goes on with a defect that was open before a restart. `false` when the stream has no such rule any more. Call it
-    /// before the input starts.
+    /// Goes on with a defect that was open before a restart. `false` when the stream has no such rule any more, or has
+    /// found the same anew. Waits for the batch at work.
     pub fn take_up(&self, defect: Defect) -> bool {
         self.core.take_up(defect)
     }

@@ -11,7 +11,7 @@ use detectors::base::{
 use gstreamer_video::{VideoFormat, VideoFrame, VideoInfo};
 
 use super::{Outlet, Sample, Tap};
-use crate::alert::Transition;
+use crate::alert::{Announced, Transition};
 use crate::config::{self, Secret};
 use crate::ingest::{Content, OwnedUnit, PictureBuffer, SoundBuffer};
 
@@ -334,6 +334,7 @@ pub fn fact(track: Option<Track>, media_ms: Option<i64>, fact: Fact) -> OwnedUni
 #[derive(Default)]
 pub struct Journal {
     pub transitions: Mutex<Vec<Transition>>,
+    pub announced: Mutex<Vec<Announced>>,
     pub refusing: std::sync::atomic::AtomicBool,
 }
 
@@ -344,6 +345,10 @@ impl Outlet for Journal {
         }
         self.transitions.lock().unwrap().push(transition);
         Ok(())
+    }
+
+    fn announce(&self, mark: Announced) {
+        self.announced.lock().unwrap().push(mark);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use detectors::base::{Fact, InputEvent, Severity};
+use detectors::base::{BreakEdge, BreakMark, BreakSource, Fact, InputEvent, MediaTime, Severity};
 
 use super::testing::{Journal, LUMA, WITNESS, bright, fact, picture, recorder, sound, stream};
 use super::*;
@@ -199,4 +199,36 @@ fn ticks_reach_detectors_and_publish_the_state() {
     assert_eq!(status.state, State::Running);
     assert!(status.latest.iter().any(|l| l.signal.name == "tick_ms"));
     assert!((status.media_secs - 0.02).abs() < 1e-9);
+}
+
+#[test]
+fn an_announced_break_is_handed_on_with_the_time_at_which_it_begins() {
+    let pool = Pool::new(1).unwrap();
+    let (lane, journal) = open(&pool, stream(&[(&LUMA, &[])]), Mode::Live);
+    let mark = |at: Option<i64>| {
+        Fact::Break(BreakMark {
+            edge: BreakEdge::Start,
+            source: BreakSource::Scte35,
+            at: at.map(MediaTime::from_millis),
+            planned: Some(Duration::from_secs(30)),
+            event_id: None,
+        })
+    };
+    for at in [None, Some(14_000), Some(2_000), Some(9_000_000)] {
+        lane.intake().push(fact(None, Some(10_000), mark(at)));
+    }
+    assert!(lane.close_and_wait(SOON));
+    let announced = journal.announced.lock().unwrap();
+    let said = fact(None, Some(10_000), mark(None)).arrival;
+    let ahead: Vec<u64> = announced
+        .iter()
+        .map(|a| a.at.since(said).as_secs())
+        .collect();
+    assert_eq!(
+        ahead,
+        [0, 4, 0, 60],
+        "what is a minute ahead is a mistake of the clocks"
+    );
+    assert_eq!(announced[0].planned, Some(Duration::from_secs(30)));
+    assert_eq!(&*announced[0].stream, "one");
 }

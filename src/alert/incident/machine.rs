@@ -264,7 +264,7 @@ impl Machine {
             past.raised = Some((incident.opened, incident.severity));
         }
         let said = Said::of(&incident, Some(incident.opened));
-        let bad = incident.open().next().is_some();
+        let bad = key.topic == Topic::Together || incident.open().next().is_some();
         self.live.insert(
             key,
             Live {
@@ -396,8 +396,10 @@ impl Machine {
             let severity = live.severity();
             live.news |= severity > live.incident.severity;
             live.incident.severity = live.incident.severity.max(severity);
-            let many = self.shared.has_company(&self.policy, stream_of(key));
-            if key.topic == Topic::Input && many && live.held_until.is_none() {
+            if key.topic == Topic::Input
+                && live.held_until.is_none()
+                && self.shared.has_company(&self.policy, stream_of(key))
+            {
                 live.held_until = Some(now + self.policy.hold);
             }
         }
@@ -673,10 +675,12 @@ impl Live {
         let defects = &mut self.incident.defects;
         self.incident.unknown = false;
         self.restored = None;
-        // After a restart the same defect comes with another id.
-        let same = |old: &Defect| {
-            old.id == defect.id || old.end.is_none() && old.fingerprint == defect.fingerprint
+        // After a restart the same defect may come with another id; what ends is ended by its own id only.
+        let came_again = |old: &Defect| {
+            let open = old.end.is_none() && defect.end.is_none();
+            open && old.fingerprint == defect.fingerprint
         };
+        let same = |old: &Defect| old.id == defect.id || came_again(old);
         match defects.iter().position(same) {
             Some(at) => defects[at] = defect.clone(),
             None => defects.push(defect.clone()),

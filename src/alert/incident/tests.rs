@@ -476,6 +476,31 @@ fn after_a_restart_nothing_is_resolved_by_silence() {
 }
 
 #[test]
+fn a_parent_and_its_children_find_each_other_after_a_restart() {
+    let mut desk = Desk::new(8, &[("origin", "a")]);
+    for stream in 0..8 {
+        desk.raise(stream, LOST);
+    }
+    assert_eq!(desk.told(), [told(Raised, "origin=a", Critical)]);
+    let open: Vec<Incident> = desk.machine.incidents().cloned().collect();
+    desk.machine = Desk::new(8, &[("origin", "a")]).machine;
+    for incident in open.iter().rev() {
+        assert_eq!(
+            desk.machine.restore(incident.clone(), at(desk.now_secs)),
+            None
+        );
+    }
+    desk.pass(120.0);
+    assert_eq!(desk.told(), [], "neither ended nor told one by one");
+    for stream in 0..8 {
+        desk.clear(stream, LOST);
+    }
+    desk.pass(60.0);
+    assert_eq!(desk.told(), [told(Resolved, "origin=a", Critical)]);
+    assert_eq!(desk.machine.incidents().count(), 0);
+}
+
+#[test]
 fn an_acknowledged_incident_says_by_whom() {
     let mut desk = Desk::new(1, &[]);
     desk.raise(0, FROZEN_LONG);
