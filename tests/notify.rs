@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,10 +16,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use detectors::base::{Arrival, Cause, MediaTime, Severity, Track};
+use detectors::base::{Arrival, BreakEdge, Cause, MediaTime, Severity, Track};
 use glasswatch::alert::incident::Mute;
-use glasswatch::alert::{Change, Defect, Moment, Transition};
+use glasswatch::alert::{Announced, Change, Defect, Moment, Transition};
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
+use glasswatch::ingest::clock;
 use glasswatch::notify::event::Epoch;
 use glasswatch::notify::jsonl::EventsTo;
 use glasswatch::notify::receiver::http::public_addresses;
@@ -81,14 +83,15 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
     }
 }
 
-/// Below the folder for what tests leave behind.
+/// Goes with the test.
 fn fresh_folder() -> PathBuf {
-    let below = env!("CARGO_TARGET_TMPDIR");
-    tempfile::Builder::new()
-        .prefix("notify-")
-        .tempdir_in(below)
-        .unwrap()
-        .keep()
+    thread_local! {
+        static KEPT: RefCell<Vec<tempfile::TempDir>> = const { RefCell::new(Vec::new()) };
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    KEPT.with_borrow_mut(|kept| kept.push(folder));
+    path
 }
 
 fn settings(receivers: Vec<Receiver>) -> Settings {
@@ -456,6 +459,60 @@ async fn a_restart_delivers_what_waited_and_goes_on_with_what_was_open() {
     let (_, json) = next(&mut requests).await;
     assert_eq!(json["data"]["incident_id"], *open[0].incident_id);
     assert_eq!(json["data"]["news"], "resolved");
+    assert_eq!(notifier.close(LONG).await, 0);
+}
+
+#[tokio::test]
+async fn an_announced_break_excuses_a_still_and_not_a_lost_input() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", address)])).unwrap();
+    let mark = |edge, planned| Announced {
+        stream: "news1".into(),
+        edge,
+        at: clock::now(),
+        planned,
+    };
+    let outlet = notifier.outlet();
+    outlet.announce(mark(BreakEdge::Start, Some(LONG)));
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    tell(&notifier, Change::Raise, "other", Severity::Critical);
+    assert_eq!(next(&mut requests).await.1["data"]["stream"], "other");
+    let mut lost = transition(Change::Raise, "news1", Severity::Critical);
+    (lost.defect.id, lost.defect.fingerprint) = ("lost-1".into(), "lost".into());
+    (lost.defect.detector, lost.defect.rule) = ("loss", "no_input");
+    outlet.transition(lost).unwrap();
+    assert_eq!(next(&mut requests).await.1["data"]["topic"], "input");
+    assert_eq!(notifier.close(LONG).await, 0);
+    assert!(requests.try_recv().is_err(), "the still was told");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_no_alert_back() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let settings = settings(vec![receiver("ops", address)]);
+    let folder = settings.data_dir.join("outbox");
+    let notifier = Notifier::start(settings).unwrap();
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|f| f.unwrap().path());
+    let is_database = |path: &PathBuf| path.extension().is_some_and(|e| e == "sqlite");
+    let database = { files }.find(is_database).unwrap();
+    let other = rusqlite::Connection::open(database).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for i in 0..20 {
+        tell(
+            &notifier,
+            Change::Raise,
+            &format!("s{i}"),
+            Severity::Critical,
+        );
+    }
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        got.push(next(&mut requests).await.1["data"]["stream"].clone());
+    }
+    assert_eq!(got.len(), 20, "told while nothing could be written");
+    other.execute_batch("COMMIT").unwrap();
     assert_eq!(notifier.close(LONG).await, 0);
 }
 

@@ -52,6 +52,9 @@ const SLOW_DISK: Duration = Duration::from_millis(500);
 /// Changes that a listener may be behind before it loses its place.
 const BEHIND: usize = 256;
 
+/// ... and when it was too slow before. A disk that works again is quicker.
+const SLOW_AGAIN: Duration = Duration::from_millis(20);
+
 type Couriers = Arc<Mutex<Vec<Arc<Courier>>>>;
 
 /// Makes incidents, writes them down, and has them told.
@@ -152,13 +155,6 @@ impl Desk {
                 tracing::error!("an incident of before cannot be read, and is left out");
                 continue;
             };
-            if let About::Stream(id) = &incident.key.about {
-                let open = incident.open().cloned();
-                lock(&self.before)
-                    .entry(Arc::clone(id))
-                    .or_default()
-                    .extend(open);
-            }
             let notice = Notice {
                 news: News::Raised,
                 at: now,
@@ -170,7 +166,15 @@ impl Desk {
                     courier.was_told(&message);
                 }
             }
-            over.extend(machine.restore(incident, now));
+            let defects: Vec<Defect> = incident.open().cloned().collect();
+            let about = incident.key.about.clone();
+            match (machine.restore(incident, now), about) {
+                (Some(ended), _) => over.push(ended),
+                (None, About::Stream(id)) => {
+                    lock(&self.before).entry(id).or_default().extend(defects);
+                }
+                (None, _) => {}
+            }
         }
         for doc in &loaded.mutes {
             if let Some(mute) = stored::read_mute(doc) {
@@ -633,15 +637,26 @@ async fn deliver(
     couriers: Couriers,
     canary: Arc<AtomicU64>,
 ) {
+    // A disk that was too slow once is not waited for again until it has caught up.
+    let mut patience = SLOW_DISK;
     while let Some(decided) = decided.recv().await {
-        match decided {
-            Decided::Commit(commit) => hand_out(&couriers, commit.within(SLOW_DISK).await.rows),
-            Decided::Canary(commit) => {
-                hand_out(&couriers, commit.within(SLOW_DISK).await.rows);
-                canary.store(clock::now().nanos(), Ordering::Relaxed);
-            }
+        let (commit, is_canary) = match decided {
+            Decided::Commit(commit) => (commit, false),
+            Decided::Canary(commit) => (commit, true),
             // Who waits for it may have given up.
-            Decided::Flush(done) => drop(done.send(())),
+            Decided::Flush(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let committed = commit.within(patience).await;
+        patience = match committed.outcome {
+            store::Outcome::InMemory => SLOW_AGAIN,
+            _ => SLOW_DISK,
+        };
+        hand_out(&couriers, committed.rows);
+        if is_canary {
+            canary.store(clock::now().nanos(), Ordering::Relaxed);
         }
     }
 }

@@ -8,6 +8,7 @@ mod evidence;
 mod incidents;
 mod page;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -251,6 +252,17 @@ struct Fake {
     desk: OnceLock<Arc<Desk>>,
 }
 
+/// Goes with the test.
+fn fresh_folder() -> PathBuf {
+    thread_local! {
+        static KEPT: RefCell<Vec<tempfile::TempDir>> = const { RefCell::new(Vec::new()) };
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    KEPT.with_borrow_mut(|kept| kept.push(folder));
+    path
+}
+
 impl Source for Fake {
     fn instance(&self) -> String {
         "watch-1".into()
@@ -280,12 +292,10 @@ impl Source for Fake {
     }
     fn desk(&self) -> Arc<Desk> {
         let open = || {
-            let below = env!("CARGO_TARGET_TMPDIR");
-            let folder = tempfile::tempdir_in(below).unwrap().keep();
             let desk = Desk::open(desk::Settings {
                 composer: Arc::new(Composer::new(self.epoch, "watch-1", None)),
                 epoch: self.epoch,
-                data_dir: folder,
+                data_dir: fresh_folder(),
                 store: store::Settings {
                     ballast_bytes: 4096,
                     ..store::Settings::default()

@@ -118,11 +118,10 @@ fn scene(evidence: &Path) -> Arc<Fake> {
         "freeze" => vec!["evidence/arena-2/freeze_1".to_owned()],
         _ => vec![],
     };
-    let below = env!("CARGO_TARGET_TMPDIR");
     let desk = Desk::open(desk::Settings {
         composer: Arc::new(Composer::new(fake.epoch, "watch-1", Some(Arc::new(lookup)))),
         epoch: fake.epoch,
-        data_dir: tempfile::tempdir_in(below).unwrap().keep(),
+        data_dir: fresh_folder(),
         store: store::Settings {
             ballast_bytes: 4096,
             ..store::Settings::default()
