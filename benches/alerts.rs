@@ -19,7 +19,7 @@ use detectors::base::{Arrival, Cause, Severity, Track};
 use glasswatch::alert::{Change, Defect, Moment, Transition};
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::ingest::clock;
-use glasswatch::notify::courier::DELAY_BUCKETS_SECS;
+use glasswatch::notify::courier::{AWAY, DELAY_BUCKETS_SECS};
 use glasswatch::notify::event::Epoch;
 use glasswatch::notify::receiver::http::public_addresses;
 use glasswatch::notify::store::{self, COMMIT_SECS};
@@ -131,6 +131,7 @@ async fn main() -> Outcome<()> {
         },
         events: None,
         evidence: None,
+        away: AWAY,
         addresses: public_addresses(),
     })?;
 

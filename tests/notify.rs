@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use glasswatch::alert::incident::Mute;
 use glasswatch::alert::{Announced, Change, Defect, Moment, Transition};
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::ingest::clock;
+use glasswatch::notify::courier::AWAY;
 use glasswatch::notify::event::Epoch;
 use glasswatch::notify::jsonl::EventsTo;
 use glasswatch::notify::receiver::http::public_addresses;
@@ -112,6 +114,7 @@ fn settings(receivers: Vec<Receiver>) -> Settings {
         },
         events: None,
         evidence: None,
+        away: AWAY,
         addresses: public_addresses(),
     }
 }
@@ -514,6 +517,56 @@ async fn a_disk_that_hangs_holds_no_alert_back() {
     assert_eq!(got.len(), 20, "told while nothing could be written");
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(notifier.close(LONG).await, 0);
+}
+
+#[tokio::test]
+async fn what_came_and_went_while_a_receiver_was_away_is_one_message() {
+    let down = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&down);
+    let (address, mut requests) = hook(move |_| match away.load(Ordering::SeqCst) {
+        true => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
+        false => ok(),
+    })
+    .await;
+    let notifier = Notifier::start(Settings {
+        away: Duration::from_millis(1),
+        ..settings(vec![receiver("ops", address)])
+    })
+    .unwrap();
+    tell(&notifier, Change::Raise, "stays", Severity::Critical);
+    next(&mut requests).await;
+    for i in 0..5 {
+        let stream = format!("s{i}");
+        tell(&notifier, Change::Raise, &stream, Severity::Critical);
+        tell(&notifier, Change::Clear, &stream, Severity::Critical);
+    }
+    // The next attempt is a second later.
+    let stats = || notifier.stats().receivers[0].clone();
+    while stats().pending < 11 {
+        tokio::task::yield_now().await;
+    }
+    down.store(false, Ordering::SeqCst);
+    // Whichever was due first tells that the receiver is back; then it gets what still holds, and of the rest one message.
+    while stats().pending > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(notifier.close(LONG).await, 0);
+    let mut told = Vec::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        told.push(serde_json::from_str::<Value>(&body).unwrap());
+    }
+    let (missed, rest): (Vec<Value>, Vec<Value>) =
+        { told.into_iter() }.partition(|m| m["type"] == "glasswatch.incidents.missed");
+    let streams: Vec<_> = rest.iter().map(|m| m["data"]["stream"].clone()).collect();
+    assert!(streams.contains(&"stays".into()), "{streams:?}");
+    assert!(streams.len() <= 3, "{streams:?}");
+    let [missed] = &missed[..] else {
+        panic!("one message of what was missed: {missed:?}");
+    };
+    let text = missed["data"].to_string();
+    let over = |i: &u32| text.contains(&format!("s{i}: over: the picture stands still"));
+    assert_eq!((1..5).filter(over).count(), 4, "{text}");
+    assert!(stats().compacted >= 8);
 }
 
 #[tokio::test]

@@ -184,6 +184,7 @@ impl App {
             incidents: current.incidents.clone(),
             events: settings.events.clone(),
             evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
+            away: notify::courier::AWAY,
             addresses: public_addresses(),
         })?;
         let outlet = match observer {

@@ -2,6 +2,7 @@
 //! limits can be tried on it later (`glasswatch replay`).
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Path as UrlPath;
@@ -17,6 +18,9 @@ use super::incidents::find;
 use super::{Shared, problem};
 use crate::notify::desk::Desk;
 use crate::notify::event::{clean, rfc3339_millis};
+
+/// Longest wait for the disk: a browser would not wait longer either.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// What somebody thinks of an alert.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -62,22 +66,29 @@ pub(super) async fn put(
             "note": said.note.trim(),
             "incident": incident,
         });
-        desk.put_feedback(&id, &entry, now);
+        let kept = desk.put_feedback(&id, &entry, now);
         if let Some(folder) = source.evidence().folder {
             let sets = incident.defects.iter().flat_map(|defect| &defect.evidence);
             for set in sets.filter_map(|set| set.strip_prefix("evidence/")) {
                 beside(&folder.join(set), &entry);
             }
         }
-        Some(entry)
+        Some((entry, kept))
     });
-    match kept.await {
-        Ok(Some(entry)) => {
+    let (entry, kept) = match kept.await {
+        Ok(Some(both)) => both,
+        Ok(None) => return problem(StatusCode::NOT_FOUND, "no such incident"),
+        Err(_) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
+    };
+    match tokio::time::timeout(KEPT, kept).await {
+        Ok(Ok(_)) => {
             let detail = json!({ "incident_id": entry["incident"]["incident_id"], "verdict": entry["verdict"] });
             Done::Changed(detail).with((StatusCode::CREATED, Json(entry)))
         }
-        Ok(None) => problem(StatusCode::NOT_FOUND, "no such incident"),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"),
+        _ => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the disk takes too long: say it again later",
+        ),
     }
 }
 

@@ -192,7 +192,7 @@ pub(super) const ALL: &[Route] = &[
         needs: Some(Scope::Operate),
         body: Some("Verdict"),
         gives: (201, Json("Feedback")),
-        refuses: &[400, 403, 404, 429],
+        refuses: &[400, 403, 404, 429, 503],
         handler: || post(feedback::put),
         ..read(
             "/api/v1/incidents/{id}/feedback",

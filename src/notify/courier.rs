@@ -33,7 +33,7 @@ const REFUSED: usize = 1000;
 /// Longest wait for the store to note that something is being sent.
 const NOTED: Duration = Duration::from_secs(1);
 /// A receiver that was away for so long is brought up to date with a digest.
-const AWAY: Duration = Duration::from_secs(60);
+pub const AWAY: Duration = Duration::from_secs(60);
 
 /// Upper bounds of the delay histogram, seconds.
 pub const DELAY_BUCKETS_SECS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
@@ -82,6 +82,7 @@ struct Shared {
     store: Arc<Store>,
     epoch: Epoch,
     titles: Titles,
+    away: Duration,
     queue: Mutex<Queue>,
     bucket: Mutex<Bucket>,
     /// Open incidents that this receiver was told of, with what was said last.
@@ -114,6 +115,8 @@ pub struct Duty {
     pub epoch: Epoch,
     /// Names what a digest tells.
     pub titles: Titles,
+    /// Away for so long, a receiver is brought up to date with a digest; [`AWAY`].
+    pub away: Duration,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -133,6 +136,7 @@ impl Courier {
             store: duty.store,
             epoch: duty.epoch,
             titles: duty.titles,
+            away: duty.away,
             queue: Mutex::default(),
             bucket: Mutex::new(bucket),
             told: Mutex::default(),
@@ -509,7 +513,7 @@ fn settle(
     let well = !matches!(outcome, Outcome::Retry { .. });
     let mut back = None;
     if well && health.failures > 0 {
-        back = Some(health.since).filter(|since| now.since(*since) >= AWAY);
+        back = Some(health.since).filter(|since| now.since(*since) >= shared.away);
         *health = Health::default();
     }
     if item.is_some() && well {

@@ -37,6 +37,8 @@ pub struct Settings {
     pub incidents: Incidents,
     /// Who is told.
     pub receivers: Vec<Receiver>,
+    /// See [`super::Settings::away`].
+    pub away: Duration,
     /// Which addresses receivers may have that are not allowed private ones.
     pub addresses: AddressPolicy,
 }
@@ -67,6 +69,7 @@ pub struct Desk {
     couriers: Couriers,
     listeners: broadcast::Sender<Arc<Message>>,
     addresses: AddressPolicy,
+    away: Duration,
     troubles: Mutex<Troubles>,
     gap: Option<Duration>,
     alive_noted: Mutex<Option<Timestamp>>,
@@ -111,6 +114,7 @@ impl Desk {
             couriers,
             listeners: broadcast::Sender::new(BEHIND),
             addresses: settings.addresses,
+            away: settings.away,
             troubles: Mutex::default(),
             gap,
             alive_noted: Mutex::default(),
@@ -460,9 +464,13 @@ impl Desk {
     }
 
     /// Keeps what somebody said of an incident; what was said last counts.
-    pub fn put_feedback(&self, incident: &str, entry: &serde_json::Value, at: Timestamp) {
-        let note = (self.store).put_note("feedback", incident.to_owned(), entry.to_string(), at);
-        drop(note);
+    pub fn put_feedback(
+        &self,
+        incident: &str,
+        entry: &serde_json::Value,
+        at: Timestamp,
+    ) -> store::Receipt {
+        (self.store).put_note("feedback", incident.to_owned(), entry.to_string(), at)
     }
 
     /// What was kept by [`Desk::put_feedback`], newest first. Reads from disk.
@@ -559,6 +567,7 @@ impl Desk {
             store: Arc::clone(&self.store),
             epoch: self.epoch,
             titles: self.titles(),
+            away: self.away,
         })))
     }
 

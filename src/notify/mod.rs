@@ -66,6 +66,8 @@ pub struct Settings {
     pub events: Option<EventsTo>,
     /// Finds the stills of a defect. Called from the dispatcher, so it may take a lock but not wait.
     pub evidence: Option<EvidenceLookup>,
+    /// A receiver that was away for so long is brought up to date with a digest; [`courier::AWAY`].
+    pub away: Duration,
     /// Which addresses receivers without `allow_private` may have; see [`receiver::http::public_addresses`].
     pub addresses: AddressPolicy,
 }
@@ -177,6 +179,7 @@ impl Notifier {
             store: settings.store,
             incidents: settings.incidents,
             receivers: settings.receivers,
+            away: settings.away,
             addresses: settings.addresses,
         })?;
         let shared = Arc::new(Shared {

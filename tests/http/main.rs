@@ -30,7 +30,7 @@ use glasswatch::http::{self, HttpError, Server, Source, snapshot};
 use glasswatch::ingest::stats::Stats;
 use glasswatch::lane::{DetectorStatus, Latest, State, Status, TrackStatus};
 use glasswatch::notify::NotifyStats;
-use glasswatch::notify::courier::CourierStats;
+use glasswatch::notify::courier::{AWAY, CourierStats};
 use glasswatch::notify::desk::{self, Desk};
 use glasswatch::notify::event::{Composer, Epoch};
 use glasswatch::notify::jsonl::JsonlStats;
@@ -302,6 +302,7 @@ impl Source for Fake {
                 },
                 incidents: Incidents::default(),
                 receivers: Vec::new(),
+                away: AWAY,
                 addresses: public_addresses(),
             });
             let streams = self.streams.lock().unwrap();

@@ -128,6 +128,7 @@ fn scene(evidence: &Path) -> Arc<Fake> {
         },
         incidents: Incidents::default(),
         receivers: Vec::new(),
+        away: AWAY,
         addresses: public_addresses(),
     })
     .unwrap();

@@ -587,11 +587,13 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
         _ => a.peers.get(n - 2).cloned().unwrap_or_default(),
     };
     let least = |n: usize| if n < 3 { 1.0 } else { 3.0 };
+    // Of peers that were not asked nothing is told.
+    let asked = |n: usize| extent.peers || n % 3 == 0;
     let mut columns: Vec<Column> = names.iter().map(|_| Column::default()).collect();
     let mut outcome = Outcome::default();
     for (n, a) in &answers {
         let Some(case) = cases.get(*n) else { continue };
-        for (k, column) in columns.iter_mut().enumerate() {
+        for (k, column) in columns.iter_mut().enumerate().filter(|(k, _)| asked(*k)) {
             let failures = column.judge(case, &a.made, &of(a, k), least(k));
             if k == 0 || k == 3 {
                 let watched = if k == 0 { &a.short } else { &a.default };
@@ -621,7 +623,8 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             "false events between freezes",
         ],
     );
-    for (name, column) in names.iter().zip(&mut columns) {
+    let rows = names.iter().zip(&mut columns).enumerate();
+    for (_, (name, column)) in rows.filter(|(k, _)| asked(*k)) {
         let worst = column
             .by_cell
             .iter()
@@ -685,7 +688,8 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
             cell(5),
         ]);
     }
-    let quiet_table = on_live(&live, &quiet, &names, of, &mut outcome);
+    let told = |a: &Answer, n: usize| asked(n).then(|| of(a, n));
+    let quiet_table = on_live(&live, &quiet, &names, told, &mut outcome);
     if lost + lost_live > 0 {
         outcome.failures.insert(
             0,
@@ -696,12 +700,12 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// What was told of live clips.
+/// What was told of live clips; nothing of whom nobody asked.
 fn on_live(
     live: &[Case],
     quiet: &[(usize, Answer)],
     names: &[&str],
-    of: impl Fn(&Answer, usize) -> Vec<Span>,
+    of: impl Fn(&Answer, usize) -> Option<Vec<Span>>,
     outcome: &mut Outcome,
 ) -> Table {
     let mut heads = vec!["live clips of", "hours"];
@@ -710,16 +714,16 @@ fn on_live(
         "Freezes told of live programme that hardly moves: events",
         &heads,
     );
-    let mut rows: BTreeMap<String, (f64, Vec<u64>)> = BTreeMap::new();
+    let mut rows: BTreeMap<String, (f64, Vec<Option<u64>>)> = BTreeMap::new();
     for (n, a) in quiet {
         let Some(case) = live.get(*n) else { continue };
         let row = rows
             .entry(case.kind())
-            .or_insert_with(|| (0.0, vec![0; names.len()]));
+            .or_insert_with(|| (0.0, vec![None; names.len()]));
         row.0 += a.made.secs / 3600.0;
         for (k, count) in row.1.iter_mut().enumerate() {
-            let told = of(a, k);
-            *count += told.len() as u64;
+            let Some(told) = of(a, k) else { continue };
+            *count = Some(count.unwrap_or(0) + told.len() as u64);
             if k == 0 || k == 3 {
                 outcome.failures.extend(told.iter().map(|e| {
                     format!(
@@ -734,7 +738,8 @@ fn on_live(
             }
         }
     }
-    let told = |k: usize| rows.values().filter_map(|r| r.1.get(k)).sum::<u64>() as f64;
+    let counts = |k: usize| rows.values().filter_map(move |r| *r.1.get(k)?);
+    let told = |k: usize| counts(k).sum::<u64>() as f64;
     outcome
         .figures
         .insert("freeze_live_false_short".to_owned(), told(0));
@@ -747,7 +752,8 @@ fn on_live(
         .insert("freeze_live_hours".to_owned(), hours);
     for (kind, (hours, counts)) in rows {
         let mut cells = vec![kind, format!("{hours:.2}")];
-        cells.extend(counts.iter().map(u64::to_string));
+        let cell = |count: &Option<u64>| count.map_or("–".to_owned(), |n| n.to_string());
+        cells.extend(counts.iter().map(cell));
         table.row(&cells);
     }
     table
