@@ -588,7 +588,7 @@ pub fn run(bench: &Bench, extent: &Extent) -> io::Result<Outcome> {
     };
     let least = |n: usize| if n < 3 { 1.0 } else { 3.0 };
     // Of peers that were not asked nothing is told.
-    let asked = |n: usize| extent.peers || n % 3 == 0;
+    let asked = |n: usize| extent.peers || n.is_multiple_of(3);
     let mut columns: Vec<Column> = names.iter().map(|_| Column::default()).collect();
     let mut outcome = Outcome::default();
     for (n, a) in &answers {
