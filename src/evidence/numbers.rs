@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::alert::Moment;
 
 /// How long readings are kept, media time.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_secs(90);
 /// Readings of one signal within this are one point: its smallest and largest value.
 const POINT: Duration = Duration::from_millis(250);
 /// Sound within this is one point.
@@ -76,7 +76,7 @@ impl Sum {
 
 type Key = (&'static str, &'static str, Option<Track>);
 
-/// Readings of the last minute, and levels of the first sound track.
+/// Readings of the last minute and a half, and levels of the first sound track.
 #[derive(Default)]
 pub struct Numbers {
     series: BTreeMap<Key, Series>,

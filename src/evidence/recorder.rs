@@ -1,5 +1,6 @@
 //! Which stretch of a stream becomes a clip, and when it is complete.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,22 +15,26 @@ use crate::ingest::encoded::EncodedUnit;
 
 /// Media before the defect's beginning.
 const BEFORE: Duration = Duration::from_secs(5);
-/// Media after the raise.
+/// Media after the raise in the clip that is there at once.
+const SOON: Duration = Duration::from_secs(2);
+/// Media after the end of the defect in the clip that takes its place.
 const AFTER: Duration = Duration::from_secs(5);
 /// Longest clip, besides the rest of the group of pictures that it begins in.
 const LONGEST: Duration = Duration::from_secs(60);
+/// A clip is not written again for less.
+const LEAST_MORE: Duration = Duration::from_millis(500);
 /// Numbers go back further than pictures.
 const NUMBERS_BEFORE: Duration = Duration::from_secs(15);
 /// A defect raised so soon after another shares its clip, and prolongs it.
-const SHARED: Duration = Duration::from_secs(3);
+const SHARED: Duration = SOON;
 /// Defects of one clip, at most.
 const MAX_SHARING: usize = 16;
-/// Clips of one stream that are being recorded, at most.
+/// Clips of one stream that are being recorded, at most; and as many that are to be prolonged.
 const MAX_OPEN: usize = 4;
-/// Input that brought nothing for so long brings no more of a clip.
+/// Input that brought nothing for so long brings no more of a clip; segments of 10 s do.
 const GONE: Duration = Duration::from_secs(12);
-/// Longest wait for the end of a clip: segments of more than 10 s still bring it.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// Longest wait for the clip that is there at once: a segment may bring the rest long after.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Coded bytes kept of one stream: 10 s of 20 Mb/s.
 const RING_BYTES: usize = 24 << 20;
 /// Media kept, at least.
@@ -59,8 +64,22 @@ struct Clip {
     /// Numbers go on where media stands still.
     numbers_until: MediaTime,
     raised: Arrival,
-    /// The input was opened again: what there was until then.
+    stage: Stage,
+    /// Ids of the defects that go on.
+    going_on: BTreeSet<String>,
+    /// Where the last of the others ended.
+    ended: MediaTime,
+    /// What there was until the input was opened again, or until the ring was full.
     kept: Option<Option<Cut>>,
+}
+
+/// A clip is written twice: soon after the raise, and when the defect is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is written yet.
+    First,
+    /// What lies between these is written.
+    Rest { written: (MediaTime, MediaTime) },
 }
 
 /// Keeps the newest encoded units of one stream, and cuts clips of its defects out of them. Media threads push, the
@@ -107,8 +126,11 @@ impl Recorder {
     pub fn encoded(&self, unit: EncodedUnit) {
         let mut shared = self.shared();
         let shared = &mut *shared;
-        if shared.ring.breaks(&unit) {
-            for clip in &mut shared.open {
+        let breaks = shared.ring.breaks(&unit);
+        let full = shared.ring.is_full(&unit);
+        for clip in &mut shared.open {
+            // What would push the beginning of a long clip out of the ring ends it.
+            if breaks || full && clip.stage != Stage::First {
                 clip.keep(&shared.ring);
             }
         }
@@ -128,18 +150,18 @@ impl Recorder {
             return;
         };
         let raised = now.media.or(newest).map_or(start, |at| at.max(start));
-        let from = start.minus(BEFORE).max(raised.minus(LONGEST - AFTER));
+        let from = start.minus(BEFORE).max(raised.minus(LONGEST - SOON));
         let subject = Subject {
             defect: defect.clone(),
             signal,
             start,
         };
-        let until = raised.plus(AFTER);
+        let until = raised.plus(SOON);
         let lasted = now.arrival.since(defect.start.arrival).min(LONGEST);
-        let numbers_until = until.max(start.plus(lasted + AFTER));
+        let numbers_until = until.max(start.plus(lasted + SOON));
         let pictures = defect.track.filter(|track| track.kind == Kind::Video);
         let shares = |clip: &&mut Clip| {
-            clip.kept.is_none()
+            (clip.stage, clip.kept.is_none()) == (Stage::First, true)
                 && now.arrival.since(clip.raised) <= SHARED
                 && clip.subjects.len() < MAX_SHARING
                 && (pictures.is_none() || clip.pictures == pictures)
@@ -149,8 +171,9 @@ impl Recorder {
             clip.from = clip.from.min(from);
             clip.until = clip.until.max(until);
             clip.numbers_until = clip.numbers_until.max(numbers_until);
+            clip.going_on.insert(defect.id.clone());
             clip.subjects.push(subject);
-        } else if shared.open.len() < MAX_OPEN {
+        } else if shared.count(|stage| stage == Stage::First) < MAX_OPEN {
             shared.open.push(Clip {
                 subjects: vec![subject],
                 pictures,
@@ -159,12 +182,32 @@ impl Recorder {
                 until,
                 numbers_until,
                 raised: now.arrival,
+                stage: Stage::First,
+                going_on: [defect.id.clone()].into(),
+                ended: start,
                 kept: None,
             });
         } else {
             self.stills.clip_dropped();
         }
         shared.pin();
+    }
+
+    /// A defect is over: its clip ends soon.
+    pub(crate) fn cleared(&self, defect: &Defect, now: Moment) {
+        let mut shared = self.shared();
+        let shared = &mut *shared;
+        let newest = shared.ring.newest();
+        let told = defect.end.and_then(|end| end.media);
+        let Some(end) = told.or(now.media).or(newest) else {
+            return;
+        };
+        for clip in &mut shared.open {
+            if clip.going_on.remove(&defect.id) {
+                clip.ended = clip.ended.max(end);
+                clip.aim();
+            }
+        }
     }
 
     /// Time passes: what is complete goes to the writer.
@@ -176,13 +219,21 @@ impl Recorder {
         let gone = shared.last_move.is_some_and(|at| now.since(at) >= GONE);
         let done = shared.take(|clip, ring| {
             let waited = now.since(clip.raised);
-            clip.kept.is_some()
-                || ring.is_past(clip.until)
-                || gone && waited >= AFTER
-                || waited >= PATIENCE
+            let enough = match clip.stage {
+                Stage::First => waited >= PATIENCE,
+                Stage::Rest { .. } => gone || waited >= LONGEST + GONE,
+            };
+            clip.kept.is_some() || ring.is_past(clip.until) || enough
         });
         drop(shared);
-        self.submit(done, numbers);
+        let followed = self.submit(done, numbers);
+        let mut shared = self.shared();
+        for clip in followed {
+            if !gone && shared.count(|stage| stage != Stage::First) < MAX_OPEN {
+                shared.open.push(clip);
+            }
+        }
+        shared.pin();
     }
 
     /// Nothing more comes: clips end with what there is.
@@ -191,17 +242,29 @@ impl Recorder {
         self.submit(done, numbers);
     }
 
-    fn submit(&self, done: Vec<Clip>, numbers: &Numbers) {
-        for clip in done {
+    /// Hands clips to the writer; gives back those of which more is to come.
+    fn submit(&self, done: Vec<(Clip, Option<Cut>)>, numbers: &Numbers) -> Vec<Clip> {
+        let mut followed = Vec::new();
+        for (mut clip, cut) in done {
+            if !clip.is_news(cut.as_ref()) {
+                continue;
+            }
             let first = clip.subjects.iter().map(|subject| subject.start).min();
             let from = first.unwrap_or(clip.at).minus(NUMBERS_BEFORE);
+            let written = cut.as_ref().map(|cut| (cut.begins, cut.ends));
             self.stills.submit_clip(ClipJob {
                 excerpt: numbers.excerpt(from, clip.numbers_until),
-                subjects: clip.subjects,
-                cut: clip.kept.flatten(),
+                subjects: clip.subjects.clone(),
+                cut,
                 until: clip.numbers_until,
             });
+            if let (Stage::First, None, Some(written)) = (clip.stage, &clip.kept, written) {
+                clip.stage = Stage::Rest { written };
+                clip.aim();
+                followed.push(clip);
+            }
         }
+        followed
     }
 }
 
@@ -213,24 +276,58 @@ impl Drop for Recorder {
 }
 
 impl Clip {
+    fn cut(&self, ring: &Ring) -> Option<Cut> {
+        ring.cut(self.from, self.at, self.until, self.pictures)
+    }
+
     fn keep(&mut self, ring: &Ring) {
-        self.kept
-            .get_or_insert_with(|| ring.cut(self.from, self.at, self.until, self.pictures));
+        if self.kept.is_none() {
+            self.kept = Some(self.cut(ring));
+        }
+    }
+
+    /// Sets where the rest of a clip ends, once that is known.
+    fn aim(&mut self) {
+        if self.stage == Stage::First {
+            return;
+        }
+        let latest = self.from.plus(LONGEST);
+        self.until = match self.going_on.is_empty() {
+            true => self.ended.plus(AFTER).min(latest),
+            false => latest,
+        };
+        self.numbers_until = self.numbers_until.max(self.until);
+    }
+
+    /// Whether a cut holds more than what is written, and all of it.
+    fn is_news(&self, cut: Option<&Cut>) -> bool {
+        match (self.stage, cut) {
+            (Stage::First, _) => true,
+            (Stage::Rest { .. }, None) => false,
+            (Stage::Rest { written }, Some(cut)) => {
+                cut.begins <= written.0 && cut.ends.since(written.1) >= LEAST_MORE
+            }
+        }
     }
 }
 
 impl Shared {
-    /// Takes the clips that are done, cut out of the ring.
-    fn take(&mut self, done: impl Fn(&Clip, &Ring) -> bool) -> Vec<Clip> {
+    fn count(&self, which: impl Fn(Stage) -> bool) -> usize {
+        self.open.iter().filter(|clip| which(clip.stage)).count()
+    }
+
+    /// Takes the clips that are done, with what of the ring they are.
+    fn take(&mut self, done: impl Fn(&Clip, &Ring) -> bool) -> Vec<(Clip, Option<Cut>)> {
         let ring = &self.ring;
-        let (mut taken, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
+        let (taken, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
             .into_iter()
             .partition(|clip| done(clip, ring));
-        for clip in &mut taken {
-            clip.keep(ring);
-        }
+        let cut = |clip: Clip| {
+            let cut = clip.kept.clone().unwrap_or_else(|| clip.cut(ring));
+            (clip, cut)
+        };
+        let taken = taken.into_iter().map(cut).collect();
         self.open = rest;
-        self.pin();
         taken
     }
 

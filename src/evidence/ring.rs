@@ -104,6 +104,11 @@ impl Ring {
         last.is_some_and(|last| last.media.since(unit.media) > ANOTHER_CLOCK)
     }
 
+    /// Whether there is no room for a unit without dropping the oldest.
+    pub fn is_full(&self, unit: &EncodedUnit) -> bool {
+        self.bytes.saturating_add(unit.bytes.len()) > self.limits.bytes
+    }
+
     /// Takes a unit; of each track they come in decoding order.
     pub fn push(&mut self, unit: EncodedUnit) {
         if self.breaks(&unit) {

@@ -34,8 +34,16 @@ pub(super) struct Job {
     pub(super) exhibit: Option<Exhibit>,
 }
 
+/// The worst picture of a defect so far.
+pub(super) struct Worst {
+    pub(super) defect: Defect,
+    pub(super) picture: Arc<PictureBuffer>,
+    pub(super) exhibit: Option<Exhibit>,
+}
+
 pub(super) enum Order {
     Write(Box<Job>),
+    Worst(Box<Worst>),
     /// Files for a set that is there, or is begun with them.
     Add(Box<Addition>),
     /// Everything before it is done: say so.
@@ -198,6 +206,13 @@ impl Stills {
         }
     }
 
+    /// Hands a worst picture to the writer; never waits.
+    pub(super) fn submit_worst(&self, worst: Worst) {
+        if (self.orders.try_send(Order::Worst(Box::new(worst)))).is_err() {
+            self.tally.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Hands a clip to its writer; never waits.
     pub(super) fn submit_clip(&self, job: ClipJob) {
         let bytes = job.bytes();
@@ -317,8 +332,9 @@ impl Writer {
                     }
                     Err(error) => self.complain(&error),
                 },
+                Order::Worst(worst) => self.worst(*worst),
                 Order::Add(addition) => {
-                    let clip = addition.clip.is_some();
+                    let clip = self.is_first_clip(&addition);
                     match self.add(&addition) {
                         Ok(()) if clip => {
                             self.tally.clips_written.fetch_add(1, Ordering::Relaxed);
@@ -420,6 +436,28 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    fn worst(&mut self, worst: Worst) {
+        let bytes = match jpeg(&worst.picture, worst.exhibit.as_ref()) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.cannot_draw(error),
+        };
+        let addition = Addition {
+            defect: worst.defect,
+            files: vec![("worst.jpg", bytes)],
+            clip: None,
+        };
+        if let Err(error) = self.add(&addition) {
+            self.complain(&error);
+        }
+    }
+
+    /// Whether a set gets a clip that had none: a longer one that takes its place is not counted again.
+    fn is_first_clip(&self, addition: &Addition) -> bool {
+        let dir = self.data_dir.join(relative_dir(&addition.defect));
+        let clip = addition.clip.as_ref();
+        clip.is_some_and(|(_, name)| !dir.join(name).exists())
     }
 
     /// Adds files to the set of a defect; begins the set when it is not there (any more).

@@ -193,8 +193,8 @@ fn a_set_is_written_whole_under_its_published_path() {
         None,
         ms(40),
     );
-    keeper.raised(defect(0, video), None);
-    keeper.raised(defect(1, Some(Track::audio(0))), None);
+    keeper.raised(defect(0, video), None, None, ms(0));
+    keeper.raised(defect(1, Some(Track::audio(0))), None, None, ms(0));
     assert!(stills.flush(SOON));
     let sets = stills.list("one");
     assert_eq!(sets.len(), 2);
@@ -247,12 +247,66 @@ fn the_good_picture_is_from_before_the_trouble_and_the_bad_one_its_first() {
         None,
         ms(60_001),
     );
-    keeper.raised(defect(0, Some(track)), None);
+    keeper.raised(defect(0, Some(track)), None, None, ms(0));
     assert!(stills.flush(SOON));
     let at = dir.path().join(&stills.list("one")[0].dir);
     let shown = |code: f32| [((code - 16.0) * 255.0 / 219.0).round() as u8; 3];
     assert!(near(centre(&at.join("last_good.jpg")), shown(60.0), 2));
     assert!(near(centre(&at.join("first_bad.jpg")), shown(90.0), 2));
+}
+
+#[test]
+fn the_worst_picture_is_kept_soon_after_the_raise_and_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let stills = Stills::open(dir.path(), 10 << 20);
+    let mut keeper = Keeper::new(Arc::clone(&stills));
+    let track = Track::video(0);
+    let percent = Measure {
+        signal: "damage_percent",
+        limit: Limit::AtLeast(3.0),
+    };
+    let lowest = Measure {
+        signal: "level",
+        limit: Limit::AtMost(3.0),
+    };
+    let mut show = |at: u64, code: u8, value: f64| {
+        let picture = Arc::new(grey(code));
+        keeper.picture(
+            track,
+            Arc::clone(&picture),
+            Suspicion::Troubled,
+            None,
+            ms(at),
+        );
+        if at == 0 {
+            keeper.raised(defect(0, Some(track)), None, Some(percent), ms(at));
+            keeper.raised(defect(1, Some(track)), None, Some(lowest), ms(at));
+            keeper.raised(defect(2, Some(track)), None, Some(lowest), ms(at));
+        }
+        keeper.look(track, &picture, |_, _| Some((value, None)), ms(at));
+    };
+    let centre_of = |n: u64| {
+        assert!(stills.flush(SOON));
+        let worst = dir
+            .path()
+            .join(relative_dir(&defect(n, Some(track))))
+            .join("worst.jpg");
+        worst.exists().then(|| centre(&worst))
+    };
+    let shown = |code: f32| Some([((code - 16.0) * 255.0 / 219.0).round() as u8; 3]);
+    show(0, 50, 5.0);
+    show(500, 60, 9.0);
+    show(1000, 70, 2.0);
+    assert_eq!(centre_of(0), None);
+    show(2000, 80, 8.0);
+    assert_eq!((centre_of(0), centre_of(1)), (shown(60.0), shown(70.0)));
+    show(2500, 90, 1.0);
+    show(3000, 100, 10.0);
+    assert_eq!(centre_of(0), shown(60.0), "not with every picture");
+    keeper.cleared(&defect(0, Some(track)));
+    keeper.finish();
+    assert_eq!((centre_of(0), centre_of(1)), (shown(100.0), shown(90.0)));
+    assert_eq!(centre_of(2), None, "two at once");
 }
 
 #[test]
@@ -269,7 +323,7 @@ fn a_lasting_hint_alone_does_not_keep_an_old_picture_for_ever() {
             ms(u64::from(n) * 1000),
         );
     }
-    keeper.raised(defect(0, None), None);
+    keeper.raised(defect(0, None), None, None, ms(0));
     assert!(stills.flush(SOON));
     assert!(
         stills.list("one")[0].files.len() == 1,
@@ -286,7 +340,7 @@ fn a_lasting_hint_alone_does_not_keep_an_old_picture_for_ever() {
             ms(51_000 + n * 1000),
         );
     }
-    keeper.raised(defect(1, None), None);
+    keeper.raised(defect(1, None), None, None, ms(0));
     assert!(stills.flush(SOON));
     let at = dir.path().join(&stills.list("one")[1].dir);
     assert!(near(centre(&at.join("last_good.jpg")), [98; 3], 2));
@@ -349,7 +403,7 @@ fn a_stream_takes_no_more_than_its_share_while_others_have_sets() {
         stream: Arc::from("two"),
         ..defect(20, None)
     };
-    keeper.raised(other, None);
+    keeper.raised(other, None, None, ms(0));
     write(&stills, 30..31);
     assert_eq!((stills.list("one").len(), stills.list("two").len()), (3, 1));
     assert_eq!(stills.list("one")[2].dir, relative_dir(&defect(30, None)));
@@ -360,7 +414,7 @@ fn write(stills: &Arc<Stills>, which: std::ops::Range<u64>) {
     let mut keeper = Keeper::new(Arc::clone(stills));
     keeper.picture(Track::video(0), grey(60), Suspicion::None, None, ms(0));
     for n in which {
-        keeper.raised(defect(n, None), None);
+        keeper.raised(defect(n, None), None, None, ms(0));
     }
     assert!(stills.flush(SOON));
 }
@@ -387,7 +441,7 @@ fn a_full_queue_drops_and_counts() {
     let mut keeper = Keeper::new(Arc::clone(&stills));
     keeper.picture(Track::video(0), grey(60), Suspicion::None, None, ms(0));
     for n in 0..100 {
-        keeper.raised(defect(n, None), None);
+        keeper.raised(defect(n, None), None, None, ms(0));
     }
     assert_eq!(stills.counts().dropped, 100 - store::QUEUE as u64);
 }

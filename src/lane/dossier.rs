@@ -3,14 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use detectors::base::{Arrival, Exhibit, Limit, Reading, Severity, Stamp, Track, Value};
+use detectors::base::{Arrival, Exhibit, Limit, Reading, RuleSpec, Severity, Stamp, Track, Value};
 
-use super::super::instance::kind_of;
-use super::Worker;
-use crate::alert::{Defect, Moment};
+use super::super::instance::{Said, kind_of};
+use super::{Latest, Worker};
+use crate::alert::{Change, Defect, Moment, Transition};
 use crate::config;
-use crate::evidence::{Keeper, Numbers, Recorder, Stills, Suspicion};
+use crate::evidence::{Keeper, Measure, Numbers, Recorder, Stills, Suspicion};
 use crate::ingest::PictureBuffer;
+
+/// What one unit changed about defects.
+#[derive(Default)]
+pub(super) struct Told {
+    raised: Vec<(Defect, Option<Exhibit>)>,
+    cleared: Vec<Defect>,
+}
+
+impl Told {
+    pub(super) fn turn(&mut self, turn: &Transition, said: &Said) {
+        match turn.change {
+            Change::Raise => {
+                let exhibit = said.reading.exhibit.clone();
+                self.raised.push((turn.defect.clone(), exhibit));
+            }
+            Change::Clear => self.cleared.push(turn.defect.clone()),
+            Change::Update => {}
+        }
+    }
+}
 
 /// Evidence of one stream.
 pub(super) struct Dossier {
@@ -35,6 +55,7 @@ impl Dossier {
 
     /// Nothing more comes.
     pub(super) fn finish(&mut self) {
+        self.keeper.finish();
         self.recorder.finish(&self.numbers);
     }
 }
@@ -67,12 +88,20 @@ fn raised_after(stream: &config::Stream) -> Duration {
         .unwrap_or_default()
 }
 
-/// The signal that a defect was judged by.
-fn signal_of(stream: &config::Stream, defect: &Defect) -> Option<&'static str> {
+/// The rule that a defect was judged by.
+fn rule_of<'a>(stream: &'a config::Stream, defect: &Defect) -> Option<&'a RuleSpec> {
     let mut detectors = stream.detectors.iter();
     let detector = detectors.find(|d| d.descriptor.name == defect.detector)?;
     let mut rules = detector.rules.iter();
-    rules.find(|r| r.name == defect.rule).map(|r| r.signal)
+    rules.find(|r| r.name == defect.rule)
+}
+
+/// How bad a picture is by a rule. Of a run, which only grows, every picture is as bad as the others.
+fn measure_of(rule: &RuleSpec, defect: &Defect) -> Option<Measure> {
+    (defect.unit != "seconds").then_some(Measure {
+        signal: rule.signal,
+        limit: rule.raise,
+    })
 }
 
 impl Worker {
@@ -80,7 +109,7 @@ impl Worker {
         &mut self,
         track: Track,
         picture: Option<PictureBuffer>,
-        raised: Vec<(Defect, Option<Exhibit>)>,
+        told: Told,
         at: &Stamp,
     ) {
         let Some(Dossier {
@@ -89,7 +118,8 @@ impl Worker {
         else {
             return;
         };
-        if let Some(picture) = picture {
+        let picture = picture.map(Arc::new);
+        if let Some(picture) = &picture {
             let readings = self
                 .latest
                 .values()
@@ -102,17 +132,36 @@ impl Worker {
                 (false, false) => Suspicion::None,
             };
             let exhibit = readings.filter_map(|r| r.exhibit.as_ref()).next();
-            keeper.picture(track, picture, suspicion, exhibit, at.arrival);
+            keeper.picture(track, Arc::clone(picture), suspicion, exhibit, at.arrival);
         }
-        for (defect, exhibit) in raised {
+        let now = Moment {
+            media: at.media,
+            arrival: at.arrival,
+        };
+        for (defect, exhibit) in told.raised {
             if defect.severity >= Severity::Warning {
-                let now = Moment {
-                    media: at.media,
-                    arrival: at.arrival,
-                };
-                recorder.raised(&defect, signal_of(&self.stream, &defect), now);
-                keeper.raised(defect, exhibit);
+                let rule = rule_of(&self.stream, &defect);
+                recorder.raised(&defect, rule.map(|rule| rule.signal), now);
+                let measure = rule.and_then(|rule| measure_of(rule, &defect));
+                keeper.raised(defect, exhibit, measure, at.arrival);
             }
+        }
+        if let Some(picture) = &picture {
+            let measured = |defect: &Defect, measure: Measure| {
+                let mut latest = self.latest.values().filter(|l| l.track == defect.track);
+                let of =
+                    |l: &&Latest| (l.detector, l.signal.name) == (defect.detector, measure.signal);
+                let reading = &latest.find(of)?.reading;
+                let Value::Measured(value) = reading.value else {
+                    return None;
+                };
+                Some((value, reading.exhibit.as_ref()))
+            };
+            keeper.look(track, picture, measured, at.arrival);
+        }
+        for defect in &told.cleared {
+            recorder.cleared(defect, now);
+            keeper.cleared(defect);
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use detectors::base::{
-    Arrival, Carry, Cause, Exhibit, Fact, Format, Gap, InputEvent, Kind, Media, MediaTime, Picture,
-    Reset, Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
+    Arrival, Carry, Cause, Fact, Format, Gap, InputEvent, Kind, Media, MediaTime, Picture, Reset,
+    Severity, Sound, Stamp, Track, TrackInfo, Unit, Value, Why,
 };
 
-use self::dossier::Dossier;
+use self::dossier::{Dossier, Told};
 use super::instance::{Instance, Said, Sight, Tally, kind_of, say_all};
 use super::mailbox::{Item, Mailbox, Taken};
 use super::outbox::Outbox;
@@ -18,8 +18,8 @@ use super::picture::{chroma, luma, transfer};
 use super::reference::Prints;
 use super::shed::{Ladder, Level, Load};
 use super::{DetectorStatus, Latest, Mode, Outlet, Sample, State, Status, Tap, TrackStatus};
+use crate::alert::Moment;
 use crate::alert::judge::{Epoch, Judge, Testimony};
-use crate::alert::{Change, Defect, Moment};
 use crate::config;
 use crate::evidence::{Recorder, Stills};
 use crate::ingest::{Content, OwnedUnit};
@@ -263,8 +263,8 @@ impl Worker {
                 } else {
                     self.unreadable(track);
                 }
-                let raised = self.conclude(&at);
-                self.keep_stills(track, Some(picture), raised, &at);
+                let told = self.conclude(&at);
+                self.keep_stills(track, Some(picture), told, &at);
             }
             Content::Sound(sound) => {
                 let Some(track) = track.filter(|t| t.kind == Kind::Audio && t.index < MAX_TRACKS)
@@ -287,8 +287,8 @@ impl Worker {
                     }
                     None => self.unreadable(track),
                 }
-                let raised = self.conclude(&at);
-                self.keep_stills(track, None, raised, &at);
+                let told = self.conclude(&at);
+                self.keep_stills(track, None, told, &at);
             }
             Content::Fact(fact) => {
                 at.media = at.media.or(self.clock.newest);
@@ -301,8 +301,8 @@ impl Worker {
                     track,
                     media: Media::Fact(&fact),
                 });
-                let raised = self.conclude(&at);
-                self.keep_stills(track.unwrap_or(Track::video(0)), None, raised, &at);
+                let told = self.conclude(&at);
+                self.keep_stills(track.unwrap_or(Track::video(0)), None, told, &at);
             }
             Content::Tick => {
                 at.media = self.clock.newest;
@@ -312,8 +312,8 @@ impl Worker {
                     media: Media::Tick,
                 });
                 self.repeat_failures();
-                let raised = self.conclude(&at);
-                self.keep_stills(Track::video(0), None, raised, &at);
+                let told = self.conclude(&at);
+                self.keep_stills(Track::video(0), None, told, &at);
                 if let Some(dossier) = &mut self.dossier {
                     dossier.tick(at.arrival);
                 }
@@ -528,16 +528,16 @@ impl Worker {
     }
 
     /// Judges what was said about a unit; gives back the defects that began.
-    fn conclude(&mut self, at: &Stamp) -> Vec<(Defect, Option<Exhibit>)> {
+    fn conclude(&mut self, at: &Stamp) -> Told {
         let now = Moment {
             media: at.media,
             arrival: at.arrival,
         };
-        let mut raised = Vec::new();
+        let mut told = Told::default();
         let mut said = std::mem::take(&mut self.said);
         for one in said.drain(..) {
             if !one.everywhere {
-                self.hear(&one, one.track, now, &mut raised);
+                self.hear(&one, one.track, now, &mut told);
                 continue;
             }
             let tracks: Vec<Option<Track>> = self
@@ -547,23 +547,17 @@ impl Worker {
                 .map(|(_, _, track)| *track)
                 .collect();
             for track in &tracks {
-                self.hear(&one, *track, now, &mut raised);
+                self.hear(&one, *track, now, &mut told);
             }
             if tracks.is_empty() && one.reading.value == Value::Unmeasurable(Why::DetectorFailed) {
-                self.hear(&one, None, now, &mut raised);
+                self.hear(&one, None, now, &mut told);
             }
         }
         self.said = said;
-        raised
+        told
     }
 
-    fn hear(
-        &mut self,
-        said: &Said,
-        track: Option<Track>,
-        now: Moment,
-        raised: &mut Vec<(Defect, Option<Exhibit>)>,
-    ) {
+    fn hear(&mut self, said: &Said, track: Option<Track>, now: Moment, told: &mut Told) {
         let Some(config) = self.stream.detectors.get(said.detector) else {
             return;
         };
@@ -608,9 +602,7 @@ impl Worker {
         self.judge.hear(testimony, now, epoch, &mut turns);
         for turn in turns.drain(..) {
             self.news = true;
-            if turn.change == Change::Raise {
-                raised.push((turn.defect.clone(), said.reading.exhibit.clone()));
-            }
+            told.turn(&turn, said);
             self.outbox.send(turn);
         }
         self.turns = turns;

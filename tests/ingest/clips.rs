@@ -126,19 +126,24 @@ impl Scene {
         told.iter().find(|t| t.change == Change::Raise).cloned()
     }
 
-    /// Lets time pass until the clip of the first defect is there; tells how long after the raise that was.
+    /// Lets time pass until the whole clip of the first defect is there; tells how long after the raise the first part of
+    /// it was.
     fn clip(&self) -> (PathBuf, Duration) {
         let until = Instant::now() + DEADLINE;
         let mut raised = None;
+        let mut ready = None;
         loop {
             self.lane.tick(clock::now());
             if let Some(defect) = self.raised().map(|t| t.defect) {
                 let since = *raised.get_or_insert_with(Instant::now);
                 let set = self.dir.path().join(relative_dir(&defect));
                 if set.join("clip.json").exists() {
+                    let ready = *ready.get_or_insert_with(|| since.elapsed());
                     // The clip comes after its description, in the same breath.
                     assert!(self.stills.flush(DEADLINE));
-                    return (set, since.elapsed());
+                    if after_the_beginning(&json(&set.join("clip.json"))) > 8.0 {
+                        return (set, ready);
+                    }
                 }
             }
             assert!(
@@ -149,6 +154,11 @@ impl Scene {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// How much of a clip lies behind the defect's beginning, seconds.
+fn after_the_beginning(said: &Json) -> f64 {
+    said["duration_secs"].as_f64().unwrap() - said["defect_at_secs"].as_f64().unwrap()
 }
 
 fn json(path: &Path) -> Json {
@@ -168,10 +178,10 @@ fn check(set: &Path, file: &str, tracks: &[&str]) {
         .collect();
     assert_eq!(types, tracks, "{said}");
     let at = said["defect_at_secs"].as_f64().unwrap();
-    let duration = said["duration_secs"].as_f64().unwrap();
     assert!((4.9..=6.1).contains(&at), "{said}");
-    // From the defect's beginning to its raise, and 5 s.
-    assert!((6.5..=8.0).contains(&(duration - at)), "{said}");
+    // From the defect's beginning to its end, and 5 s.
+    let after = f64::from(FROZEN_SECS) + 5.0;
+    assert!((after_the_beginning(&said) - after).abs() < 0.6, "{said}");
     // Everything decodes without a complaint.
     tool("ffmpeg", &["-i", name, "-map", "0", "-f", "null", "-"]);
     let kinds = [
@@ -302,7 +312,7 @@ fn send(path: &Path, more: &[&str]) -> Publisher {
     Publisher(command.spawn().unwrap())
 }
 
-/// A clip of a live input is there within 5 s after the 5 s that lie after the raise.
+/// The first part of a clip of a live input is there within 5 s after the raise.
 fn live(input: Input, start: impl FnOnce() -> Publisher, late: Duration) {
     let runtime = runtime();
     let _inside = runtime.enter();
@@ -310,6 +320,7 @@ fn live(input: Input, start: impl FnOnce() -> Publisher, late: Duration) {
     let publisher = start();
     let (set, after) = scene.clip();
     check(&set, "clip.mp4", &["video/x-h264", "audio/mpeg"]);
+    println!("the first part: {after:?} after the raise");
     assert!(after <= late, "{after:?} after the raise");
     assert!(scene.stills.counts().ring_bytes > 100_000);
     drop(publisher);
@@ -324,6 +335,7 @@ fn live(input: Input, start: impl FnOnce() -> Publisher, late: Duration) {
     }
 }
 
+/// 5 s, and as much for a machine that does other things as well.
 const READY: Duration = Duration::from_secs(10);
 
 #[test]

@@ -300,11 +300,12 @@ function card(incident, old) {
 const PICTURES = {
   "last_good.jpg": ["Last good picture", 0],
   "first_bad.jpg": ["First bad picture", 1],
-  "clip.mp4": ["Clip around the beginning", 2],
-  "clip.webm": ["Clip around the beginning", 2],
-  "clip.mkv": ["Clip around the beginning", 2],
-  "plot.svg": ["What was measured", 3],
-  "sound.svg": ["Sound around the beginning", 4],
+  "worst.jpg": ["Worst picture", 2],
+  "clip.mp4": ["Clip of the input", 3],
+  "clip.webm": ["Clip of the input", 3],
+  "clip.mkv": ["Clip of the input", 3],
+  "plot.svg": ["What was measured", 4],
+  "sound.svg": ["Sound around it", 5],
 };
 const SHOWN = /\.(jpe?g|png|svg|mp4|webm|mkv)$/;
 const CLIP = /\.(mp4|webm|mkv)$/;
