@@ -1,19 +1,9 @@
-//! The outbox under kill -9: a child commits, tells what is durable, and delivers to a receiver that refuses, stalls, cuts
-//! and limits; it is killed at any moment and started again, hundreds of times. Then nothing that was acknowledged may be
-//! missing, nothing may have come in the wrong order, and nothing twice under two names.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+//! The store alone: the child commits and has a small courier of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -23,14 +13,13 @@ use glasswatch::notify::store::{
 };
 use jiff::Timestamp;
 
+use crate::{Life, words};
+
 const ROUNDS: u64 = 200;
 const CHANGES: usize = 5000;
 const KEYS: u64 = 12;
 /// What the child waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(15);
-const FOLDER: &str = "GLASSWATCH_TEST_OUTBOX_FOLDER";
-const RECEIVER: &str = "GLASSWATCH_TEST_OUTBOX_RECEIVER";
-const SEED: &str = "GLASSWATCH_TEST_OUTBOX_SEED";
 
 fn open(folder: &Path) -> (Store, Loaded) {
     let settings = Settings {
@@ -55,12 +44,11 @@ fn name(words: &[&str]) -> Name {
 /// Not a test by itself: what the other one starts and kills.
 #[test]
 fn child() {
-    let Ok(folder) = std::env::var(FOLDER) else {
+    let Some(life) = Life::given() else {
         return;
     };
-    let receiver: SocketAddr = std::env::var(RECEIVER).unwrap().parse().unwrap();
-    let mut chance = fastrand::Rng::with_seed(std::env::var(SEED).unwrap().parse().unwrap());
-    let (store, loaded) = open(Path::new(&folder));
+    let (receiver, mut chance) = (life.receiver, fastrand::Rng::with_seed(life.round));
+    let (store, loaded) = open(&life.folder);
     let store = Arc::new(store);
     println!("open");
     let mut newest: HashMap<String, (u64, u64, Phase)> = HashMap::new();
@@ -215,7 +203,7 @@ struct Arrival {
 }
 
 fn arrival(line: &str) -> Arrival {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words = words(line);
     Arrival {
         name: name(&words),
         id: words[3].parse().unwrap(),
@@ -270,7 +258,13 @@ fn kill_9_loses_nothing_that_was_acknowledged_and_keeps_the_order() {
     let mut round = 0;
     while round < ROUNDS || acknowledged.len() < CHANGES {
         assert!(round < ROUNDS * 5, "only {} changes", acknowledged.len());
-        acknowledged.extend(live_and_die(folder.path(), address, round, &mut chance));
+        let life = Life {
+            folder: folder.path().to_owned(),
+            receiver: address,
+            round,
+        };
+        let said = life.live_and_die("store::child", Duration::from_secs(5), &mut chance);
+        acknowledged.extend(said.iter().map(|ack| name(&words(ack))));
         round += 1;
     }
 
@@ -314,55 +308,6 @@ fn kill_9_loses_nothing_that_was_acknowledged_and_keeps_the_order() {
         .collect();
     assert_eq!(told, known, "receivers know what the outbox knows");
     store.close();
-}
-
-/// Starts a child and kills it somewhere; returns what it acknowledged.
-fn live_and_die(
-    folder: &Path,
-    receiver: SocketAddr,
-    round: u64,
-    chance: &mut fastrand::Rng,
-) -> Vec<Name> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
-        .env(FOLDER, folder)
-        .env(RECEIVER, receiver.to_string())
-        .env(SEED, round.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let (said, heard) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        let mut names = Vec::new();
-        let mut line = String::new();
-        // A line without an end was cut by the kill.
-        while output.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
-            let _ = said.send(());
-            if let Some(ack) = line.strip_prefix("ack ") {
-                names.push(name(&ack.split_whitespace().collect::<Vec<_>>()));
-            }
-            line.clear();
-        }
-        names
-    });
-    // Some die while they start, most after some lines, so that a slow disk does not make for idle rounds.
-    let lines = match chance.u8(..8) {
-        0 => 0,
-        _ => chance.usize(1..70),
-    };
-    for _ in 0..lines {
-        if heard.recv_timeout(Duration::from_secs(5)).is_err() {
-            break;
-        }
-    }
-    let wait = if lines == 0 { 40_000 } else { 4_000 };
-    std::thread::sleep(Duration::from_micros(chance.u64(..wait)));
-    child.kill().unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), None, "it ended by itself");
-    reader.join().unwrap()
 }
 
 fn judge(arrivals: &[Arrival], acknowledged: &BTreeSet<Name>) {
