@@ -10,11 +10,11 @@ BUILD_PACKAGES=(
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav glib-networking
 )
-# Only the tests need these: a stock player's toolbox, an RTMP and an RTSP server as peers, the metrics linter, and a
-# browser with a font for the page.
+# Only the tests need these: a stock player's toolbox, an RTMP and an RTSP server as peers, the metrics linter, a tracer that
+# lets system calls fail, and a browser with a font for the page.
 TEST_PACKAGES=(
   gstreamer1.0-tools ffmpeg nginx-light libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 prometheus
-  chromium-headless-shell fonts-dejavu-core
+  strace chromium-headless-shell fonts-dejavu-core
 )
 
 have_package() {

@@ -1,6 +1,7 @@
 //! The outbox under kill -9: a child decides, tells what is durable, and delivers to a receiver that refuses, stalls, cuts
 //! and limits; it is killed at any moment and started again, hundreds of times. Then nothing that was acknowledged may be
-//! missing, nothing may have come in the wrong order, and nothing twice under two names.
+//! missing, nothing may have come in the wrong order, and nothing twice under two names. And under a disk whose writes and
+//! flushes fail for a while.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
 )]
 
 mod desk;
+mod faults;
 mod store;
 
 use std::io::{BufRead, BufReader};
@@ -47,7 +49,12 @@ impl Life {
 
     /// Starts the test `child` as a process of its own.
     fn start(&self, child: &str) -> Child {
-        Command::new(std::env::current_exe().unwrap())
+        self.start_under(Command::new(std::env::current_exe().unwrap()), child)
+    }
+
+    /// Starts it with a command that ends where its arguments begin.
+    fn start_under(&self, mut command: Command, child: &str) -> Child {
+        command
             .args([child, "--exact", "--nocapture", "--test-threads=1"])
             .env(FOLDER, &self.folder)
             .env(RECEIVER, self.receiver.to_string())

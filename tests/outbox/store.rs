@@ -108,7 +108,7 @@ impl Newer for (u64, u64, Phase) {
     }
 }
 
-fn change(key: &str, incarnation: u64, sequence: u64, news: &str) -> Change {
+pub(crate) fn change(key: &str, incarnation: u64, sequence: u64, news: &str) -> Change {
     Change {
         key: key.to_owned(),
         incarnation,

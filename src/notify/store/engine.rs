@@ -86,6 +86,8 @@ pub(super) struct Engine {
     db: Option<Connection>,
     /// How far the file is trusted when it is opened again.
     trust: Trust,
+    /// A write or flush failed: what was written since the last one that did not is on disk only once it is written again.
+    unflushed: bool,
     ballast: Ballast,
     backlog: Backlog,
     /// Whether what the file held at the start was handed out.
@@ -116,6 +118,7 @@ impl Engine {
             folder: folder.to_owned(),
             db: None,
             trust: Trust::Check,
+            unflushed: false,
             loaded: false,
             adopted: HashMap::new(),
             state: StoreState::default(),
@@ -259,6 +262,7 @@ impl Engine {
     /// Tries to remove the cause of a failure; whether it is worth another try.
     fn mend(&mut self, kind: Trouble, problem: &rusqlite::Error, now: Timestamp) -> bool {
         warn!("the outbox could not be written: {problem}");
+        self.unflushed |= kind == Trouble::Failing;
         match kind {
             Trouble::Full => {
                 let freed = self.ballast.release();
@@ -296,6 +300,10 @@ impl Engine {
                 error!("{} is not used: {}", aside.path.display(), aside.why);
             }
             self.state.aside = Some(aside);
+        }
+        if self.unflushed {
+            file::flush(&opened.db).map_err(|error| error.to_string())?;
+            self.unflushed = false;
         }
         self.db = Some(opened.db);
         self.limit().map_err(|error| error.to_string())?;
@@ -360,12 +368,14 @@ impl Engine {
                 self.show(now);
             }
             Err(problem) => {
-                self.trust = match trouble(&problem) {
+                let kind = trouble(&problem);
+                self.trust = match kind {
                     Trouble::Corrupt => Trust::Damaged,
                     Trouble::Full => Trust::Sound,
                     Trouble::Failing | Trouble::Odd => Trust::Check,
                 };
-                if trouble(&problem) == Trouble::Full {
+                self.unflushed |= kind == Trouble::Failing;
+                if kind == Trouble::Full {
                     self.ballast.release();
                 }
                 self.degrade(problem.to_string(), now);

@@ -232,6 +232,19 @@ fn sound(
     })
 }
 
+/// Puts what lies in the log into the file, and both on disk. A flush that failed may have dropped what it should have
+/// written, and the next one would succeed without it: it has to be written anew.
+pub(super) fn flush(db: &Connection) -> rusqlite::Result<()> {
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        )),
+    }
+}
+
 fn connect(
     path: &Path,
     migrations: &[&str],
