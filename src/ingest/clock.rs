@@ -1,9 +1,10 @@
 //! The process-wide monotonic clock behind every arrival time.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use detectors::base::Arrival;
+use tokio::time::Instant;
 
 /// The clock begins so long before the process, so that what was open before a restart has a time on it as well.
 const BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);

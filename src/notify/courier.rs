@@ -476,7 +476,7 @@ fn start_sends(
             if told.body.is_empty() {
                 return (Some(item), Outcome::Delivered);
             }
-            if item.attempts == 0 && !item.maybe_sent {
+            if !item.maybe_sent {
                 // Noted first, so that after a crash nobody believes that it was never sent.
                 let _ = tokio::time::timeout(NOTED, shared.store.sending(row.id)).await;
             }

@@ -135,7 +135,7 @@ proptest! {
                     4 => sql::dead(&tx, head.id, "410", now()).unwrap(),
                     _ => {}
                 }
-                head.touched = matches!(step.head, 1 | 2);
+                head.touched = step.head == 2;
                 head.busy = step.head == 3;
                 head.dead = step.head == 4;
             }

@@ -230,7 +230,7 @@ pub struct Tried {
     pub attempts: u32,
     /// Why; without secrets.
     pub error: String,
-    /// Whether the receiver may have it.
+    /// Whether the receiver may have it, by this attempt or an earlier one.
     pub maybe_sent: bool,
 }
 

@@ -224,9 +224,7 @@ pub(super) fn gone(db: &Connection, id: i64) -> Result<()> {
 
 pub(super) fn tried(db: &Connection, id: i64, tried: &Tried) -> Result<()> {
     db.prepare_cached(
-        "UPDATE outbox SET due_ms = ?2, attempts = ?3, error = ?4,
-             maybe_sent = maybe_sent OR ?5
-         WHERE id = ?1",
+        "UPDATE outbox SET due_ms = ?2, attempts = ?3, error = ?4, maybe_sent = ?5 WHERE id = ?1",
     )?
     .execute(params![
         id,
@@ -293,7 +291,7 @@ pub(super) fn compact(
              GROUP BY o.key, o.incarnation
              HAVING MIN(o.sequence) = MIN(CASE o.news WHEN 'raised' THEN o.sequence END)
                 AND MAX(o.sequence) = MAX(CASE o.news WHEN 'resolved' THEN o.sequence END)
-                AND MAX(o.attempts) = 0 AND MAX(o.maybe_sent) = 0
+                AND MAX(o.maybe_sent) = 0
                 AND MAX(o.id IN (SELECT value FROM json_each(?2))) = 0
              ORDER BY MIN(o.id)",
         )?
