@@ -116,6 +116,16 @@ pub fn print_effective(config: &Config) -> String {
     out.0
 }
 
+/// A stream as an item of `streams:`, every default written out, secrets masked.
+pub fn effective_stream(of: &Stream) -> serde_json::Value {
+    let mut out = Out::default();
+    out.line(0, "streams:");
+    stream(&mut out, of);
+    // Our own YAML is readable.
+    let mut read: serde_json::Value = serde_yaml::from_str(&out.0).unwrap_or_default();
+    read["streams"][0].take()
+}
+
 fn incidents(out: &mut Out, i: &Incidents) {
     out.line(0, "incidents:");
     let by: Vec<String> = i.group_by.iter().map(|name| quoted(name)).collect();

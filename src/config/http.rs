@@ -43,7 +43,7 @@ pub enum Scope {
     Read,
     /// Acknowledge and mute.
     Operate,
-    /// Everything.
+    /// Everything: add and remove streams.
     Admin,
 }
 

@@ -279,7 +279,7 @@ pub const API_TOKEN: &[Key] = &[
             default: "read",
             of: &["read", "operate", "admin"],
         },
-        "`read` sees everything; `operate` also acknowledges and mutes; `admin` may do everything.",
+        "`read` sees everything; `operate` also acknowledges and mutes; `admin` also adds and removes streams.",
     ),
 ];
 

@@ -14,8 +14,10 @@ mod limit;
 mod openapi;
 mod page;
 mod routes;
+mod streams;
 mod view;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,13 +29,17 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::{Extension, Router, serve};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use streams::{Put, Refusal};
+
 use crate::compare::wire;
+use crate::config::added::Entry;
 use crate::config::{Http, Scope};
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
@@ -66,6 +72,12 @@ pub trait Source: Send + Sync + 'static {
     fn epoch(&self) -> Epoch;
     /// Prints of a stream since a place, as [`wire`] writes them; `None` when there is no such stream.
     fn prints(&self, stream: &str, since: Option<wire::Place>) -> Option<Vec<u8>>;
+    /// Ids of the streams that the API added; all others are the file's.
+    fn added(&self) -> Arc<BTreeSet<Arc<str>>>;
+    /// Adds a stream, or changes one that was added so. It is on disk and watched before the answer.
+    fn put_stream(self: Arc<Self>, entry: Entry) -> BoxFuture<'static, Result<Put, Refusal>>;
+    /// Removes a stream that was added so; its incidents end.
+    fn remove_stream(self: Arc<Self>, id: String) -> BoxFuture<'static, Result<(), Refusal>>;
 }
 
 /// Everything a scrape tells.
@@ -243,8 +255,9 @@ async fn plain(State(source): Shared) -> Html<String> {
 async fn streams(State(source): Shared) -> Response {
     let all = source.streams();
     let epoch = source.epoch();
+    let added = source.added();
     let list: Vec<_> = (all.iter())
-        .map(|(status, _)| view::brief(status, epoch))
+        .map(|(status, _)| view::brief(status, &added, epoch))
         .collect();
     Json(json!({
         "instance": source.instance(),
@@ -260,7 +273,7 @@ async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response
         Some(watched) => {
             let open = source.ledger().open();
             let defects: Vec<_> = open.iter().filter(|e| *e.stream == *id).collect();
-            let full = view::full(watched, source.epoch());
+            let full = view::full(watched, &source.added(), source.epoch());
             Json(json!({ "stream": full, "defects": as_refs(&defects) })).into_response()
         }
         None => problem(StatusCode::NOT_FOUND, "no such stream"),

@@ -7,6 +7,7 @@ mod browser;
 mod evidence;
 mod incidents;
 mod page;
+mod streams;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,13 +21,15 @@ use detectors::base::{
     Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, TrackInfo, Unit, VideoFormat,
     Why,
 };
+use futures_util::future::BoxFuture;
 use glasswatch::alert::{Change, Defect, Moment, Transition};
 use glasswatch::compare::wire::{self, Place};
+use glasswatch::config::added::Entry;
 use glasswatch::config::{
     Decode, DetectorConfig, Expect, Http, Incidents, Input, Limits, Pace, Protocol, Rendition,
     Secret, Srt, SrtMode, Stream,
 };
-use glasswatch::http::{self, HttpError, Server, Source, snapshot};
+use glasswatch::http::{self, HttpError, Put, Refusal, Server, Source, snapshot};
 use glasswatch::ingest::stats::Stats;
 use glasswatch::lane::{DetectorStatus, Latest, State, Status, TrackStatus};
 use glasswatch::notify::NotifyStats;
@@ -328,6 +331,15 @@ impl Source for Fake {
     fn prints(&self, stream: &str, since: Option<Place>) -> Option<Vec<u8>> {
         let here = since.unwrap_or(Place { run: 1, next: 0 });
         (stream == "news").then(|| wire::encode(here, [].iter()))
+    }
+    fn added(&self) -> Arc<BTreeSet<Arc<str>>> {
+        Arc::default()
+    }
+    fn put_stream(self: Arc<Self>, _: Entry) -> BoxFuture<'static, Result<Put, Refusal>> {
+        Box::pin(async { Err(Refusal::OfFile) })
+    }
+    fn remove_stream(self: Arc<Self>, _: String) -> BoxFuture<'static, Result<(), Refusal>> {
+        Box::pin(async { Err(Refusal::OfFile) })
     }
 }
 
