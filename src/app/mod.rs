@@ -5,6 +5,7 @@ pub mod analyze;
 pub mod av_sync;
 mod canary;
 pub mod doctor;
+mod folder;
 mod glance;
 pub mod hash;
 pub mod probe;
@@ -83,6 +84,9 @@ pub enum StartError {
     /// A file that makes streams wrong that the API added.
     #[error("streams that were added by the API would be wrong:\n{0}")]
     Added(Problems),
+    /// Another process has the data folder.
+    #[error(transparent)]
+    Folder(#[from] folder::InUse),
     /// The API is changing streams, and takes long.
     #[error("a change by the API is still being made")]
     Busy,
@@ -132,6 +136,7 @@ pub struct App {
     shared: Arc<Shared>,
     server: Mutex<Option<http::Server>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    folder: folder::Hold,
 }
 
 /// When the heartbeat was taken last.
@@ -181,6 +186,8 @@ impl App {
         settings: Settings,
         observer: Option<Observer>,
     ) -> Result<Self, StartError> {
+        // Before anything there is read or sent.
+        let folder = folder::take(&config.instance.data_dir)?;
         let mut written = added::Written::read(config);
         let begun = written.begin(&settings)?;
         let config = begun.config;
@@ -270,6 +277,7 @@ impl App {
             shared,
             server: Mutex::new(server),
             tasks,
+            folder,
         })
     }
 
@@ -354,6 +362,8 @@ impl App {
         if let Some(server) = server {
             server.stop(left().min(STOP)).await;
         }
+        // Whoever comes next may have it.
+        drop(self.folder);
         info!("drained");
     }
 }

@@ -220,7 +220,7 @@ pub const INSTANCE: &[Key] = &[
             default: Some("data"),
             sample: "data",
         },
-        "Where evidence is kept; relative to the working directory.",
+        "Where evidence and alerts are kept; relative to the working directory. One process uses it at a time.",
     ),
     key(
         "evidence_quota_mib",

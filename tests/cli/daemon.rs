@@ -394,3 +394,28 @@ fn a_stream_of_the_api_is_watched_through_kill_and_reload_and_its_neighbours_go_
     assert_eq!(daemon.metric(&watched("comes")), None);
     assert_eq!(daemon.stop().code, Some(0));
 }
+
+#[test]
+fn a_second_process_on_a_data_folder_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(60).write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), "  - {id: news, url: a.ts}\n"));
+    let args = ["--config", path.to_str().unwrap()];
+    let daemon = Daemon::start(&args);
+    let second = run(["run", "--listen", "127.0.0.1:0"].iter().chain(&args));
+    assert_eq!(second.code, Some(4), "{second:?}");
+    let folder = dir.path().join("data");
+    let told = format!("another process uses the data folder {}", folder.display());
+    assert!(second.err.contains(&told), "{second:?}");
+    assert!(!second.err.contains("serving"), "{second:?}");
+    // Other commands do not mind.
+    let check = run(["check"].iter().chain(&args[1..]));
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let input = dir.path().join("a.ts");
+    let analysed = analyze(&input, &args);
+    assert_eq!(analysed.code, Some(0), "{analysed:?}");
+    daemon.signal("KILL");
+    drop(daemon);
+    assert_eq!(Daemon::start(&args).stop().code, Some(0));
+}
