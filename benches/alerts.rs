@@ -132,6 +132,7 @@ async fn main() -> Outcome<()> {
         events: None,
         evidence: None,
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     })?;
 

@@ -115,6 +115,7 @@ fn settings(receivers: Vec<Receiver>) -> Settings {
         events: None,
         evidence: None,
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     }
 }

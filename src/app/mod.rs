@@ -44,6 +44,7 @@ use crate::notify::event::Epoch;
 use crate::notify::heartbeat::Heartbeat;
 use crate::notify::jsonl::EventsTo;
 use crate::notify::ledger::Ledger;
+use crate::notify::links::Links;
 use crate::notify::receiver::ReceiverError;
 use crate::notify::receiver::http::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
@@ -155,6 +156,7 @@ struct Shared {
     notifier: Notifier,
     outlet: Arc<dyn Outlet>,
     stills: Option<Arc<Stills>>,
+    links: Option<Arc<Links>>,
     exchange: Exchange,
     epoch: Epoch,
     canary: Arc<canary::Counts>,
@@ -196,6 +198,10 @@ impl App {
             &config.instance.data_dir,
             config.instance.evidence_quota_bytes,
         );
+        let links = config.http.public_url.clone().and_then(|base| {
+            let life = config.http.link_life;
+            Links::open(base, life, &config.instance.data_dir).map(Arc::new)
+        });
         let config = Arc::new(ArcSwap::from_pointee(config));
         let current = config.load_full();
         let shown = Arc::clone(&config);
@@ -209,6 +215,7 @@ impl App {
             events: settings.events.clone(),
             evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
             away: notify::courier::AWAY,
+            links: links.clone(),
             addresses: public_addresses(),
         })?;
         let outlet = match observer {
@@ -230,6 +237,7 @@ impl App {
             notifier,
             outlet,
             stills: Some(stills),
+            links,
             exchange: Exchange::default(),
             epoch,
             canary: Arc::default(),
@@ -565,6 +573,10 @@ impl http::Source for Shared {
             clips_dropped: counts.clips_dropped,
             ring_bytes: counts.ring_bytes,
         }
+    }
+
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.clone()
     }
 
     fn epoch(&self) -> Epoch {

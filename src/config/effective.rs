@@ -42,6 +42,11 @@ pub fn print_effective(config: &Config) -> String {
         out.secret(3, "token", Some(&token.token));
         out.pair(3, "scope", token.scope.as_str());
     }
+    if let Some(url) = &config.http.public_url {
+        out.pair(1, "public_url", &quoted(url.as_str()));
+    }
+    let hours = config.http.link_life.as_secs() / 3600;
+    out.pair(1, "link_hours", &hours.to_string());
     if !config.receivers.is_empty() {
         out.line(0, "receivers:");
     }

@@ -46,6 +46,7 @@ use crate::notify::NotifyStats;
 use crate::notify::desk::Desk;
 use crate::notify::event::{Epoch, Event};
 use crate::notify::ledger::Ledger;
+use crate::notify::links::Links;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
 
@@ -68,6 +69,8 @@ pub trait Source: Send + Sync + 'static {
     fn desk(&self) -> Arc<Desk>;
     /// Stills: where they are, and counters.
     fn evidence(&self) -> EvidenceCounts;
+    /// What signed links are checked by, where there are any.
+    fn links(&self) -> Option<Arc<Links>>;
     /// Arrival clock to UTC.
     fn epoch(&self) -> Epoch;
     /// Prints of a stream since a place, as [`wire`] writes them; `None` when there is no such stream.
@@ -170,11 +173,17 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
 
 fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
     let limiter = Arc::new(Mutex::default());
+    let tokens = guard::Tokens::new(config);
     let (mut open, mut closed) = (Router::new(), Router::new());
     for route in routes::ALL {
         let handler = (route.handler)();
         match route.needs {
             None => open = open.route(route.path, handler),
+            // Has its own door, beside the one for all.
+            Some(Scope::Read) if route.path == evidence::ROUTE => {
+                let door = from_fn_with_state(tokens.clone(), guard::token_or_link);
+                open = open.route(route.path, handler.route_layer(door));
+            }
             Some(Scope::Read) => closed = closed.route(route.path, handler),
             Some(needs) => {
                 let door = guard::Door {
@@ -190,10 +199,7 @@ fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
     let closed = closed
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
         .layer(Extension(feed))
-        .layer(from_fn_with_state(
-            guard::Tokens::new(config),
-            guard::authenticate,
-        ));
+        .layer(from_fn_with_state(tokens, guard::authenticate));
     open.merge(closed)
         .method_not_allowed_fallback(async || {
             problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")

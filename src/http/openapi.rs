@@ -159,6 +159,11 @@ const SCHEMAS: &[Schema] = &[
                 "[string]",
                 "Sets of evidence: served at `/api/v1/` and this path.",
             ),
+            (
+                "links",
+                "[string]",
+                "For receivers: a link to each set that needs no token.",
+            ),
         ],
     ),
     schema(
@@ -460,7 +465,7 @@ fn operation(route: &Route) -> Value {
         let says = match status {
             400 => "The call is not understood.",
             401 => "A token is needed.",
-            403 => "The token or the origin does not allow it.",
+            403 => "The token, the origin or the link does not allow it.",
             404 => "There is no such thing.",
             409 => {
                 "It would hide everything and that was not confirmed, or it is the file's or another shard's."

@@ -281,10 +281,14 @@ pub(super) const ALL: &[Route] = &[
         )
     },
     Route {
-        refuses: &[404],
+        query: &[
+            ("expires", "integer", "Of a link that receivers were sent."),
+            ("sig", "string", "Of a link: no token is needed with it."),
+        ],
+        refuses: &[403, 404],
         handler: || get(evidence::serve),
         ..read(
-            "/api/v1/evidence/{*path}",
+            evidence::ROUTE,
             Json("EvidenceSet"),
             "A file of a set of evidence; of a set its page, or with `accept: application/json` the names of its files.",
         )

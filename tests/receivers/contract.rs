@@ -444,6 +444,15 @@ fn assert_texts(value: &Value, check: &dyn Fn(&str)) {
     }
 }
 
+fn texts(value: &Value, note: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => note(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, note)),
+        Value::Object(fields) => fields.values().for_each(|item| texts(item, note)),
+        _ => {}
+    }
+}
+
 /// No compression, no referrer, a name: what every kind says of itself.
 #[tokio::test]
 async fn requests_are_plain() {
@@ -463,4 +472,29 @@ async fn requests_are_plain() {
         assert!(!headers.contains_key("accept-encoding") && !headers.contains_key("referer"));
     }
     assert_eq!(seen.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn links_to_evidence_arrive_whole_or_not_at_all() {
+    let long = format!("{LINK}{}", "x".repeat(2000));
+    let with = message(json!({ "defects": [linked("The sound is late.", &[&long, LINK])] }));
+    let without = message(json!({ "defects": [defect("The sound is late.")] }));
+    for kind in kinds("http://receiver.example") {
+        let body = parsed(&rendered(&*kind.receiver, &with));
+        let mut found = Vec::new();
+        texts(&body, &mut |text| {
+            let text = text.replace("&amp;", "&");
+            found.extend(text.contains("/api/v1/evidence/").then_some(text));
+        });
+        assert!(!found.is_empty(), "{}", kind.name);
+        for text in found {
+            assert!(
+                text.contains(LINK) && text.len() < LINK.len() + 20,
+                "{}: {text}",
+                kind.name
+            );
+        }
+        let body = rendered(&*kind.receiver, &without);
+        assert!(!body.contains("/api/v1/evidence/"), "{}: {body}", kind.name);
+    }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::http::{Http, HttpOptions, attempt};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json, links};
 use crate::config::Secret;
 use crate::notify::event::{clean, rfc3339_millis};
 use crate::notify::notice::Message;
@@ -161,6 +161,8 @@ impl Receiver for Alertmanager {
             annotations.insert("acknowledged_by".to_owned(), by.clone());
         }
         annotations.insert("description".to_owned(), of.text.clone());
+        let evidence: Vec<&str> = links(&of).collect();
+        annotations.insert("evidence".to_owned(), evidence.join("\n"));
         annotations.retain(|_, text| !text.is_empty());
         Some(json(&[Alert {
             labels: labels(&of),
@@ -200,7 +202,9 @@ impl Receiver for Alertmanager {
         let mut alerts: Vec<Alert> = serde_json::from_str(body).ok()?;
         let mut less = false;
         for alert in &mut alerts {
-            less |= alert.annotations.remove("description").is_some();
+            for text in ["description", "evidence"] {
+                less |= alert.annotations.remove(text).is_some();
+            }
         }
         less.then(|| json(&alerts))
     }

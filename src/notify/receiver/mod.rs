@@ -27,6 +27,8 @@ const WORD_BYTES: usize = 64;
 const TITLE_BYTES: usize = 1024;
 /// Longest text, in bytes.
 const TEXT_BYTES: usize = 2048;
+/// Longest link, in bytes; longer ones are left out, since a part of one opens nothing.
+const LINK_BYTES: usize = 1024;
 /// Most sets of evidence of a defect.
 const EVIDENCE: usize = 8;
 
@@ -238,6 +240,12 @@ fn is_told(message: &Message) -> bool {
     message.news != News::Recorded.as_str()
 }
 
+/// Links to evidence, the worst defect's first.
+fn links(message: &Message) -> impl Iterator<Item = &str> {
+    let all = message.defects.iter().flat_map(|defect| &defect.links);
+    all.map(String::as_str).take(EVIDENCE)
+}
+
 /// JSON of what cannot fail to be JSON.
 fn json(of: &impl Serialize) -> String {
     serde_json::to_string(of).unwrap_or_default()
@@ -322,6 +330,9 @@ fn bounded(message: &Message) -> Message {
             &mut defect.end,
         ];
         defect.evidence.truncate(EVIDENCE);
+        let whole = |link: &String| clean_to(link, LINK_BYTES) == *link && link.starts_with("http");
+        defect.links.retain(whole);
+        defect.links.truncate(EVIDENCE);
         let known = known.into_iter().flatten().chain(&mut defect.evidence);
         for text in texts.into_iter().chain(known) {
             *text = clean(text);

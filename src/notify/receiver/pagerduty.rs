@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Http, HttpOptions, Reply, ask};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json, links};
 use crate::config::Secret;
 use crate::notify::event::{clean, clean_to};
 use crate::notify::notice::Message;
@@ -111,6 +111,7 @@ impl Receiver for PagerDuty {
             event_action: action,
             dedup_key: clean_to(&key, DEDUP_KEY_BYTES),
             client: "Glasswatch",
+            links: links(&of).map(Link::to_evidence).collect(),
             payload,
         }))
     }
@@ -147,6 +148,7 @@ impl Receiver for PagerDuty {
             event_action: Action::Trigger,
             dedup_key: clean_to(&format!("v1:missed:{}", digest.id), DEDUP_KEY_BYTES),
             client: "Glasswatch",
+            links: Vec::new(),
             payload: Some(Payload {
                 summary: digest.headline(),
                 source: instance.clone(),
@@ -174,8 +176,25 @@ struct Event {
     event_action: Action,
     dedup_key: String,
     client: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Payload>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    href: String,
+    text: &'static str,
+}
+
+impl Link {
+    fn to_evidence(href: &str) -> Self {
+        Self {
+            href: href.to_owned(),
+            text: "Evidence",
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Http, HttpOptions, Reply, ask};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json, links};
 use crate::config::Secret;
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
@@ -78,7 +78,7 @@ impl Receiver for Slack {
             standing(&of),
             escaped(&of.title, BLOCK_BYTES - NAME_BYTES)
         );
-        Some(json(&Post::new(headline, context(&of))))
+        Some(json(&Post::new(headline, context(&of), evidence(&of))))
     }
 
     fn send<'a>(&'a self, _id: &'a str, body: &'a str, now: Timestamp) -> BoxFuture<'a, Outcome> {
@@ -110,7 +110,7 @@ impl Receiver for Slack {
     fn digest(&self, digest: &Digest) -> Option<String> {
         let headline = format!("ℹ️ *Missed:* {}", escaped(&digest.headline(), BLOCK_BYTES));
         let lines = digest.lines(BLOCK_BYTES, |title| escaped(title, NAME_BYTES));
-        Some(json(&Post::new(headline, lines)))
+        Some(json(&Post::new(headline, lines, None)))
     }
 }
 
@@ -148,6 +148,13 @@ fn context(of: &Message) -> String {
     said.join(" · ")
 }
 
+/// A link to the evidence of the worst defect.
+fn evidence(of: &Message) -> Option<String> {
+    let safe = |link: &&str| !link.contains(['<', '>', '|', '"', ' ']);
+    let link = links(of).find(safe)?.replace('&', "&amp;");
+    Some(format!("<{link}|Evidence>"))
+}
+
 /// Escapes what Slack reads as markup, and cuts to `bytes`.
 ///
 /// Mentions are written with `<`, which is escaped; Mattermost also reads a bare `@all`, so that a space of no width
@@ -181,15 +188,15 @@ struct Post {
 }
 
 impl Post {
-    fn new(headline: String, context: String) -> Self {
+    fn new(headline: String, context: String, evidence: Option<String>) -> Self {
         let mut blocks = vec![Block::Section {
             text: Text::of(headline.clone()),
         }];
         // An empty text is refused.
-        if !context.is_empty() {
-            blocks.push(Block::Context {
-                elements: [Text::of(context)],
-            });
+        let said = Some(context).filter(|context| !context.is_empty());
+        let elements: Vec<Text> = said.into_iter().chain(evidence).map(Text::of).collect();
+        if !elements.is_empty() {
+            blocks.push(Block::Context { elements });
         }
         Self {
             text: headline,
@@ -204,7 +211,7 @@ impl Post {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Block {
     Section { text: Text },
-    Context { elements: [Text; 1] },
+    Context { elements: Vec<Text> },
 }
 
 #[derive(Serialize)]
