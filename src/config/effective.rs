@@ -79,6 +79,15 @@ pub fn print_effective(config: &Config) -> String {
         }
         out.pair(3, "timeout", &span_word(receiver.timeout));
         out.secret(2, "proxy", receiver.proxy.as_ref());
+        let template = &receiver.template;
+        if !template.is_empty() {
+            out.line(2, "template:");
+        }
+        for (key, source) in [("title", &template.title), ("text", &template.text)] {
+            if let Some(source) = source {
+                out.pair(3, key, &quoted(source));
+            }
+        }
         out.pair(2, "min_severity", receiver.min_severity.as_str());
         out.pair(2, "allow_private", &receiver.allow_private.to_string());
         out.pair(2, "canary", &receiver.canary.to_string());

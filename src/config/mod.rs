@@ -20,6 +20,7 @@ pub mod reference;
 pub mod schema;
 mod spans;
 mod stream;
+pub mod template;
 
 #[cfg(test)]
 mod tests;

@@ -172,8 +172,9 @@ impl Desk {
             };
             if incident.told {
                 let message = Message::of(&notice, &self.composer);
+                let told = self.linked(&message, now);
                 for courier in lock(&self.couriers).iter() {
-                    courier.was_told(&message);
+                    courier.was_told(&told);
                 }
             }
             let defects: Vec<Defect> = incident.open().cloned().collect();

@@ -9,6 +9,7 @@ pub mod pagerduty;
 pub mod slack;
 pub mod webhook;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use serde::Serialize;
 use super::event::{LABELS, clean, clean_to};
 use super::notice::{DEFECTS, Message, STREAMS};
 use crate::alert::incident::News;
+use crate::config::template::{Markup, Template, TemplateError, Words};
 use crate::config::{self, ReceiverKind, Secret};
 
 /// Longest word of ours, time or id, in bytes.
@@ -34,9 +36,19 @@ const EVIDENCE: usize = 8;
 
 /// One way of telling people.
 pub trait Receiver: Send + Sync {
-    /// What is to be sent for a message; rendered once, when the change is stored. `None`: this kind of receiver is
-    /// not told of it.
-    fn render(&self, message: &Message) -> Option<String>;
+    /// What is to be sent for a message in our own words; rendered once, when the change is stored. `None`: this kind of
+    /// receiver is not told of it.
+    fn render(&self, message: &Message) -> Option<String> {
+        self.render_in(message, &Words::default())
+    }
+
+    /// As [`Receiver::render`], in the words of a template, see [`words`].
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String>;
+
+    /// How what a template is given is written for it.
+    fn markup(&self) -> Markup {
+        Markup::Plain
+    }
 
     /// One attempt. `id`: stable over retries. `now` goes into signatures and stamps.
     fn send<'a>(&'a self, id: &'a str, body: &'a str, now: Timestamp) -> BoxFuture<'a, Outcome>;
@@ -240,6 +252,46 @@ fn is_told(message: &Message) -> bool {
     message.news != News::Recorded.as_str()
 }
 
+/// What a template says of a message to this receiver; all ours when it is empty. It is given texts that are as clean and
+/// bounded as those of our own words.
+///
+/// # Errors
+/// The template does not fit the message.
+pub fn words(
+    template: &Template,
+    message: &Message,
+    receiver: &dyn Receiver,
+) -> Result<Words, TemplateError> {
+    if template.is_empty() {
+        return Ok(Words::default());
+    }
+    let fields = serde_json::to_value(bounded(message)).unwrap_or_default();
+    template.render(&fields, receiver.markup())
+}
+
+/// A message in the words of a template.
+fn in_words<'a>(message: &'a Message, words: &Words) -> Cow<'a, Message> {
+    if *words == Words::default() {
+        return Cow::Borrowed(message);
+    }
+    let mut said = message.clone();
+    if let Some(title) = &words.title {
+        said.title.clone_from(title);
+    }
+    if let Some(text) = &words.text {
+        said.text.clone_from(text);
+    }
+    Cow::Owned(said)
+}
+
+/// Clean lines, together at most `bytes`.
+fn lines_to(text: &str, bytes: usize) -> String {
+    let lines: Vec<String> = text.lines().map(|line| clean_to(line, bytes)).collect();
+    let mut lines = lines.join("\n");
+    lines.truncate(lines.floor_char_boundary(bytes));
+    lines
+}
+
 /// Links to evidence, the worst defect's first.
 fn links(message: &Message) -> impl Iterator<Item = &str> {
     let all = message.defects.iter().flat_map(|defect| &defect.links);
@@ -311,7 +363,7 @@ fn bounded(message: &Message) -> Message {
         *name = clean(name);
     }
     bounded.title = clean_to(&bounded.title, TITLE_BYTES);
-    bounded.text = clean_to(&bounded.text, TEXT_BYTES);
+    bounded.text = lines_to(&bounded.text, TEXT_BYTES);
     for defect in &mut bounded.defects {
         let texts = [
             &mut defect.defect_id,

@@ -8,8 +8,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Http, HttpOptions, Reply, ask};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json, links};
+use super::{
+    Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, in_words, is_told, json, links,
+};
 use crate::config::Secret;
+use crate::config::template::Words;
 use crate::notify::event::{clean, clean_to};
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
@@ -86,18 +89,21 @@ fn judge(reply: &Reply) -> Outcome {
 }
 
 impl Receiver for PagerDuty {
-    fn render(&self, message: &Message) -> Option<String> {
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
         if !is_told(message) {
             return None;
         }
-        let of = fitted(message, DETAILS_BYTES);
+        let of = fitted(&in_words(message, words), DETAILS_BYTES);
         let action = match of.news.as_str() {
             "acknowledged" => Action::Acknowledge,
             "resolved" => Action::Resolve,
             _ => Action::Trigger,
         };
         let payload = matches!(action, Action::Trigger).then(|| Payload {
-            summary: clean_to(format!("{} {}", of.title, of.text).trim(), SUMMARY_BYTES),
+            summary: clean_to(
+                format!("{} {}", of.title, of.text.replace('\n', " ")).trim(),
+                SUMMARY_BYTES,
+            ),
             source: of.name.clone(),
             severity: of.severity().as_str(),
             timestamp: of.at.clone(),
