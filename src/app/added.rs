@@ -106,12 +106,13 @@ impl Written {
             entries: Vec::new(),
             writing: None,
         };
-        written.read_again();
+        let found = read(&written.path);
+        written.take_up(found);
         written
     }
 
-    fn read_again(&mut self) {
-        match read(&self.path) {
+    fn take_up(&mut self, found: io::Result<Vec<Entry>>) {
+        match found {
             Ok(entries) => (self.entries, self.unread) = (entries, None),
             Err(error) => {
                 error!(path = %self.path.display(), %error, "streams that were added by the API cannot be read");
@@ -120,26 +121,25 @@ impl Written {
         }
     }
 
-    /// Forgets what the file names itself by now: the file wins.
-    fn give_way(&mut self) {
+    /// What is left when what the file names itself by now is forgotten: the file wins. `None` when that is nothing.
+    fn left_by_the_file(&self) -> Option<Vec<Entry>> {
         let named = |e: &Entry| self.file.streams.iter().any(|s| *s.id == e.id);
-        let (taken, kept): (Vec<Entry>, Vec<Entry>) = self.entries.iter().cloned().partition(named);
-        if taken.is_empty() {
-            return;
-        }
-        for entry in taken {
+        let (taken, left): (Vec<Entry>, Vec<Entry>) = self.entries.iter().cloned().partition(named);
+        for entry in &taken {
             warn!(stream = %entry.id, "the configuration file names a stream that the API added: the file's is watched");
         }
-        match write(&self.path, &kept, Instant::now() + DISK) {
-            Ok(()) => self.entries = kept,
-            // It gives way again next time.
-            Err(error) => warn!(%error, "streams of the API cannot be written"),
-        }
+        (!taken.is_empty()).then_some(left)
     }
 
     /// What is to be watched at the start. What is wrong by now is left out: the others are to be watched all the same.
     pub fn begin(&mut self, settings: &Settings) -> Result<Begun, StartError> {
-        self.give_way();
+        if let Some(left) = self.left_by_the_file() {
+            match write(&self.path, &left, Instant::now() + DISK) {
+                Ok(()) => self.entries = left,
+                // It gives way again next time.
+                Err(error) => warn!(%error, "streams of the API cannot be written down"),
+            }
+        }
         let merged = merge(&self.file, &self.entries);
         tell(&merged.wrong);
         let config = settings.apply(merged.config)?;
@@ -312,7 +312,10 @@ impl Shared {
             return Err(StartError::Busy);
         };
         if !written.is_writing() {
-            written.read_again();
+            let path = written.path.clone();
+            if let Ok(found) = tokio::task::spawn_blocking(move || read(&path)).await {
+                written.take_up(found);
+            }
         }
         let merged = merge(&file, &written.entries);
         if let Some(problems) = self.newly_wrong(&merged.wrong, None) {
@@ -325,7 +328,11 @@ impl Shared {
         tell_not_ours(&merged.added, &added);
         self.added.store(Arc::new(added));
         written.file = file;
-        written.give_way();
+        if let Some(left) = written.left_by_the_file()
+            && let Err(refusal) = written.keep(left).await
+        {
+            warn!("streams of the API are not forgotten yet: {refusal}");
+        }
         let whole = merged.wrong.is_empty() && written.unread.is_none();
         Ok((changes, whole))
     }
