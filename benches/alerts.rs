@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use detectors::base::{Arrival, Cause, Severity, Track};
 use glasswatch::alert::{Change, Defect, Moment, Transition};
+use glasswatch::config::template::Template;
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::ingest::clock;
 use glasswatch::notify::courier::{AWAY, DELAY_BUCKETS_SECS};
@@ -112,6 +113,7 @@ async fn main() -> Outcome<()> {
         data_dir: folder.path().to_owned(),
         store: store::Settings::default(),
         receivers: vec![Receiver {
+            template: Template::default(),
             name: "ops".into(),
             kind: ReceiverKind::Webhook {
                 url: Secret::new(url),
@@ -132,6 +134,7 @@ async fn main() -> Outcome<()> {
         events: None,
         evidence: None,
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     })?;
 

@@ -71,7 +71,8 @@ fn fault_of(problem: &anyhow::Error) -> u8 {
         Some(StartError::Config(_)) => CONFIG,
         Some(StartError::Groups(_) | StartError::Listen(_)) => USAGE,
         Some(StartError::Notify(_) | StartError::Heartbeat(_) | StartError::Http(_)) => CONFIG,
-        Some(StartError::Pool(_)) | None => INTERNAL,
+        Some(StartError::Added(_) | StartError::Folder(_)) => CONFIG,
+        Some(StartError::Pool(_) | StartError::Busy) | None => INTERNAL,
     }
 }
 

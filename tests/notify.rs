@@ -20,6 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use detectors::base::{Arrival, BreakEdge, Cause, MediaTime, Severity, Track};
 use glasswatch::alert::incident::Mute;
 use glasswatch::alert::{Announced, Change, Defect, Moment, Transition};
+use glasswatch::config::template::Template;
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::ingest::clock;
 use glasswatch::notify::courier::AWAY;
@@ -71,6 +72,7 @@ async fn hook(
 
 fn receiver(name: &str, address: SocketAddr) -> Receiver {
     Receiver {
+        template: Template::default(),
         name: name.into(),
         kind: ReceiverKind::Webhook {
             url: Secret::new(format!("http://{address}/hook?token=s3cret")),
@@ -115,6 +117,7 @@ fn settings(receivers: Vec<Receiver>) -> Settings {
         events: None,
         evidence: None,
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     }
 }
@@ -678,4 +681,37 @@ async fn what_fails_is_logged_without_its_url() {
     assert!(tells(["receiver=gone", "left=1"]), "{log}");
     // Not by us, and not by what we build on, at any level.
     assert!(!log.contains("s3cret") && !log.contains("/hook"), "{log}");
+}
+
+#[tokio::test]
+async fn a_template_says_it_and_what_fails_is_said_in_our_own_words() {
+    let (address, mut requests) = hook(|_| ok()).await;
+    let template = Template {
+        title: Some("{{ severity | upper }} on {{ name }}{{ labels.region }}".to_owned()),
+        text: Some("{{ defects[0].rule }}\nsince {{ opened }}".to_owned()),
+    };
+    let templated = Receiver {
+        template: template.clone(),
+        ..receiver("ops", address)
+    };
+    let (other, mut others) = hook(|_| ok()).await;
+    let failing = Receiver {
+        template: Template {
+            text: Some("{{ defects[7].says }}".to_owned()),
+            ..template
+        },
+        ..receiver("other", other)
+    };
+    let notifier = Notifier::start(settings(vec![templated, failing])).unwrap();
+    tell(&notifier, Change::Raise, "news", Severity::Critical);
+    let (_, said) = next(&mut requests).await;
+    assert_eq!(said["data"]["title"], "CRITICAL on news");
+    let text = said["data"]["text"].as_str().unwrap();
+    assert!(text.starts_with("frozen\nsince 20"), "{text}");
+    let (_, said) = next(&mut others).await;
+    assert_eq!(said["data"]["title"], "news: the picture stands still.");
+    assert_eq!(notifier.close(LONG).await, 0);
+    let stats = notifier.stats().receivers;
+    let failed: Vec<u64> = stats.iter().map(|r| r.template_failed).collect();
+    assert_eq!(failed, [0, 1]);
 }

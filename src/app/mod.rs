@@ -1,16 +1,18 @@
 //! Starts, reloads and drains every part; the only place that knows them all.
 
+mod added;
 pub mod analyze;
 pub mod av_sync;
 mod canary;
 pub mod doctor;
+mod folder;
 mod glance;
 pub mod hash;
 pub mod probe;
 pub mod replay;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use detectors::base::{Arrival, Severity};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -26,9 +30,10 @@ use tracing::{error, info, warn};
 use crate::alert::{Change, Defect, Moment, Transition};
 use crate::compare::wire::Place;
 use crate::compare::{self, Exchange};
-use crate::config::{self, Against, Config, LoadError};
+use crate::config::added::Entry;
+use crate::config::{self, Against, Changes, Config, LoadError, Problems};
 use crate::evidence::{Stills, relative_dir};
-use crate::http::{self, HttpError};
+use crate::http::{self, HttpError, Put, Refusal};
 use crate::ingest::source::SourceContext;
 use crate::ingest::stats::Stats;
 use crate::ingest::{self, Running, clock, teardown};
@@ -39,6 +44,7 @@ use crate::notify::event::Epoch;
 use crate::notify::heartbeat::Heartbeat;
 use crate::notify::jsonl::EventsTo;
 use crate::notify::ledger::Ledger;
+use crate::notify::links::Links;
 use crate::notify::receiver::ReceiverError;
 use crate::notify::receiver::http::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
@@ -76,6 +82,15 @@ pub enum StartError {
     /// HTTP server.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A file that makes streams wrong that the API added.
+    #[error("streams that were added by the API would be wrong:\n{0}")]
+    Added(Problems),
+    /// Another process has the data folder.
+    #[error(transparent)]
+    Folder(#[from] folder::InUse),
+    /// The API is changing streams, and takes long.
+    #[error("a change by the API is still being made")]
+    Busy,
 }
 
 /// What the command line adds to a configuration.
@@ -122,6 +137,7 @@ pub struct App {
     shared: Arc<Shared>,
     server: Mutex<Option<http::Server>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    folder: folder::Hold,
 }
 
 /// When the heartbeat was taken last.
@@ -129,12 +145,18 @@ type HeartbeatAt = Box<dyn Fn() -> Option<Arrival> + Send + Sync>;
 
 struct Shared {
     settings: Settings,
+    /// What is watched here: file and API, groups and shard applied.
     config: Arc<ArcSwap<Config>>,
+    /// Locked by whoever changes what is watched.
+    written: tokio::sync::Mutex<added::Written>,
+    /// Ids of streams of the API.
+    added: ArcSwap<BTreeSet<Arc<str>>>,
     pool: Pool,
     watched: Mutex<BTreeMap<Arc<str>, Watch>>,
     notifier: Notifier,
     outlet: Arc<dyn Outlet>,
     stills: Option<Arc<Stills>>,
+    links: Option<Arc<Links>>,
     exchange: Exchange,
     epoch: Epoch,
     canary: Arc<canary::Counts>,
@@ -166,12 +188,20 @@ impl App {
         settings: Settings,
         observer: Option<Observer>,
     ) -> Result<Self, StartError> {
-        let config = settings.apply(config)?;
+        // Before anything there is read or sent.
+        let folder = folder::take(&config.instance.data_dir)?;
+        let mut written = added::Written::read(config);
+        let begun = written.begin(&settings)?;
+        let config = begun.config;
         let epoch = Epoch::now();
         let stills = Stills::open(
             &config.instance.data_dir,
             config.instance.evidence_quota_bytes,
         );
+        let links = config.http.public_url.clone().and_then(|base| {
+            let life = config.http.link_life;
+            Links::open(base, life, &config.instance.data_dir).map(Arc::new)
+        });
         let config = Arc::new(ArcSwap::from_pointee(config));
         let current = config.load_full();
         let shown = Arc::clone(&config);
@@ -185,6 +215,7 @@ impl App {
             events: settings.events.clone(),
             evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
             away: notify::courier::AWAY,
+            links: links.clone(),
             addresses: public_addresses(),
         })?;
         let outlet = match observer {
@@ -200,10 +231,13 @@ impl App {
             settings,
             pool: Pool::new(current.instance.pool_threads)?,
             config,
+            written: tokio::sync::Mutex::new(written),
+            added: ArcSwap::from_pointee(begun.added),
             watched: Mutex::default(),
             notifier,
             outlet,
             stills: Some(stills),
+            links,
             exchange: Exchange::default(),
             epoch,
             canary: Arc::default(),
@@ -212,10 +246,12 @@ impl App {
                 None => Box::new(|| None),
             },
             draining: AtomicBool::new(false),
-            reload_ok: AtomicBool::new(true),
+            reload_ok: AtomicBool::new(begun.whole),
             reload_at_nanos: AtomicU64::new(clock::now().nanos()),
         });
         let config = current;
+        // Who changes streams waits until those of the start are there.
+        let starting = shared.written.lock().await;
         let server =
             http::start(&config.http, Arc::clone(&shared) as Arc<dyn http::Source>).await?;
         if let Some(server) = &server {
@@ -228,6 +264,7 @@ impl App {
         for gone in shared.notifier.desk().take_all_before() {
             shared.go_on(gone);
         }
+        drop(starting);
         info!(streams = config.streams.len(), "watching");
         let mut tasks = vec![tokio::spawn(tick(Arc::clone(&shared)))];
         tasks.push(tokio::spawn(canary::run(
@@ -248,6 +285,7 @@ impl App {
             shared,
             server: Mutex::new(server),
             tasks,
+            folder,
         })
     }
 
@@ -273,17 +311,26 @@ impl App {
             return;
         };
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let config = match loaded {
-            Ok(Ok(config)) => self.shared.settings.apply(config),
+        let taken = match loaded {
+            Ok(Ok(config)) => self.shared.reload(config).await,
             Ok(Err(problem)) => Err(problem.into()),
             Err(_) => return,
         };
-        match config {
-            Ok(config) => self.shared.take_up(config).await,
-            Err(problem) => {
-                self.shared.reload_ok.store(false, Ordering::Relaxed);
-                error!("the configuration is not taken, the old one stays: {problem}");
+        let well = taken.as_ref().is_ok_and(|(_, whole)| *whole);
+        self.shared.reload_ok.store(well, Ordering::Relaxed);
+        match taken {
+            Ok((changes, _)) => {
+                let now = clock::now().nanos();
+                self.shared.reload_at_nanos.store(now, Ordering::Relaxed);
+                self.shared.notifier.reopen_events();
+                info!(
+                    added = changes.added.len(),
+                    changed = changes.changed.len(),
+                    removed = changes.removed.len(),
+                    "configuration taken"
+                );
             }
+            Err(problem) => error!("the configuration is not taken, the old one stays: {problem}"),
         }
     }
 
@@ -293,6 +340,9 @@ impl App {
         let end = Instant::now() + deadline;
         let left = || end.saturating_duration_since(Instant::now());
         self.shared.draining.store(true, Ordering::Relaxed);
+        // A change that is under way is made first, so that nothing is watched that nobody stops.
+        let changed = tokio::time::timeout(left().min(STOP), self.shared.written.lock()).await;
+        drop(changed);
         for task in &self.tasks {
             task.abort();
         }
@@ -320,6 +370,8 @@ impl App {
         if let Some(server) = server {
             server.stop(left().min(STOP)).await;
         }
+        // Whoever comes next may have it.
+        drop(self.folder);
         info!("drained");
     }
 }
@@ -433,21 +485,23 @@ impl Shared {
         }
     }
 
-    async fn take_up(&self, config: Config) {
-        let old = self.config.load_full();
-        let changes = config::diff(&old, &config);
+    async fn take_up(&self, config: Config) -> Result<Changes, StartError> {
+        let changes = config::diff(&self.config.load(), &config);
         if changes.instance || changes.http || changes.incidents {
             warn!(
                 "changes of `instance`, `http`, `incidents`, `canary` and `heartbeat` need a restart"
             );
         }
-        if changes.receivers
-            && let Err(problem) = self.notifier.set_receivers(&config.receivers, STOP)
-        {
-            self.reload_ok.store(false, Ordering::Relaxed);
-            error!("the configuration is not taken, the old one stays: {problem}");
-            return;
+        if changes.receivers {
+            self.notifier.set_receivers(&config.receivers, STOP)?;
         }
+        self.take_streams(&changes, &config).await;
+        self.config.store(Arc::new(config));
+        Ok(changes)
+    }
+
+    /// Stops and starts what differs; everything else goes on.
+    async fn take_streams(&self, changes: &Changes, config: &Config) {
         let gone = changes.removed.iter().cloned();
         let stopping = gone.chain(changes.changed.iter().map(|s| Arc::clone(&s.id)));
         for id in stopping.collect::<Vec<_>>() {
@@ -460,17 +514,6 @@ impl Shared {
             self.watch(stream);
         }
         self.notifier.set_streams(&config.streams);
-        info!(
-            added = changes.added.len(),
-            changed = changes.changed.len(),
-            removed = changes.removed.len(),
-            "configuration taken"
-        );
-        self.config.store(Arc::new(config));
-        self.reload_ok.store(true, Ordering::Relaxed);
-        self.reload_at_nanos
-            .store(clock::now().nanos(), Ordering::Relaxed);
-        self.notifier.reopen_events();
     }
 }
 
@@ -532,6 +575,10 @@ impl http::Source for Shared {
         }
     }
 
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.clone()
+    }
+
     fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -539,6 +586,22 @@ impl http::Source for Shared {
     fn prints(&self, stream: &str, since: Option<Place>) -> Option<Vec<u8>> {
         let id = (self.watched().get_key_value(stream)).map(|(id, _)| Arc::clone(id))?;
         Some(self.exchange.since(&id, since, clock::now()))
+    }
+
+    fn added(&self) -> Arc<BTreeSet<Arc<str>>> {
+        self.added.load_full()
+    }
+
+    fn put_stream(self: Arc<Self>, entry: Entry) -> BoxFuture<'static, Result<Put, Refusal>> {
+        self.changed(added::Asked::Put(entry))
+            .map(|done| done.and_then(|put| put.ok_or(Refusal::Unknown)))
+            .boxed()
+    }
+
+    fn remove_stream(self: Arc<Self>, id: String) -> BoxFuture<'static, Result<(), Refusal>> {
+        self.changed(added::Asked::Remove(id))
+            .map(|done| done.map(drop))
+            .boxed()
     }
 }
 

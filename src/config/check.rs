@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use detectors::registry::{self, REGISTRY};
 
+use super::added::Base;
 use super::checked::{Against, Config, Instance, Shard, Stream};
 use super::problem::{Mark, Problem, Problems, suggest};
 use super::raw::{self, Data, Node, Text};
@@ -446,6 +447,7 @@ impl<'a> Checker<'a> {
             canary,
             heartbeat,
             streams,
+            base: Base::new(root, self.env),
         })
     }
 
@@ -576,19 +578,25 @@ impl<'a> Checker<'a> {
             let none = Node::empty("");
             streams.extend(self.stream(node, &none, root).map(|s| (s, node)));
         }
+        let ids: Vec<&str> = ids.keys().map(String::as_str).collect();
         for (stream, node) in &streams {
-            let Some(Against::Stream(other)) = &stream.reference else {
-                continue;
-            };
-            let at = (node.get("reference").or(node.get("reference_file"))).unwrap_or(node);
-            if *other == stream.id {
-                self.wrong(at, "a stream cannot be its own reference", None);
-            } else if !ids.contains_key(&**other) {
-                let known = suggest(other, ids.keys().map(String::as_str));
-                self.wrong(at, "no stream of this file has this id", known);
-            }
+            self.reference_is_there(stream, node, &ids);
         }
         streams.into_iter().map(|(s, _)| Arc::new(s)).collect()
+    }
+
+    /// Whether the stream that one is compared with is another of these.
+    pub(super) fn reference_is_there(&mut self, stream: &Stream, node: &Node, ids: &[&str]) {
+        let Some(Against::Stream(other)) = &stream.reference else {
+            return;
+        };
+        let at = (node.get("reference").or(node.get("reference_file"))).unwrap_or(node);
+        if *other == stream.id {
+            self.wrong(at, "a stream cannot be its own reference", None);
+        } else if !ids.contains(&&**other) {
+            let known = suggest(other, ids.iter().copied());
+            self.wrong(at, "no stream has this id", known);
+        }
     }
 
     /// The absolute form of an input's directory.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use detectors::base::{Descriptor, Options, RuleSpec, Track};
 use detectors::registry::REGISTRY;
 
+use super::added::Base;
 use super::content_keys::{ContentKeys, Licence};
 use super::expected::Expected;
 use super::http::Http;
@@ -77,6 +78,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Streams, in the order written, before sharding.
     pub streams: Vec<Arc<Stream>>,
+    /// What streams begin from that are added later.
+    pub base: Base,
 }
 
 impl Config {

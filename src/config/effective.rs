@@ -42,6 +42,11 @@ pub fn print_effective(config: &Config) -> String {
         out.secret(3, "token", Some(&token.token));
         out.pair(3, "scope", token.scope.as_str());
     }
+    if let Some(url) = &config.http.public_url {
+        out.pair(1, "public_url", &quoted(url.as_str()));
+    }
+    let hours = config.http.link_life.as_secs() / 3600;
+    out.pair(1, "link_hours", &hours.to_string());
     if !config.receivers.is_empty() {
         out.line(0, "receivers:");
     }
@@ -74,6 +79,15 @@ pub fn print_effective(config: &Config) -> String {
         }
         out.pair(3, "timeout", &span_word(receiver.timeout));
         out.secret(2, "proxy", receiver.proxy.as_ref());
+        let template = &receiver.template;
+        if !template.is_empty() {
+            out.line(2, "template:");
+        }
+        for (key, source) in [("title", &template.title), ("text", &template.text)] {
+            if let Some(source) = source {
+                out.pair(3, key, &quoted(source));
+            }
+        }
         out.pair(2, "min_severity", receiver.min_severity.as_str());
         out.pair(2, "allow_private", &receiver.allow_private.to_string());
         out.pair(2, "canary", &receiver.canary.to_string());
@@ -114,6 +128,16 @@ pub fn print_effective(config: &Config) -> String {
         stream(&mut out, s);
     }
     out.0
+}
+
+/// A stream as an item of `streams:`, every default written out, secrets masked.
+pub fn effective_stream(of: &Stream) -> serde_json::Value {
+    let mut out = Out::default();
+    out.line(0, "streams:");
+    stream(&mut out, of);
+    // Our own YAML is readable.
+    let mut read: serde_json::Value = serde_yaml::from_str(&out.0).unwrap_or_default();
+    read["streams"][0].take()
 }
 
 fn incidents(out: &mut Out, i: &Incidents) {

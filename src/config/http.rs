@@ -1,8 +1,11 @@
 //! `http:`: where the API listens, and who may do what there.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::check::{Checker, socket};
+use url::Url;
+
+use super::check::{Checker, Section, socket};
 use super::checked::Secret;
 use super::raw::{Data, Node};
 use super::schema;
@@ -16,6 +19,10 @@ pub struct Http {
     pub token: Option<Secret>,
     /// Bearer tokens with names and scopes.
     pub tokens: Vec<ApiToken>,
+    /// Where people reach the page; `None`: alerts carry no links.
+    pub public_url: Option<Url>,
+    /// How long a link to evidence works.
+    pub link_life: Duration,
 }
 
 impl Http {
@@ -43,7 +50,7 @@ pub enum Scope {
     Read,
     /// Acknowledge and mute.
     Operate,
-    /// Everything.
+    /// Everything: add and remove streams.
     Admin,
 }
 
@@ -119,7 +126,25 @@ impl Checker<'_> {
             listen,
             token,
             tokens,
+            public_url: self.public_url(s),
+            link_life: Duration::from_secs(self.whole(s, "link_hours").unwrap_or_default() * 3600),
         }
+    }
+
+    fn public_url(&mut self, s: Section<'_>) -> Option<Url> {
+        let text = self.text(s, "public_url")?;
+        let url = Url::parse(&text).ok();
+        let url = url.filter(|url| {
+            let plain = url.username().is_empty() && url.password().is_none();
+            let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            ["http", "https"].contains(&url.scheme()) && url.has_host() && plain && bare
+        });
+        if url.is_none() {
+            let hint = "write `https://monitor-1.example.com:9464`".to_owned();
+            let message = "must be http or https, a host, and perhaps a port";
+            self.wrong(s.node.get("public_url")?, message, hint);
+        }
+        url
     }
 
     fn api_token(&mut self, node: &Node) -> Option<ApiToken> {

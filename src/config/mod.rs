@@ -2,6 +2,7 @@
 //!
 //! Only [`mod@load`] reads files and the environment; everything else is pure.
 
+pub mod added;
 mod address;
 pub mod check;
 pub mod checked;
@@ -19,6 +20,7 @@ pub mod reference;
 pub mod schema;
 mod spans;
 mod stream;
+pub mod template;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ pub use checked::*;
 pub use content_keys::{ContentKeys, KeyId, Licence};
 pub use diff::{Changes, diff};
 pub use document::{Document, one_stream_of};
-pub use effective::print_effective;
+pub use effective::{effective_stream, print_effective};
 pub use expected::Expected;
 pub use http::{ApiToken, Http, Scope};
 pub use load::{LoadError, load, one_stream};

@@ -11,6 +11,7 @@ use super::check::{Checker, Origin, Section};
 use super::checked::Secret;
 use super::raw::Node;
 use super::schema;
+use super::template::Template;
 
 /// Where incidents are told.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Receiver {
     pub kind: ReceiverKind,
     /// Deadline of one attempt.
     pub timeout: Duration,
+    /// What it says instead of our own words.
+    pub template: Template,
     /// HTTP proxy, if any.
     pub proxy: Option<Secret>,
     /// Only incidents of at least this severity.
@@ -175,6 +178,8 @@ impl Checker<'_> {
         let proxy = self
             .secret(s, "proxy")
             .map(|(text, ..)| Secret::new(text.value));
+        let template =
+            (s.node.get("template")).map_or_else(Template::default, |n| self.template(n));
         let kinds = ["webhook", "pagerduty", "alertmanager", "slack"];
         let given: Vec<(&str, &Node)> = (kinds.iter())
             .filter_map(|kind| Some((*kind, s.node.get(kind)?)))
@@ -203,6 +208,7 @@ impl Checker<'_> {
             kind,
             timeout,
             proxy,
+            template,
             min_severity: Severity::parse(severity)?,
             only,
             allow_private,

@@ -220,7 +220,7 @@ pub const INSTANCE: &[Key] = &[
             default: Some("data"),
             sample: "data",
         },
-        "Where evidence is kept; relative to the working directory.",
+        "Where evidence and alerts are kept; relative to the working directory. One process uses it at a time.",
     ),
     key(
         "evidence_quota_mib",
@@ -261,6 +261,16 @@ pub const HTTP: &[Key] = &[
         Shape::List(&[API_TOKEN]),
         "Further tokens, each with a name for the audit log and with what it may do.",
     ),
+    key(
+        "public_url",
+        text("https://monitor-1.example.com:9464"),
+        "Where people reach the page: scheme, host and port. With it alerts carry links to their evidence that need no token.",
+    ),
+    key(
+        "link_hours",
+        whole(168, 1, 8760),
+        "Such a link ends after so many hours.",
+    ),
 ];
 
 /// An item of `http.tokens:`
@@ -279,7 +289,7 @@ pub const API_TOKEN: &[Key] = &[
             default: "read",
             of: &["read", "operate", "admin"],
         },
-        "`read` sees everything; `operate` also acknowledges and mutes; `admin` may do everything.",
+        "`read` sees everything; `operate` also acknowledges and mutes; `admin` also adds and removes streams.",
     ),
 ];
 

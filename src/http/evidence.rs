@@ -4,20 +4,23 @@ use std::fs::File;
 use std::io::SeekFrom;
 use std::path::{Component, Path, PathBuf};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::header::{
     ACCEPT, ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
     IF_RANGE, RANGE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::stream::unfold;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
 
+use super::guard::Linked;
 use super::{Shared, page, problem};
+use crate::notify::links::LinkError;
 
 /// Largest file that is served.
 const FILE_BYTES: u64 = 256 << 20;
@@ -26,30 +29,69 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A drawing may style itself, and nothing else.
 const DRAWING_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
+/// Where it is served.
+pub(super) const ROUTE: &str = "/api/v1/evidence/{*path}";
+
+/// What people said is not for whoever has a link.
+const NOT_LINKED: &str = "feedback.json";
+
 /// A file, a part of a file, or the page of a set.
 pub(super) async fn serve(
     State(source): Shared,
     UrlPath(path): UrlPath<String>,
+    linked: Option<Extension<Linked>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let gone = || problem(StatusCode::NOT_FOUND, "no such evidence");
+    let found = file_path(&path);
+    let query = match linked {
+        None => None,
+        Some(Extension(Linked)) => {
+            let set = match &found {
+                Some(_) => path.rsplit_once('/').map_or("", |(set, _)| set),
+                None => path.as_str(),
+            };
+            let (links, query) = (source.links(), uri.query().unwrap_or_default());
+            let right = match &links {
+                Some(links) => links.check(set, query, Timestamp::now()),
+                None => Err(LinkError::Wrong),
+            };
+            match (links, right) {
+                (Some(links), Ok(expires)) => Some(links.query(set, expires)),
+                (_, Err(error)) => return problem(StatusCode::FORBIDDEN, &error.to_string()),
+                (None, Ok(_)) => return gone(),
+            }
+        }
+    };
+    let hidden = |name: &str| query.is_some() && name == NOT_LINKED;
     let Some(folder) = source.evidence().folder else {
         return gone();
     };
-    let Some((file, kind)) = file_path(&path) else {
+    let Some((file, kind)) = found else {
         let Some(set) = set_path(&path) else {
             return gone();
         };
         let names = move || names_inside(&folder, &set).unwrap_or_default();
-        return match tokio::task::spawn_blocking(names).await {
-            Ok(names) if names.is_empty() => gone(),
-            Ok(names) if wants_json(&headers) => {
+        let Ok(mut names) = tokio::task::spawn_blocking(names).await else {
+            return gone();
+        };
+        names.retain(|name| !hidden(name));
+        return match () {
+            () if names.is_empty() => gone(),
+            () if wants_json(&headers) => {
                 Json(json!({ "set": path, "files": names })).into_response()
             }
-            Ok(names) => Html(page::evidence(&path, &names)).into_response(),
-            Err(_) => gone(),
+            () => Html(page::evidence(&path, &names, query.as_deref())).into_response(),
         };
     };
+    if file
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(hidden)
+    {
+        return gone();
+    }
     let opened = tokio::task::spawn_blocking(move || open_inside(&folder, &file)).await;
     let Ok(Some((file, length))) = opened else {
         return gone();

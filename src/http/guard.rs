@@ -123,6 +123,25 @@ pub(super) async fn authenticate(
     refusal
 }
 
+/// A request with a link instead of a token. Whether the link is right, and for this, is for the handler to see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Linked;
+
+/// Asks for a token, unless there is a link.
+pub(super) async fn token_or_link(
+    tokens: State<Tokens>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let signed = query.split('&').any(|part| part.starts_with("sig="));
+    if signed && !request.headers().contains_key(AUTHORIZATION) {
+        request.extensions_mut().insert(Linked);
+        return next.run(request).await;
+    }
+    authenticate(tokens, request, next).await
+}
+
 /// What calls that change something pass through.
 #[derive(Clone)]
 pub(super) struct Door {
@@ -354,6 +373,7 @@ mod tests {
             listen: None,
             token: first.map(Secret::new),
             tokens: named.collect(),
+            ..Http::default()
         })
     }
 

@@ -14,8 +14,10 @@ mod limit;
 mod openapi;
 mod page;
 mod routes;
+mod streams;
 mod view;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,19 +29,24 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::{Extension, Router, serve};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use streams::{Put, Refusal};
+
 use crate::compare::wire;
+use crate::config::added::Entry;
 use crate::config::{Http, Scope};
 use crate::ingest::clock;
 use crate::notify::NotifyStats;
 use crate::notify::desk::Desk;
 use crate::notify::event::{Epoch, Event};
 use crate::notify::ledger::Ledger;
+use crate::notify::links::Links;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
 
@@ -62,10 +69,18 @@ pub trait Source: Send + Sync + 'static {
     fn desk(&self) -> Arc<Desk>;
     /// Stills: where they are, and counters.
     fn evidence(&self) -> EvidenceCounts;
+    /// What signed links are checked by, where there are any.
+    fn links(&self) -> Option<Arc<Links>>;
     /// Arrival clock to UTC.
     fn epoch(&self) -> Epoch;
     /// Prints of a stream since a place, as [`wire`] writes them; `None` when there is no such stream.
     fn prints(&self, stream: &str, since: Option<wire::Place>) -> Option<Vec<u8>>;
+    /// Ids of the streams that the API added; all others are the file's.
+    fn added(&self) -> Arc<BTreeSet<Arc<str>>>;
+    /// Adds a stream, or changes one that was added so. It is on disk and watched before the answer.
+    fn put_stream(self: Arc<Self>, entry: Entry) -> BoxFuture<'static, Result<Put, Refusal>>;
+    /// Removes a stream that was added so; its incidents end.
+    fn remove_stream(self: Arc<Self>, id: String) -> BoxFuture<'static, Result<(), Refusal>>;
 }
 
 /// Everything a scrape tells.
@@ -158,11 +173,17 @@ pub async fn start(config: &Http, source: Arc<dyn Source>) -> Result<Option<Serv
 
 fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
     let limiter = Arc::new(Mutex::default());
+    let tokens = guard::Tokens::new(config);
     let (mut open, mut closed) = (Router::new(), Router::new());
     for route in routes::ALL {
         let handler = (route.handler)();
         match route.needs {
             None => open = open.route(route.path, handler),
+            // Has its own door, beside the one for all.
+            Some(Scope::Read) if route.path == evidence::ROUTE => {
+                let door = from_fn_with_state(tokens.clone(), guard::token_or_link);
+                open = open.route(route.path, handler.route_layer(door));
+            }
             Some(Scope::Read) => closed = closed.route(route.path, handler),
             Some(needs) => {
                 let door = guard::Door {
@@ -178,10 +199,7 @@ fn router(config: &Http, source: Arc<dyn Source>, feed: feed::Feed) -> Router {
     let closed = closed
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such page"))
         .layer(Extension(feed))
-        .layer(from_fn_with_state(
-            guard::Tokens::new(config),
-            guard::authenticate,
-        ));
+        .layer(from_fn_with_state(tokens, guard::authenticate));
     open.merge(closed)
         .method_not_allowed_fallback(async || {
             problem(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
@@ -243,8 +261,9 @@ async fn plain(State(source): Shared) -> Html<String> {
 async fn streams(State(source): Shared) -> Response {
     let all = source.streams();
     let epoch = source.epoch();
+    let added = source.added();
     let list: Vec<_> = (all.iter())
-        .map(|(status, _)| view::brief(status, epoch))
+        .map(|(status, _)| view::brief(status, &added, epoch))
         .collect();
     Json(json!({
         "instance": source.instance(),
@@ -260,7 +279,7 @@ async fn stream(State(source): Shared, UrlPath(id): UrlPath<String>) -> Response
         Some(watched) => {
             let open = source.ledger().open();
             let defects: Vec<_> = open.iter().filter(|e| *e.stream == *id).collect();
-            let full = view::full(watched, source.epoch());
+            let full = view::full(watched, &source.added(), source.epoch());
             Json(json!({ "stream": full, "defects": as_refs(&defects) })).into_response()
         }
         None => problem(StatusCode::NOT_FOUND, "no such stream"),

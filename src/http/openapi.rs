@@ -159,6 +159,11 @@ const SCHEMAS: &[Schema] = &[
                 "[string]",
                 "Sets of evidence: served at `/api/v1/` and this path.",
             ),
+            (
+                "links",
+                "[string]",
+                "For receivers: a link to each set that needs no token.",
+            ),
         ],
     ),
     schema(
@@ -266,6 +271,11 @@ const SCHEMAS: &[Schema] = &[
         "A stream in brief.",
         &[
             ("id", "string", "Stream id."),
+            (
+                "origin",
+                "string",
+                "`file` or `api`: where it was written, and may be changed.",
+            ),
             ("labels", "{string}", "Labels."),
             ("protocol", "string", "How it comes."),
             (
@@ -294,6 +304,23 @@ const SCHEMAS: &[Schema] = &[
                 "As StreamBrief, with tracks, readings and detectors.",
             ),
             ("defects", "[{any}]", "Open defects, see docs/events.md."),
+        ],
+    ),
+    schema(
+        "StreamEntry",
+        "As an item of `streams:` of the configuration file, without `${…}` and `…_file`; `id` may be missing.",
+        &[("url", "string", "Where it comes from.")],
+    ),
+    schema(
+        "StreamEffective",
+        "A stream as it is watched.",
+        &[
+            ("origin", "string", "`api`."),
+            (
+                "stream",
+                "{any}",
+                "As an item of `streams:`, every default written out, secrets masked.",
+            ),
         ],
     ),
     Schema {
@@ -344,14 +371,20 @@ const SCHEMAS: &[Schema] = &[
             ("event_schema_version", "integer", "Of the events."),
         ],
     ),
-    schema(
-        "Problem",
-        "Why a call failed.",
-        &[
+    Schema {
+        name: "Problem",
+        says: "Why a call failed.",
+        fields: &[
             ("status", "integer", "As the answer's own."),
             ("error", "string", "What is wrong."),
+            (
+                "problems",
+                "[{any}]",
+                "Of a stream: everything that is wrong, each with `path`, `message` and `hint`.",
+            ),
         ],
-    ),
+        optional: &["problems"],
+    },
     schema("Document", "An OpenAPI document.", &[]),
 ];
 
@@ -432,9 +465,11 @@ fn operation(route: &Route) -> Value {
         let says = match status {
             400 => "The call is not understood.",
             401 => "A token is needed.",
-            403 => "The token or the origin does not allow it.",
+            403 => "The token, the origin or the link does not allow it.",
             404 => "There is no such thing.",
-            409 => "It would hide everything, and that was not confirmed.",
+            409 => {
+                "It would hide everything and that was not confirmed, or it is the file's or another shard's."
+            }
             422 => "What is asked for cannot be.",
             429 => "Too many changes from this address; `retry-after` says when.",
             _ => "Not now.",

@@ -183,7 +183,8 @@ fn row(out: &mut String, status: &Status) {
 }
 
 /// The page of one set of evidence: `set` is its path below the evidence folder, `names` are its files.
-pub(super) fn evidence(set: &str, names: &[String]) -> String {
+pub(super) fn evidence(set: &str, names: &[String], query: Option<&str>) -> String {
+    let query = query.map_or_else(String::new, |query| escape(&format!("?{query}")));
     let set = escape(set.trim_end_matches('/'));
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -196,7 +197,7 @@ pub(super) fn evidence(set: &str, names: &[String]) -> String {
     for name in sorted {
         let what = showing(name);
         let name = escape(name);
-        let link = format!("/api/v1/evidence/{set}/{name}");
+        let link = format!("/api/v1/evidence/{set}/{name}{query}");
         // Writing to a String cannot fail.
         let _ = match what {
             Showing::Clip => write!(

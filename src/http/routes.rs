@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
-use super::{Source, audit, evidence, feed, feedback, incidents, openapi, page};
+use super::{Source, audit, evidence, feed, feedback, incidents, openapi, page, streams};
 use crate::config::Scope;
 
 /// One method of one path.
@@ -138,6 +138,31 @@ pub(super) const ALL: &[Route] = &[
         )
     },
     Route {
+        method: "put",
+        needs: Some(Scope::Admin),
+        body: Some("StreamEntry"),
+        gives: (200, Json("StreamEffective")),
+        refuses: &[400, 403, 409, 422, 429, 503],
+        handler: || put(streams::put),
+        ..read(
+            "/api/v1/streams/{id}",
+            Nothing,
+            "Adds a stream, which answers 201, or changes one that was added so. It is on disk before the answer.",
+        )
+    },
+    Route {
+        method: "delete",
+        needs: Some(Scope::Admin),
+        gives: (204, Nothing),
+        refuses: &[403, 404, 409, 422, 429, 503],
+        handler: || delete(streams::remove),
+        ..read(
+            "/api/v1/streams/{id}",
+            Nothing,
+            "Removes a stream that the API added; its incidents end.",
+        )
+    },
+    Route {
         query: &[
             ("run", "integer", "Where the last answer ended."),
             ("next", "integer", "Where the last answer ended."),
@@ -256,10 +281,14 @@ pub(super) const ALL: &[Route] = &[
         )
     },
     Route {
-        refuses: &[404],
+        query: &[
+            ("expires", "integer", "Of a link that receivers were sent."),
+            ("sig", "string", "Of a link: no token is needed with it."),
+        ],
+        refuses: &[403, 404],
         handler: || get(evidence::serve),
         ..read(
-            "/api/v1/evidence/{*path}",
+            evidence::ROUTE,
             Json("EvidenceSet"),
             "A file of a set of evidence; of a set its page, or with `accept: application/json` the names of its files.",
         )

@@ -1,6 +1,7 @@
 //! What the API shows of a stream: plain structs that become JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use detectors::base::{Format, Kind, Track, Value};
 use serde::Serialize;
@@ -14,6 +15,8 @@ use crate::telemetry::export::Watched;
 #[derive(Debug, Serialize)]
 pub(super) struct Brief {
     pub id: String,
+    /// `file` or `api`: who may change it.
+    pub origin: &'static str,
     pub labels: BTreeMap<String, String>,
     pub protocol: &'static str,
     pub state: &'static str,
@@ -98,9 +101,16 @@ pub(super) struct DetectorView {
     pub failed: bool,
 }
 
-pub(super) fn brief(status: &Status, epoch: Epoch) -> Brief {
+/// Ids of streams that the API added.
+type Added = BTreeSet<Arc<str>>;
+
+pub(super) fn brief(status: &Status, added: &Added, epoch: Epoch) -> Brief {
     Brief {
         id: status.stream.id.to_string(),
+        origin: match added.contains(&status.stream.id) {
+            true => "api",
+            false => "file",
+        },
         labels: status
             .stream
             .labels
@@ -130,9 +140,9 @@ pub(super) fn brief(status: &Status, epoch: Epoch) -> Brief {
     }
 }
 
-pub(super) fn full((status, stats): &Watched, epoch: Epoch) -> Full {
+pub(super) fn full((status, stats): &Watched, added: &Added, epoch: Epoch) -> Full {
     Full {
-        brief: brief(status, epoch),
+        brief: brief(status, added, epoch),
         media_secs: status.media_secs,
         restarts: stats.restarts.get(),
         input_bytes: stats.input_bytes.get(),

@@ -20,6 +20,7 @@ use super::receiver::{self, Digest, Outcome, Sent};
 use super::store::{Outgoing, Row, Store, Tried};
 use crate::alert::incident::News;
 use crate::config::Receiver;
+use crate::config::template::Words;
 use crate::ingest::clock;
 
 /// Sends to one receiver at a time; one while it is failing.
@@ -51,6 +52,8 @@ pub struct CourierStats {
     pub dead: u64,
     /// Left out after an outage of the receiver: replaced by a later message, or told in a digest.
     pub compacted: u64,
+    /// Told in our own words, because the template failed.
+    pub template_failed: u64,
     /// Waiting or being sent.
     pub pending: u64,
     /// When the oldest waiting message was decided.
@@ -68,6 +71,7 @@ struct Counts {
     retried: AtomicU64,
     dead: AtomicU64,
     compacted: AtomicU64,
+    template_failed: AtomicU64,
     delays: [AtomicU64; DELAY_BUCKETS_SECS.len() + 1],
     delay_sum_millis: AtomicU64,
 }
@@ -185,7 +189,7 @@ impl Courier {
             news: news.as_str().to_owned(),
             ..message.clone()
         };
-        let body = shared.receiver.render(message)?;
+        let body = shared.body(message)?;
         match news {
             News::Resolved => lock(&shared.told).remove(&message.incident_id),
             _ => lock(&shared.told).insert(message.incident_id.clone(), body.clone()),
@@ -203,7 +207,7 @@ impl Courier {
     /// Remembers that this receiver was told of an incident before a restart.
     pub fn was_told(&self, message: &Message) {
         if message.severity() >= self.shared.config.min_severity
-            && let Some(body) = self.shared.receiver.render(message)
+            && let Some(body) = self.shared.body(message)
         {
             lock(&self.shared.told).insert(message.incident_id.clone(), body);
         }
@@ -257,6 +261,7 @@ impl Courier {
             retried: read(&counts.retried),
             dead: read(&counts.dead),
             compacted: read(&counts.compacted),
+            template_failed: read(&counts.template_failed),
             pending: queue.len() as u64,
             oldest: queue.oldest(),
             delays: std::array::from_fn(|i| read(&counts.delays[i])),
@@ -293,6 +298,18 @@ impl Drop for Courier {
 }
 
 impl Shared {
+    /// What is sent: in the words of the template, or, where that fails, in ours. No alert is lost to a template.
+    fn body(&self, message: &Message) -> Option<String> {
+        let words = receiver::words(&self.config.template, message, &*self.receiver);
+        let words = words.unwrap_or_else(|error| {
+            self.counts.template_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(receiver = %self.config.name, incident_id = %message.incident_id, %error,
+                "a template failed: the incident is told in our own words");
+            Words::default()
+        });
+        self.receiver.render_in(message, &words)
+    }
+
     fn delivered(&self, item: &Item, now: Arrival) {
         let delay = now.since(item.decided);
         let secs = delay.as_secs_f64();

@@ -1,5 +1,6 @@
 //! Where incidents are kept, written down and handed out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::courier::{Courier, Duty, Titles};
 use super::event::{Composer, Epoch};
+use super::links::Links;
 use super::notice::Message;
 use super::own::{Trouble, Troubles};
 use super::receiver;
@@ -39,6 +41,8 @@ pub struct Settings {
     pub receivers: Vec<Receiver>,
     /// See [`super::Settings::away`].
     pub away: Duration,
+    /// Links to evidence, if receivers get them.
+    pub links: Option<Arc<Links>>,
     /// Which addresses receivers may have that are not allowed private ones.
     pub addresses: AddressPolicy,
 }
@@ -68,6 +72,7 @@ pub struct Desk {
     commits: mpsc::UnboundedSender<Decided>,
     couriers: Couriers,
     listeners: broadcast::Sender<Arc<Message>>,
+    links: Option<Arc<Links>>,
     addresses: AddressPolicy,
     away: Duration,
     troubles: Mutex<Troubles>,
@@ -113,6 +118,7 @@ impl Desk {
             commits,
             couriers,
             listeners: broadcast::Sender::new(BEHIND),
+            links: settings.links,
             addresses: settings.addresses,
             away: settings.away,
             troubles: Mutex::default(),
@@ -166,8 +172,9 @@ impl Desk {
             };
             if incident.told {
                 let message = Message::of(&notice, &self.composer);
+                let told = self.linked(&message, now);
                 for courier in lock(&self.couriers).iter() {
-                    courier.was_told(&message);
+                    courier.was_told(&told);
                 }
             }
             let defects: Vec<Defect> = incident.open().cloned().collect();
@@ -265,7 +272,8 @@ impl Desk {
                     continue;
                 };
                 let message = Message::of(&notice, &self.composer);
-                let outgoing = others().find_map(|other| other.instead(&message));
+                let told = self.linked(&message, now);
+                let outgoing = others().find_map(|other| other.instead(&told));
                 self.commit(&notice, &message, outgoing.into_iter().collect());
             }
         }
@@ -593,10 +601,13 @@ impl Desk {
         for notice in notices {
             let message = Message::of(notice, &self.composer);
             let outgoing = match notice.is_told() {
-                true => (lock(&self.couriers).iter())
-                    .filter(|c| machine.concerns(&c.config().only, &notice.incident))
-                    .filter_map(|courier| courier.outgoing(&message))
-                    .collect(),
+                true => {
+                    let told = self.linked(&message, notice.at);
+                    (lock(&self.couriers).iter())
+                        .filter(|c| machine.concerns(&c.config().only, &notice.incident))
+                        .filter_map(|courier| courier.outgoing(&told))
+                        .collect()
+                }
                 false => Vec::new(),
             };
             if notice.is_told() {
@@ -613,6 +624,14 @@ impl Desk {
                 // Nobody listens: no harm.
                 let _ = self.listeners.send(Arc::new(message));
             }
+        }
+    }
+
+    /// What receivers are told; who asks the API has a token of its own.
+    fn linked<'a>(&self, message: &'a Message, now: Timestamp) -> Cow<'a, Message> {
+        match &self.links {
+            Some(links) => Cow::Owned(links.added_to(message, now)),
+            None => Cow::Borrowed(message),
         }
     }
 

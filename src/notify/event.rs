@@ -274,6 +274,7 @@ impl Composer {
             evidence: (self.evidence.as_ref())
                 .map(|find| find(defect))
                 .unwrap_or_default(),
+            links: Vec::new(),
         }
     }
 

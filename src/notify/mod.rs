@@ -11,6 +11,7 @@ pub mod event;
 pub mod heartbeat;
 pub mod jsonl;
 pub mod ledger;
+pub mod links;
 pub mod notice;
 pub mod own;
 pub mod queue;
@@ -39,6 +40,7 @@ use desk::Desk;
 use event::{Composer, Epoch, EvidenceLookup};
 use jsonl::{EventsTo, Jsonl, JsonlStats};
 use ledger::Ledger;
+use links::Links;
 use receiver::ReceiverError;
 use receiver::http::AddressPolicy;
 use store::StoreState;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub evidence: Option<EvidenceLookup>,
     /// A receiver that was away for so long is brought up to date with a digest; [`courier::AWAY`].
     pub away: Duration,
+    /// Links to evidence, if receivers get them.
+    pub links: Option<Arc<Links>>,
     /// Which addresses receivers without `allow_private` may have; see [`receiver::http::public_addresses`].
     pub addresses: AddressPolicy,
 }
@@ -180,6 +184,7 @@ impl Notifier {
             incidents: settings.incidents,
             receivers: settings.receivers,
             away: settings.away,
+            links: settings.links,
             addresses: settings.addresses,
         })?;
         let shared = Arc::new(Shared {

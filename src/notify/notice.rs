@@ -53,6 +53,9 @@ pub struct DefectView {
     pub end: Option<String>,
     /// Sets of evidence, relative to the data folder.
     pub evidence: Vec<String>,
+    /// A link to each of them that needs no token, for receivers; none without `http.public_url`, and none in the API.
+    #[serde(default)]
+    pub links: Vec<String>,
 }
 
 /// An incident, as receivers and the API tell it.

@@ -19,9 +19,14 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
 
 /// Whether the instance with this shard runs the stream. Exactly one index below `count` does.
 pub fn owns(shard: Shard, stream_id: &str) -> bool {
+    owner(shard.count, stream_id) == shard.index
+}
+
+/// Index of the instance that runs the stream.
+pub fn owner(count: u32, stream_id: &str) -> u32 {
     // On equal weights, which are as good as impossible, the lower index wins.
-    let heaviest = (0..shard.count.max(1)).max_by_key(|&i| (weight(stream_id, i), !i));
-    heaviest == Some(shard.index)
+    let heaviest = (0..count.max(1)).max_by_key(|&i| (weight(stream_id, i), !i));
+    heaviest.unwrap_or(0)
 }
 
 /// The id by which a stream is assigned: its own, or that of the last in the row of references that it begins. Of

@@ -461,6 +461,7 @@ fn notifications(page: &mut Page, snapshot: &Snapshot) {
         ] {
             page.count(&names::NOTIFICATIONS, &[name, result], count);
         }
+        page.count(&names::TEMPLATE_FAILURES, &[name], r.template_failed);
         page.count(&names::OUTBOX_PENDING, &[name], r.pending);
         if let Some(oldest) = r.oldest {
             let unix = snapshot.epoch.unix_secs(oldest);

@@ -102,6 +102,7 @@ families! {
 
     NOTIFICATIONS = Counter "glasswatch_notifications_total" ["receiver", "result"] "Messages about incidents by what became of them: delivered, retried (attempts), dead (refused for good), compacted (left out after an outage: replaced, or told in a digest).";
     NOTIFICATION_DELAY = Histogram "glasswatch_notification_delay_seconds" ["receiver"] "Time from decision to the receiver's acceptance.";
+    TEMPLATE_FAILURES = Counter "glasswatch_template_failures_total" ["receiver"] "Incidents told in our own words, because the receiver's template failed.";
     OUTBOX_PENDING = Gauge "glasswatch_outbox_pending" ["receiver"] "Messages that wait for a receiver.";
     OUTBOX_OLDEST = Gauge "glasswatch_outbox_oldest_timestamp_seconds" ["receiver"] "When the oldest waiting message was decided, Unix seconds; absent when none waits.";
     DEAD_LETTERS = Gauge "glasswatch_outbox_dead_letters" [] "Messages that no receiver took, and that are kept.";

@@ -202,3 +202,54 @@ streams: []
     let done = daemon.stop();
     assert_eq!(done.code, Some(0), "{done:?}");
 }
+
+#[test]
+fn an_alert_brings_a_link_to_its_evidence_that_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(30)
+        .showing(Show::Black, 6, 12)
+        .write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    let hook = hook(200);
+    let text = format!(
+        "version: 1
+instance: {{data_dir: {data}, drain: 5s}}
+http: {{token: letmein, public_url: 'https://watch.example', link_hours: 2}}
+canary: {{every: 0s}}
+receivers:
+  - name: ops
+    allow_private: true
+    webhook: {{url: 'http://127.0.0.1:{port}/'}}
+streams: [{{id: news, url: a.ts}}]
+",
+        data = dir.path().join("data").display(),
+        port = hook.port
+    );
+    write(&path, &text);
+    let args = ["--config", path.to_str().unwrap(), "--log-level", "trace"];
+    let mut daemon = Daemon::start(&args);
+    let told = std::iter::from_fn(|| Some(hook.next()));
+    let told = { told }.find(|said| said["defects"][0]["detector"] == "black");
+    let link = told.unwrap()["defects"][0]["links"][0].clone();
+    let link = link.as_str().unwrap();
+    let place = link.strip_prefix("https://watch.example").unwrap();
+    let (set, query) = place.split_once('?').unwrap();
+    assert!(set.starts_with("/api/v1/evidence/news/"), "{link}");
+    let page = daemon.until("the set is written", |d| {
+        let (status, page) = d.send("GET", place, "");
+        assert!([200, 404].contains(&status), "{status}: {page}");
+        (status == 200).then_some(page)
+    });
+    assert!(page.contains(&query.replace('&', "&amp;")), "{page}");
+    assert_eq!(daemon.send("GET", set, "").0, 401);
+    let listed = daemon.send("GET", "/api/v1/incidents", "");
+    assert_eq!(listed.0, 401);
+    daemon.signal("KILL");
+    drop(daemon);
+    let daemon = Daemon::start(&args);
+    assert_eq!(daemon.send("GET", place, "").0, 200);
+    let other = place.replace("sig=", "sig=A");
+    assert_eq!(daemon.send("GET", &other, "").0, 403);
+    let done = daemon.stop();
+    assert!(!done.err.contains("sig="), "no log holds a link");
+}

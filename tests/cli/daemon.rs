@@ -340,3 +340,82 @@ streams:
     let events = &pages.last().unwrap().1;
     assert!(events.lines().count() >= 4, "{events}");
 }
+
+#[test]
+fn a_stream_of_the_api_is_watched_through_kill_and_reload_and_its_neighbours_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(60).write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), "  - {id: stays, url: a.ts}\n"));
+    let args = ["--config", path.to_str().unwrap()];
+    let mut daemon = Daemon::start(&args);
+    let watched = |id: &str| format!("glasswatch_stream_media_seconds_total{{stream=\"{id}\"}}");
+    let played = |d: &Daemon, id: &str| d.metric(&watched(id)).unwrap_or(0.0);
+    let plays = |d: &mut Daemon, id: &str| {
+        d.until("it plays", |d| {
+            Some(played(d, id)).filter(|secs| *secs > 1.0)
+        })
+    };
+    let far = plays(&mut daemon, "stays");
+    let comes = "/api/v1/streams/comes";
+    let entry = r#"{"url": "a.ts"}"#;
+    assert_eq!(daemon.send("PUT", comes, entry).0, 201);
+    plays(&mut daemon, "comes");
+    let changed = r#"{"url": "a.ts", "detectors": {"freeze": false}}"#;
+    let before = played(&daemon, "comes");
+    assert_eq!(daemon.send("PUT", comes, changed).0, 200);
+    assert!(played(&daemon, "comes") < before, "it began again");
+    assert!(played(&daemon, "stays") >= far, "it went on");
+    // What was answered is there after a kill at any moment.
+    assert_eq!(daemon.send("PUT", "/api/v1/streams/late", entry).0, 201);
+    daemon.signal("KILL");
+    drop(daemon);
+
+    let mut daemon = Daemon::start(&args);
+    for id in ["stays", "comes", "late"] {
+        plays(&mut daemon, id);
+    }
+    let far = played(&daemon, "comes");
+    let shown: Json = serde_json::from_str(&daemon.get(comes)).unwrap();
+    assert_eq!(shown["stream"]["origin"], "api");
+    assert!(!shown.to_string().contains("\"freeze\""), "{shown}");
+    // A reload keeps it, even one that the file does not survive.
+    write(&path, "version: 1\nstreams: [{id: NOT AN ID}]\n");
+    daemon.signal("HUP");
+    daemon.logged("the configuration is not taken");
+    let streams = "  - {id: stays, url: a.ts}\n  - {id: late, url: a.ts}\n";
+    write(&path, &config(dir.path(), streams));
+    daemon.signal("HUP");
+    daemon.logged("the configuration file names a stream that the API added");
+    daemon.logged("configuration taken");
+    assert!(played(&daemon, "comes") >= far, "it went on");
+    assert_eq!(daemon.send("PUT", "/api/v1/streams/late", entry).0, 409);
+    assert_eq!(daemon.send("DELETE", comes, "").0, 204);
+    assert_eq!(daemon.metric(&watched("comes")), None);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_second_process_on_a_data_folder_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    clean(60).write(dir.path(), "a.ts");
+    let path = dir.path().join("watch.yaml");
+    write(&path, &config(dir.path(), "  - {id: news, url: a.ts}\n"));
+    let args = ["--config", path.to_str().unwrap()];
+    let daemon = Daemon::start(&args);
+    let second = run(["run", "--listen", "127.0.0.1:0"].iter().chain(&args));
+    assert_eq!(second.code, Some(4), "{second:?}");
+    let folder = dir.path().join("data");
+    let told = format!("another process uses the data folder {}", folder.display());
+    assert!(second.err.contains(&told), "{second:?}");
+    assert!(!second.err.contains("serving"), "{second:?}");
+    // Other commands do not mind.
+    let check = run(["check"].iter().chain(&args[1..]));
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let input = dir.path().join("a.ts");
+    let analysed = analyze(&input, &args);
+    assert_eq!(analysed.code, Some(0), "{analysed:?}");
+    daemon.signal("KILL");
+    drop(daemon);
+    assert_eq!(Daemon::start(&args).stop().code, Some(0));
+}

@@ -394,17 +394,28 @@ impl Daemon {
         assert!(sent.unwrap().success());
     }
 
-    /// The body of an answer with status 200.
-    pub fn get(&self, path: &str) -> String {
+    /// Status and body of the answer to JSON.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
         socket.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        body.to_owned()
+        (status, body.to_owned())
+    }
+
+    /// The body of an answer with status 200.
+    pub fn get(&self, path: &str) -> String {
+        let (status, body) = self.send("GET", path, "");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
     }
 
     /// The value of a series, written as on the metrics page; `None` while it is not there.

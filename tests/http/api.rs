@@ -46,6 +46,7 @@ async fn tokens_may_do_what_their_scope_says_and_it_is_written_down() {
                 scope: *scope,
             })
             .collect(),
+        ..Http::default()
     };
     let shared = Arc::clone(&source) as Arc<dyn Source>;
     let server = http::start(&config, shared).await.unwrap().unwrap();

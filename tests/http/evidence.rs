@@ -118,3 +118,120 @@ async fn clips_are_served_in_ranges_and_drawings_may_do_nothing() {
         assert!(page.body.contains(&shown), "{shown}: {}", page.body);
     }
 }
+
+#[tokio::test]
+async fn a_link_opens_one_set_without_a_token_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("evidence");
+    for set in ["news1/set", "news1/other"] {
+        std::fs::create_dir_all(folder.join(set)).unwrap();
+        std::fs::write(folder.join(set).join("first.jpg"), "still").unwrap();
+    }
+    std::fs::write(folder.join("news1/set/feedback.json"), "{}").unwrap();
+    std::fs::write(dir.path().join("secret.jpg"), "secret").unwrap();
+    let source = fake(Some(folder));
+    let server = serve(&source, Some("letmein")).await;
+    let links = source.links().unwrap();
+    let hour = jiff::Timestamp::now().as_second() + 3600;
+    let query = links.query("news1/set", hour);
+    let at = |path: &str| format!("/api/v1/evidence/{path}?{query}");
+
+    let page = get(&server, &at("news1/set")).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    let still = format!(
+        "src=\"{}\"",
+        at("news1/set/first.jpg").replace('&', "&amp;")
+    );
+    assert!(page.body.contains(&still), "{}", page.body);
+    assert!(!page.body.contains("feedback"), "{}", page.body);
+    assert!(page.head.contains("referrer-policy: no-referrer"));
+    let still = get(&server, &at("news1/set/first.jpg")).await;
+    assert_eq!((still.status, still.body.as_str()), (200, "still"));
+    let range = ask(
+        &server,
+        "GET",
+        &at("news1/set/first.jpg"),
+        "range: bytes=1-2\r\n",
+    )
+    .await;
+    assert_eq!((range.status, range.body.as_str()), (206, "ti"));
+    // What people said of it is not for whoever has the link.
+    assert_eq!(
+        get(&server, &at("news1/set/feedback.json")).await.status,
+        404
+    );
+
+    for path in [
+        "news1/other",
+        "news1/other/first.jpg",
+        "news1",
+        "news1/set/",
+        "news1/set/../other/first.jpg",
+        "news1/set%2f..%2fother/first.jpg",
+        "news1%2fset/../../../secret.jpg",
+        "..%2fsecret.jpg",
+        "secret.jpg",
+    ] {
+        let answer = get(&server, &at(path)).await;
+        assert!(
+            [403, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+        assert_ne!(answer.body, "still", "{path}");
+        assert_ne!(answer.body, "secret", "{path}");
+    }
+    let past = links.query("news1/set", hour - 7200);
+    let expired = get(&server, &format!("/api/v1/evidence/news1/set?{past}")).await;
+    assert_eq!(expired.status, 403);
+    assert!(
+        expired.body.contains("this link has expired"),
+        "{}",
+        expired.body
+    );
+    for wrong in [
+        query.replace(&hour.to_string(), &(hour + 1).to_string()),
+        query.replace("sig=", "sig=A"),
+        format!("expires={hour}&sig="),
+        "sig=".to_owned(),
+    ] {
+        let answer = get(&server, &format!("/api/v1/evidence/news1/set?{wrong}")).await;
+        assert_eq!(answer.status, 403, "{wrong}");
+        assert!(
+            answer.body.contains("this link is not valid"),
+            "{}",
+            answer.body
+        );
+    }
+    // It is no token.
+    for path in [
+        "/api/v1/streams",
+        "/api/v1/incidents",
+        "/metrics",
+        "/api/v1/evidence",
+    ] {
+        let answer = get(&server, &format!("{path}?{query}")).await;
+        assert!(
+            [401, 404].contains(&answer.status),
+            "{path}: {}",
+            answer.status
+        );
+    }
+    assert_eq!(get(&server, "/api/v1/evidence/news1/set").await.status, 401);
+    let header = "authorization: Bearer wrong\r\n";
+    assert_eq!(
+        ask(&server, "GET", &at("news1/set"), header).await.status,
+        401
+    );
+    let header = "authorization: Bearer letmein\r\n";
+    assert_eq!(
+        ask(&server, "GET", "/api/v1/evidence/news1/other", header)
+            .await
+            .status,
+        200
+    );
+    for method in ["POST", "DELETE", "PUT"] {
+        let answer = ask(&server, method, &at("news1/set"), "").await;
+        assert_eq!(answer.status, 405, "{method}");
+    }
+}

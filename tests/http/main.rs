@@ -7,10 +7,11 @@ mod browser;
 mod evidence;
 mod incidents;
 mod page;
+mod streams;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -20,13 +21,15 @@ use detectors::base::{
     Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink, Track, TrackInfo, Unit, VideoFormat,
     Why,
 };
+use futures_util::future::BoxFuture;
 use glasswatch::alert::{Change, Defect, Moment, Transition};
 use glasswatch::compare::wire::{self, Place};
+use glasswatch::config::added::Entry;
 use glasswatch::config::{
     Decode, DetectorConfig, Expect, Http, Incidents, Input, Limits, Pace, Protocol, Rendition,
     Secret, Srt, SrtMode, Stream,
 };
-use glasswatch::http::{self, HttpError, Server, Source, snapshot};
+use glasswatch::http::{self, HttpError, Put, Refusal, Server, Source, snapshot};
 use glasswatch::ingest::stats::Stats;
 use glasswatch::lane::{DetectorStatus, Latest, State, Status, TrackStatus};
 use glasswatch::notify::NotifyStats;
@@ -35,6 +38,7 @@ use glasswatch::notify::desk::{self, Desk};
 use glasswatch::notify::event::{Composer, Epoch};
 use glasswatch::notify::jsonl::JsonlStats;
 use glasswatch::notify::ledger::Ledger;
+use glasswatch::notify::links::Links;
 use glasswatch::notify::receiver::http::public_addresses;
 use glasswatch::notify::store::{self, StoreState};
 use glasswatch::telemetry::export::{Engine, EvidenceCounts, Watched, render};
@@ -248,6 +252,7 @@ struct Fake {
     engine: Mutex<Engine>,
     ledger: Arc<Ledger>,
     folder: Option<PathBuf>,
+    links: Option<Arc<Links>>,
     epoch: Epoch,
     desk: OnceLock<Arc<Desk>>,
 }
@@ -303,6 +308,7 @@ impl Source for Fake {
                 incidents: Incidents::default(),
                 receivers: Vec::new(),
                 away: AWAY,
+                links: None,
                 addresses: public_addresses(),
             });
             let streams = self.streams.lock().unwrap();
@@ -322,6 +328,9 @@ impl Source for Fake {
             ..EvidenceCounts::default()
         }
     }
+    fn links(&self) -> Option<Arc<Links>> {
+        self.links.clone()
+    }
     fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -329,6 +338,21 @@ impl Source for Fake {
         let here = since.unwrap_or(Place { run: 1, next: 0 });
         (stream == "news").then(|| wire::encode(here, [].iter()))
     }
+    fn added(&self) -> Arc<BTreeSet<Arc<str>>> {
+        Arc::default()
+    }
+    fn put_stream(self: Arc<Self>, _: Entry) -> BoxFuture<'static, Result<Put, Refusal>> {
+        Box::pin(async { Err(Refusal::OfFile) })
+    }
+    fn remove_stream(self: Arc<Self>, _: String) -> BoxFuture<'static, Result<(), Refusal>> {
+        Box::pin(async { Err(Refusal::OfFile) })
+    }
+}
+
+/// As a daemon on this folder would have them.
+fn links(folder: Option<&Path>) -> Option<Arc<Links>> {
+    let base = "https://watch.example".parse().unwrap();
+    Links::open(base, Duration::from_secs(3600), folder?.parent()?).map(Arc::new)
 }
 
 fn fake(folder: Option<PathBuf>) -> Arc<Fake> {
@@ -363,6 +387,7 @@ fn fake(folder: Option<PathBuf>) -> Arc<Fake> {
             heartbeat_at: Some(Arrival::from_millis(800)),
         }),
         ledger: Arc::new(ledger),
+        links: links(folder.as_deref()),
         folder,
         epoch,
         desk: OnceLock::new(),
@@ -374,6 +399,7 @@ async fn serve(source: &Arc<Fake>, token: Option<&str>) -> Server {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         token: token.map(Secret::new),
         tokens: Vec::new(),
+        ..Http::default()
     };
     let source = Arc::clone(source) as Arc<dyn Source>;
     http::start(&config, source).await.unwrap().unwrap()

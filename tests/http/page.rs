@@ -129,6 +129,7 @@ fn scene(evidence: &Path) -> Arc<Fake> {
         incidents: Incidents::default(),
         receivers: Vec::new(),
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     })
     .unwrap();

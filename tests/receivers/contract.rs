@@ -6,9 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use glasswatch::config::template::Template;
 use glasswatch::notify::receiver::http::public_addresses;
 use glasswatch::notify::receiver::{
-    Outcome, ReceiverError, Sent, alertmanager, pagerduty, slack, webhook,
+    Outcome, ReceiverError, Sent, alertmanager, pagerduty, slack, webhook, words,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -444,6 +445,15 @@ fn assert_texts(value: &Value, check: &dyn Fn(&str)) {
     }
 }
 
+fn texts(value: &Value, note: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => note(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, note)),
+        Value::Object(fields) => fields.values().for_each(|item| texts(item, note)),
+        _ => {}
+    }
+}
+
 /// No compression, no referrer, a name: what every kind says of itself.
 #[tokio::test]
 async fn requests_are_plain() {
@@ -463,4 +473,119 @@ async fn requests_are_plain() {
         assert!(!headers.contains_key("accept-encoding") && !headers.contains_key("referer"));
     }
     assert_eq!(seen.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn links_to_evidence_arrive_whole_or_not_at_all() {
+    let long = format!("{LINK}{}", "x".repeat(2000));
+    let with = message(json!({ "defects": [linked("The sound is late.", &[&long, LINK])] }));
+    let without = message(json!({ "defects": [defect("The sound is late.")] }));
+    for kind in kinds("http://receiver.example") {
+        let body = parsed(&rendered(&*kind.receiver, &with));
+        let mut found = Vec::new();
+        texts(&body, &mut |text| {
+            let text = text.replace("&amp;", "&");
+            found.extend(text.contains("/api/v1/evidence/").then_some(text));
+        });
+        assert!(!found.is_empty(), "{}", kind.name);
+        for text in found {
+            assert!(
+                text.contains(LINK) && text.len() < LINK.len() + 20,
+                "{}: {text}",
+                kind.name
+            );
+        }
+        let body = rendered(&*kind.receiver, &without);
+        assert!(!body.contains("/api/v1/evidence/"), "{}: {body}", kind.name);
+    }
+}
+
+/// What a template says, in the place where our own words stand.
+fn said(kind: &Kind, template: &Template, message: &Message) -> String {
+    let receiver = &*kind.receiver;
+    let words = words(template, message, receiver).unwrap();
+    receiver.render_in(message, &words).unwrap()
+}
+
+#[test]
+fn a_template_replaces_title_and_text_everywhere() {
+    let template = Template {
+        title: Some("{{ severity | upper }} {{ name }}".to_owned()),
+        text: Some("Line 1 of {{ cause }}\nLine 2".to_owned()),
+    };
+    for kind in kinds("http://receiver.example") {
+        let body = said(&kind, &template, &message(json!({})));
+        let own = rendered(&*kind.receiver, &message(json!({})));
+        let mut texts_of = String::new();
+        texts(&parsed(&body), &mut |text| texts_of += &format!("{text}\n"));
+        for part in ["CRITICAL News 1", "Line 1 of late_sound", "Line 2"] {
+            assert!(texts_of.contains(part), "{}: {part}: {body}", kind.name);
+        }
+        for part in ["News 1: the sound is late.", "There is no sound either."] {
+            assert!(
+                !body.contains(part) && own.contains(part),
+                "{}: {part}",
+                kind.name
+            );
+        }
+        // Only the title: the text stays ours.
+        let title = Template {
+            text: None,
+            ..template.clone()
+        };
+        let body = said(&kind, &title, &message(json!({})));
+        assert!(
+            body.contains("There is no sound either."),
+            "{}: {body}",
+            kind.name
+        );
+        assert!(body.contains("CRITICAL News 1"), "{}: {body}", kind.name);
+    }
+}
+
+#[test]
+fn hostile_texts_in_a_template_do_no_harm() {
+    let all = "{{ name }} {{ title }} {{ text }} {{ stream }} {{ acknowledged_by }} {{ defects[0].says }} \
+               {% for l in labels %}{{ l }}{{ labels[l] }}{% endfor %}{{ streams }}";
+    let template = Template {
+        title: Some(all.to_owned()),
+        text: Some(format!("{all}\n{all}")),
+    };
+    for kind in kinds("http://receiver.example") {
+        let body = said(&kind, &template, &monster());
+        assert!(
+            body.len() <= kind.limit_bytes,
+            "{} {}",
+            kind.name,
+            body.len()
+        );
+        let controls = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+        assert_texts(&parsed(&body), &|text| {
+            assert!(!controls(text) && !text.contains('\u{202e}'), "{text:?}");
+        });
+        // What looks like a template in a name stays what it is.
+        assert!(
+            body.contains("{{7*7}}") && !body.contains("49"),
+            "{}",
+            kind.name
+        );
+        if kind.name == "slack" {
+            let own = format!("<{}|Evidence>", LINK.replace('&', "&amp;"));
+            let said = body.replacen(&own, "", 1);
+            for markup in ["<", "@all", "@U1"] {
+                assert!(!said.contains(markup), "{markup}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_template_is_promised_is_what_a_message_has() {
+    let keys =
+        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let sample = glasswatch::config::template::sample();
+    let message: Message = serde_json::from_value(sample.clone()).unwrap();
+    let written = serde_json::to_value(message).unwrap();
+    assert_eq!(keys(&written), keys(&sample));
+    assert_eq!(keys(&written["defects"][0]), keys(&sample["defects"][0]));
 }

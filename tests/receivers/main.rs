@@ -161,6 +161,16 @@ pub fn defect(says: &str) -> Value {
     })
 }
 
+/// What a link to evidence looks like.
+pub const LINK: &str =
+    "https://watch.example:9464/api/v1/evidence/news1/set?expires=1772970000&sig=Abc-_1";
+
+pub fn linked(says: &str, links: &[&str]) -> Value {
+    let mut defect = defect(says);
+    defect["links"] = json!(links);
+    defect
+}
+
 /// As hostile and as large as can be.
 pub fn monster() -> Message {
     let nasty =
@@ -174,7 +184,7 @@ pub fn monster() -> Message {
         "instance": long, "topic": long, "acknowledged_by": long, "tier": long,
         "quiet": long, "quiet_by": long,
         "streams": vec![long.clone(); 1000],
-        "defects": (0..200).map(|_| defect(&long)).collect::<Vec<_>>(),
+        "defects": (0..200).map(|_| linked(&long, &[&long, LINK, "https://a.example/<!channel>|x", LINK])).collect::<Vec<_>>(),
     }))
 }
 

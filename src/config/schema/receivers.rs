@@ -26,6 +26,11 @@ pub const RECEIVER: &[Key] = &[
         "Slack, an incoming webhook.",
     ),
     key(
+        "template",
+        Shape::Section(TEMPLATE),
+        "What it says instead of our own words, in Jinja; fields are those of the message, see docs/incidents.md.",
+    ),
+    key(
         "proxy",
         Shape::Secret {
             sample: "http://proxy.example.com:3128",
@@ -58,6 +63,20 @@ pub const RECEIVER: &[Key] = &[
         Shape::Flag { default: false },
         "Whether it gets the alerts of the canary, and only those. With such receivers all of them must take the alert; \
          without, the canary ends where alerts are handed to receivers.",
+    ),
+];
+
+/// `template:` of a receiver
+pub const TEMPLATE: &[Key] = &[
+    key(
+        "title",
+        text("\"{{ severity | upper }} {{ name }} {{ labels.region }}: {{ cause }}\""),
+        "One line. Default: the message's `title`.",
+    ),
+    key(
+        "text",
+        text("\"{{ text }} Look at https://wiki.example.com/{{ topic }}\""),
+        "What else is said; in Slack markup is yours, and what stands in fields is escaped. Default: the message's `text`.",
     ),
 ];
 

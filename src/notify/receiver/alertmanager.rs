@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::http::{Http, HttpOptions, attempt};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{
+    Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, in_words, is_told, json, links,
+};
 use crate::config::Secret;
+use crate::config::template::Words;
 use crate::notify::event::{clean, rfc3339_millis};
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
@@ -147,11 +150,11 @@ fn better(a: Outcome, b: Outcome) -> Outcome {
 }
 
 impl Receiver for Alertmanager {
-    fn render(&self, message: &Message) -> Option<String> {
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
         if !is_told(message) {
             return None;
         }
-        let of = fitted(message, MESSAGE_BYTES);
+        let of = fitted(&in_words(message, words), MESSAGE_BYTES);
         let starts_at: Option<Timestamp> = of.opened.parse().ok();
         let ended = of.resolved.as_deref().and_then(|at| at.parse().ok());
         // Decided now is the best guess of an end that is not known.
@@ -161,6 +164,8 @@ impl Receiver for Alertmanager {
             annotations.insert("acknowledged_by".to_owned(), by.clone());
         }
         annotations.insert("description".to_owned(), of.text.clone());
+        let evidence: Vec<&str> = links(&of).collect();
+        annotations.insert("evidence".to_owned(), evidence.join("\n"));
         annotations.retain(|_, text| !text.is_empty());
         Some(json(&[Alert {
             labels: labels(&of),
@@ -200,7 +205,9 @@ impl Receiver for Alertmanager {
         let mut alerts: Vec<Alert> = serde_json::from_str(body).ok()?;
         let mut less = false;
         for alert in &mut alerts {
-            less |= alert.annotations.remove("description").is_some();
+            for text in ["description", "evidence"] {
+                less |= alert.annotations.remove(text).is_some();
+            }
         }
         less.then(|| json(&alerts))
     }

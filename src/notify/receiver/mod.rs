@@ -9,6 +9,7 @@ pub mod pagerduty;
 pub mod slack;
 pub mod webhook;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use serde::Serialize;
 use super::event::{LABELS, clean, clean_to};
 use super::notice::{DEFECTS, Message, STREAMS};
 use crate::alert::incident::News;
+use crate::config::template::{Markup, Template, TemplateError, Words};
 use crate::config::{self, ReceiverKind, Secret};
 
 /// Longest word of ours, time or id, in bytes.
@@ -27,14 +29,26 @@ const WORD_BYTES: usize = 64;
 const TITLE_BYTES: usize = 1024;
 /// Longest text, in bytes.
 const TEXT_BYTES: usize = 2048;
+/// Longest link, in bytes; longer ones are left out, since a part of one opens nothing.
+const LINK_BYTES: usize = 1024;
 /// Most sets of evidence of a defect.
 const EVIDENCE: usize = 8;
 
 /// One way of telling people.
 pub trait Receiver: Send + Sync {
-    /// What is to be sent for a message; rendered once, when the change is stored. `None`: this kind of receiver is
-    /// not told of it.
-    fn render(&self, message: &Message) -> Option<String>;
+    /// What is to be sent for a message in our own words; rendered once, when the change is stored. `None`: this kind of
+    /// receiver is not told of it.
+    fn render(&self, message: &Message) -> Option<String> {
+        self.render_in(message, &Words::default())
+    }
+
+    /// As [`Receiver::render`], in the words of a template, see [`words`].
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String>;
+
+    /// How what a template is given is written for it.
+    fn markup(&self) -> Markup {
+        Markup::Plain
+    }
 
     /// One attempt. `id`: stable over retries. `now` goes into signatures and stamps.
     fn send<'a>(&'a self, id: &'a str, body: &'a str, now: Timestamp) -> BoxFuture<'a, Outcome>;
@@ -238,6 +252,52 @@ fn is_told(message: &Message) -> bool {
     message.news != News::Recorded.as_str()
 }
 
+/// What a template says of a message to this receiver; all ours when it is empty. It is given texts that are as clean and
+/// bounded as those of our own words.
+///
+/// # Errors
+/// The template does not fit the message.
+pub fn words(
+    template: &Template,
+    message: &Message,
+    receiver: &dyn Receiver,
+) -> Result<Words, TemplateError> {
+    if template.is_empty() {
+        return Ok(Words::default());
+    }
+    let fields = serde_json::to_value(bounded(message)).unwrap_or_default();
+    template.render(&fields, receiver.markup())
+}
+
+/// A message in the words of a template.
+fn in_words<'a>(message: &'a Message, words: &Words) -> Cow<'a, Message> {
+    if *words == Words::default() {
+        return Cow::Borrowed(message);
+    }
+    let mut said = message.clone();
+    if let Some(title) = &words.title {
+        said.title.clone_from(title);
+    }
+    if let Some(text) = &words.text {
+        said.text.clone_from(text);
+    }
+    Cow::Owned(said)
+}
+
+/// Clean lines, together at most `bytes`.
+fn lines_to(text: &str, bytes: usize) -> String {
+    let lines: Vec<String> = text.lines().map(|line| clean_to(line, bytes)).collect();
+    let mut lines = lines.join("\n");
+    lines.truncate(lines.floor_char_boundary(bytes));
+    lines
+}
+
+/// Links to evidence, the worst defect's first.
+fn links(message: &Message) -> impl Iterator<Item = &str> {
+    let all = message.defects.iter().flat_map(|defect| &defect.links);
+    all.map(String::as_str).take(EVIDENCE)
+}
+
 /// JSON of what cannot fail to be JSON.
 fn json(of: &impl Serialize) -> String {
     serde_json::to_string(of).unwrap_or_default()
@@ -303,7 +363,7 @@ fn bounded(message: &Message) -> Message {
         *name = clean(name);
     }
     bounded.title = clean_to(&bounded.title, TITLE_BYTES);
-    bounded.text = clean_to(&bounded.text, TEXT_BYTES);
+    bounded.text = lines_to(&bounded.text, TEXT_BYTES);
     for defect in &mut bounded.defects {
         let texts = [
             &mut defect.defect_id,
@@ -322,6 +382,9 @@ fn bounded(message: &Message) -> Message {
             &mut defect.end,
         ];
         defect.evidence.truncate(EVIDENCE);
+        let whole = |link: &String| clean_to(link, LINK_BYTES) == *link && link.starts_with("http");
+        defect.links.retain(whole);
+        defect.links.truncate(EVIDENCE);
         let known = known.into_iter().flatten().chain(&mut defect.evidence);
         for text in texts.into_iter().chain(known) {
             *text = clean(text);

@@ -8,8 +8,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Http, HttpOptions, Reply, ask};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{
+    Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, in_words, is_told, json, links,
+};
 use crate::config::Secret;
+use crate::config::template::Words;
 use crate::notify::event::{clean, clean_to};
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
@@ -86,18 +89,21 @@ fn judge(reply: &Reply) -> Outcome {
 }
 
 impl Receiver for PagerDuty {
-    fn render(&self, message: &Message) -> Option<String> {
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
         if !is_told(message) {
             return None;
         }
-        let of = fitted(message, DETAILS_BYTES);
+        let of = fitted(&in_words(message, words), DETAILS_BYTES);
         let action = match of.news.as_str() {
             "acknowledged" => Action::Acknowledge,
             "resolved" => Action::Resolve,
             _ => Action::Trigger,
         };
         let payload = matches!(action, Action::Trigger).then(|| Payload {
-            summary: clean_to(format!("{} {}", of.title, of.text).trim(), SUMMARY_BYTES),
+            summary: clean_to(
+                format!("{} {}", of.title, of.text.replace('\n', " ")).trim(),
+                SUMMARY_BYTES,
+            ),
             source: of.name.clone(),
             severity: of.severity().as_str(),
             timestamp: of.at.clone(),
@@ -111,6 +117,7 @@ impl Receiver for PagerDuty {
             event_action: action,
             dedup_key: clean_to(&key, DEDUP_KEY_BYTES),
             client: "Glasswatch",
+            links: links(&of).map(Link::to_evidence).collect(),
             payload,
         }))
     }
@@ -147,6 +154,7 @@ impl Receiver for PagerDuty {
             event_action: Action::Trigger,
             dedup_key: clean_to(&format!("v1:missed:{}", digest.id), DEDUP_KEY_BYTES),
             client: "Glasswatch",
+            links: Vec::new(),
             payload: Some(Payload {
                 summary: digest.headline(),
                 source: instance.clone(),
@@ -174,8 +182,25 @@ struct Event {
     event_action: Action,
     dedup_key: String,
     client: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Payload>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    href: String,
+    text: &'static str,
+}
+
+impl Link {
+    fn to_evidence(href: &str) -> Self {
+        Self {
+            href: href.to_owned(),
+            text: "Evidence",
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -8,8 +8,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Http, HttpOptions, Reply, ask};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json};
+use super::{
+    Digest, Limit, Outcome, Receiver, ReceiverError, Sent, fitted, is_told, json, lines_to, links,
+};
 use crate::config::Secret;
+use crate::config::template::{Markup, Words};
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
 
@@ -68,17 +71,27 @@ fn judge(reply: &Reply) -> Outcome {
 }
 
 impl Receiver for Slack {
-    fn render(&self, message: &Message) -> Option<String> {
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
         if !is_told(message) {
             return None;
         }
         let of = fitted(message, MESSAGE_BYTES);
-        let headline = format!(
-            "{} {}",
-            standing(&of),
-            escaped(&of.title, BLOCK_BYTES - NAME_BYTES)
-        );
-        Some(json(&Post::new(headline, context(&of))))
+        let room = BLOCK_BYTES - NAME_BYTES;
+        let title = match &words.title {
+            Some(title) => cut(title, room),
+            None => escaped(&of.title, room),
+        };
+        let headline = format!("{} {title}", standing(&of));
+        let text = match &words.text {
+            Some(text) => cut(text, BLOCK_BYTES / 2),
+            None => escaped(&of.text, BLOCK_BYTES / 2),
+        };
+        let said = context(&of, text);
+        Some(json(&Post::new(headline, said, evidence(&of))))
+    }
+
+    fn markup(&self) -> Markup {
+        Markup::Slack
     }
 
     fn send<'a>(&'a self, _id: &'a str, body: &'a str, now: Timestamp) -> BoxFuture<'a, Outcome> {
@@ -110,7 +123,7 @@ impl Receiver for Slack {
     fn digest(&self, digest: &Digest) -> Option<String> {
         let headline = format!("ℹ️ *Missed:* {}", escaped(&digest.headline(), BLOCK_BYTES));
         let lines = digest.lines(BLOCK_BYTES, |title| escaped(title, NAME_BYTES));
-        Some(json(&Post::new(headline, lines)))
+        Some(json(&Post::new(headline, lines, None)))
     }
 }
 
@@ -129,13 +142,11 @@ fn standing(of: &Message) -> String {
     }
 }
 
-/// What else is said, in one small line.
-fn context(of: &Message) -> String {
+/// What else is said, in one small line, behind `text`.
+fn context(of: &Message, text: String) -> String {
     let name = |text: &str| escaped(text, NAME_BYTES);
     let mut said = Vec::new();
-    if !of.text.is_empty() {
-        said.push(escaped(&of.text, BLOCK_BYTES / 2));
-    }
+    said.extend(Some(text).filter(|text| !text.is_empty()));
     if let Some(by) = &of.acknowledged_by {
         said.push(format!("Taken by {}", name(by)));
     }
@@ -148,27 +159,34 @@ fn context(of: &Message) -> String {
     said.join(" · ")
 }
 
+/// A link to the evidence of the worst defect.
+fn evidence(of: &Message) -> Option<String> {
+    let safe = |link: &&str| !link.contains(['<', '>', '|', '"', ' ']);
+    let link = links(of).find(safe)?.replace('&', "&amp;");
+    Some(format!("<{link}|Evidence>"))
+}
+
 /// Escapes what Slack reads as markup, and cuts to `bytes`.
-///
-/// Mentions are written with `<`, which is escaped; Mattermost also reads a bare `@all`, so that a space of no width
-/// goes behind every `@`.
 fn escaped(text: &str, bytes: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        let start = out.len();
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '@' => out.push_str("@\u{200b}"),
-            c => out.push(c),
+    cut(&Markup::Slack.escape(text), bytes)
+}
+
+/// Clean lines of markup of at most `bytes`, none of it cut in two.
+fn cut(markup: &str, bytes: usize) -> String {
+    let lines = lines_to(markup, usize::MAX);
+    let mut out = &lines[..lines.floor_char_boundary(bytes)];
+    if out.len() < lines.len() {
+        for (begins, ends) in [('&', ';'), ('<', '>')] {
+            if let Some(at) = out.rfind(begins)
+                && !out[at..].contains(ends)
+            {
+                out = &out[..at];
+            }
         }
-        if out.len() > bytes {
-            out.truncate(start);
-            break;
-        }
+        // A word to all begins with what keeps it from being one.
+        out = out.strip_suffix('@').unwrap_or(out);
     }
-    out
+    out.to_owned()
 }
 
 /// A message: `text` is for notifications and for readers without blocks.
@@ -181,15 +199,15 @@ struct Post {
 }
 
 impl Post {
-    fn new(headline: String, context: String) -> Self {
+    fn new(headline: String, context: String, evidence: Option<String>) -> Self {
         let mut blocks = vec![Block::Section {
             text: Text::of(headline.clone()),
         }];
         // An empty text is refused.
-        if !context.is_empty() {
-            blocks.push(Block::Context {
-                elements: [Text::of(context)],
-            });
+        let said = Some(context).filter(|context| !context.is_empty());
+        let elements: Vec<Text> = said.into_iter().chain(evidence).map(Text::of).collect();
+        if !elements.is_empty() {
+            blocks.push(Block::Context { elements });
         }
         Self {
             text: headline,
@@ -204,7 +222,7 @@ impl Post {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Block {
     Section { text: Text },
-    Context { elements: [Text; 1] },
+    Context { elements: Vec<Text> },
 }
 
 #[derive(Serialize)]
@@ -236,5 +254,9 @@ mod tests {
         assert_eq!(escaped("@here", 99), "@\u{200b}here");
         assert_eq!(escaped("a<b", 4), "a");
         assert_eq!(escaped("aü", 2), "a");
+        assert_eq!(escaped("a@here", 3), "a");
+        assert_eq!(cut("a <https://a.example|b> c", 20), "a ");
+        assert_eq!(cut("a &lt; b", 5), "a ");
+        assert_eq!(cut("a\u{1}\r\nb", 99), "a\nb");
     }
 }

@@ -12,8 +12,9 @@ use sha2::Sha256;
 use url::Url;
 
 use super::http::{Http, HttpOptions, attempt};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, fitted, is_told, json};
+use super::{Digest, Limit, Outcome, Receiver, ReceiverError, fitted, in_words, is_told, json};
 use crate::config::Secret;
+use crate::config::template::Words;
 use crate::notify::event::clean;
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
@@ -76,8 +77,8 @@ impl Webhook {
 }
 
 impl Receiver for Webhook {
-    fn render(&self, message: &Message) -> Option<String> {
-        let data = fitted(message, DATA_BYTES);
+    fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
+        let data = fitted(&in_words(message, words), DATA_BYTES);
         is_told(message).then(|| {
             json(&CloudEvent {
                 specversion: "1.0",
