@@ -11,6 +11,7 @@ use detectors::base::{Descriptor, Options, RuleSpec, Track};
 use detectors::registry::REGISTRY;
 
 use super::content_keys::{ContentKeys, Licence};
+use super::evidence::Evidence;
 use super::expected::Expected;
 use super::http::Http;
 use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
@@ -69,6 +70,8 @@ pub struct Config {
     pub shard: Option<Shard>,
     /// Where alerts go.
     pub receivers: Vec<Receiver>,
+    /// Where evidence goes besides the disk.
+    pub evidence: Evidence,
     /// How incidents are made.
     pub incidents: Incidents,
     /// The proof that alerts arrive.

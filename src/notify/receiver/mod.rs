@@ -4,9 +4,12 @@
 //! secret; what must be fresh or secret (signatures, keys, the end of an alert) is added when it is sent.
 
 pub mod alertmanager;
+mod cloudevent;
 pub mod http;
 pub mod pagerduty;
 pub mod slack;
+#[cfg(feature = "aws")]
+pub mod sns;
 pub mod webhook;
 
 use std::fmt;
@@ -103,6 +106,19 @@ pub fn of(
             url: url.clone(),
             http,
         })?),
+        #[cfg(feature = "aws")]
+        ReceiverKind::Sns {
+            topic_arn,
+            region,
+            endpoint,
+        } => Box::new(sns::Sns::new(&sns::Options {
+            topic_arn: topic_arn.clone(),
+            region: region.clone(),
+            endpoint: endpoint.clone(),
+            http,
+        })?),
+        #[cfg(not(feature = "aws"))]
+        ReceiverKind::Sns { .. } => return Err(ReceiverError::NotBuilt),
     })
 }
 
@@ -171,6 +187,12 @@ pub enum ReceiverError {
     /// Not an `http:` or `https:` URL with a host.
     #[error("the proxy is not a URL of http or https with a host")]
     Proxy,
+    /// Not an ARN of a topic.
+    #[error("the topic is not an ARN of SNS")]
+    Topic,
+    /// Feature `aws` was left out when this was built.
+    #[error("this build has no `aws`")]
+    NotBuilt,
     /// The HTTP client cannot be built (no trusted certificates).
     #[error("the HTTP client cannot be built")]
     Client,
