@@ -28,6 +28,8 @@ use url::Url;
 const ANSWER_BYTES: usize = 1 << 20;
 /// How long a service that hands out credentials may take, unless the kit says less.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where credentials are handed out without a proxy: this machine, containers, instances.
 const NEAR: &str = "127.0.0.0/8,169.254.0.0/16,localhost,::1,fd00:ec2::/32";
 /// What is missing when there is nothing to sign with.
@@ -49,8 +51,10 @@ pub async fn credentials(
     proxy: Option<&Url>,
 ) -> Result<DefaultCredentialsChain, reqwest::Error> {
     let mut client = Client::builder()
+        .user_agent(concat!("glasswatch/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CREDENTIALS_TIMEOUT);
     if let Some(proxy) = proxy {
         let far = Proxy::all(proxy.clone())?.no_proxy(NoProxy::from_string(NEAR));
@@ -145,6 +149,8 @@ async fn ask(
     let request = request.map(reqwest::Body::wrap);
     let mut request = reqwest::Request::try_from(request).map_err(|_| unusable)?;
     *request.timeout_mut() = timeout;
+    // Not signed: the client says who we are.
+    request.headers_mut().remove(reqwest::header::USER_AGENT);
     let told = |error: reqwest::Error| Unanswered::of(&error);
     let mut answer = client.execute(request).await.map_err(told)?;
     let mut bytes = Vec::new();

@@ -56,9 +56,8 @@ impl Checker<'_> {
         let prefix = prefix.trim_matches('/').to_owned();
         let parts = prefix.split('/');
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        let valid = |part: &str| {
-            !part.is_empty() && !matches!(part, "." | "..") && part.bytes().all(plain)
-        };
+        let valid =
+            |part: &str| !part.is_empty() && !matches!(part, "." | "..") && part.bytes().all(plain);
         let fits = prefix.len() <= PREFIX_CHARS && parts.clone().all(valid);
         if let Some(at) = s.node.get("prefix").filter(|_| !prefix.is_empty() && !fits) {
             let hint = "at most 64 of letters, digits, `-`, `_`, `.` and `/`".to_owned();

@@ -87,8 +87,15 @@ pub fn init(filter: &str, style: Style) -> Result<(), LogError> {
         // When standard error is gone there is nobody left to tell.
         let _ = io::stderr().lock().write_all(line.as_bytes());
     });
+    // Below that, Amazon's kit shows what it signs.
+    let quiet = "aws_=warn".parse();
+    let filter = EnvFilter::try_new(filter)?;
+    let filter = match quiet {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     registry()
-        .with(EnvFilter::try_new(filter)?)
+        .with(filter)
         .with(lines)
         .try_init()
         .map_err(|_| LogError::Twice)

@@ -32,6 +32,8 @@ const TITLE_BYTES: usize = 1024;
 const TEXT_BYTES: usize = 2048;
 /// Most sets of evidence of a defect.
 const EVIDENCE: usize = 8;
+/// Longest name of such a set, in bytes: that of one in a bucket.
+const SET_BYTES: usize = 512;
 
 /// One way of telling people.
 pub trait Receiver: Send + Sync {
@@ -344,9 +346,11 @@ fn bounded(message: &Message) -> Message {
             &mut defect.end,
         ];
         defect.evidence.truncate(EVIDENCE);
-        let known = known.into_iter().flatten().chain(&mut defect.evidence);
-        for text in texts.into_iter().chain(known) {
+        for text in texts.into_iter().chain(known.into_iter().flatten()) {
             *text = clean(text);
+        }
+        for set in &mut defect.evidence {
+            *set = clean_to(set, SET_BYTES);
         }
     }
     bounded

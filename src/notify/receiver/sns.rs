@@ -4,7 +4,7 @@
 //! FIFO topics the group (the incident's key) and the id by which repeats are dropped.
 
 use aws_sdk_sns::Client;
-use aws_sdk_sns::config::{Config, Region};
+use aws_sdk_sns::config::{Config, Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_sns::types::MessageAttributeValue;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -59,6 +59,8 @@ pub struct Sns {
     region: String,
     endpoint: Option<Url>,
     proxy: Option<Url>,
+    /// Instead of the chain's.
+    credentials: Option<Credentials>,
     /// With the credentials of the chain as it was evaluated last.
     client: Mutex<Option<Client>>,
 }
@@ -78,8 +80,17 @@ impl Sns {
             http,
             topic_arn: options.topic_arn.clone(),
             region: options.region.clone(),
+            credentials: None,
             client: Mutex::default(),
         })
+    }
+
+    /// The same with these credentials instead of the chain's.
+    pub fn signing_with(self, credentials: Credentials) -> Self {
+        Self {
+            credentials: Some(credentials),
+            ..self
+        }
     }
 
     fn is_fifo(&self) -> bool {
@@ -89,11 +100,18 @@ impl Sns {
     async fn client(&self) -> Option<Client> {
         let mut client = self.client.lock().await;
         if client.is_none() {
-            let chain = aws::credentials(&self.region, self.proxy.as_ref()).await;
+            let signs = match &self.credentials {
+                Some(own) => SharedCredentialsProvider::new(own.clone()),
+                None => SharedCredentialsProvider::new(
+                    aws::credentials(&self.region, self.proxy.as_ref())
+                        .await
+                        .ok()?,
+                ),
+            };
             let config = Config::builder()
                 .behavior_version(aws::behavior())
                 .region(Region::new(self.region.clone()))
-                .credentials_provider(chain.ok()?)
+                .credentials_provider(signs)
                 .http_client(Connector::new(self.http.client()))
                 // Attempts are the courier's, deadlines the HTTP client's.
                 .retry_config(RetryConfig::disabled())
@@ -299,22 +317,15 @@ mod tests {
 
     #[test]
     fn who_was_not_reached_was_told_nothing() {
-        let unanswered = |what, maybe_sent| {
-            outcome(&Failure::Unanswered(Unanswered { what, maybe_sent }))
-        };
+        let unanswered =
+            |what, maybe_sent| outcome(&Failure::Unanswered(Unanswered { what, maybe_sent }));
         let retry = |what: &str, sent| Outcome::Retry {
             after: None,
             what: what.to_owned(),
             sent,
         };
-        assert_eq!(
-            unanswered("connect", false),
-            retry("connect", Sent::No)
-        );
-        assert_eq!(
-            unanswered("timeout", true),
-            retry("timeout", Sent::Maybe)
-        );
+        assert_eq!(unanswered("connect", false), retry("connect", Sent::No));
+        assert_eq!(unanswered("timeout", true), retry("timeout", Sent::Maybe));
     }
 
     #[test]
@@ -335,7 +346,10 @@ mod tests {
     #[test]
     fn subjects_are_short_lines_of_ascii() {
         let of = |title: &str| subject(&json!({"data": {"title": title}}));
-        assert_eq!(of("News 1: the sound is late."), "News 1: the sound is late.");
+        assert_eq!(
+            of("News 1: the sound is late."),
+            "News 1: the sound is late."
+        );
         assert_eq!(of(" Süd\n1"), "S?d?1");
         assert_eq!(of(""), "Glasswatch");
         let long = of(&"ü".repeat(500));
