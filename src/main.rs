@@ -70,7 +70,12 @@ fn fault_of(problem: &anyhow::Error) -> u8 {
     match problem.downcast_ref::<StartError>() {
         Some(StartError::Config(_)) => CONFIG,
         Some(StartError::Groups(_) | StartError::Listen(_)) => USAGE,
-        Some(StartError::Notify(_) | StartError::Heartbeat(_) | StartError::Http(_)) => CONFIG,
+        Some(
+            StartError::Notify(_)
+            | StartError::Heartbeat(_)
+            | StartError::Http(_)
+            | StartError::Bucket(_),
+        ) => CONFIG,
         Some(StartError::Pool(_)) | None => INTERNAL,
     }
 }

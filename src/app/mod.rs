@@ -28,10 +28,10 @@ use crate::compare::wire::Place;
 use crate::compare::{self, Exchange};
 use crate::config::{self, Against, Config, LoadError};
 #[cfg(feature = "aws")]
-use crate::evidence::s3::{Bucket, BucketError};
-use crate::evidence::upload::Uploads;
+use crate::evidence::s3::Bucket;
 #[cfg(feature = "aws")]
 use crate::evidence::upload::key_base;
+use crate::evidence::upload::{BucketError, Uploads};
 use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError};
 use crate::ingest::source::SourceContext;
@@ -78,7 +78,6 @@ pub enum StartError {
     #[error(transparent)]
     Notify(#[from] notify::StartError),
     /// `evidence.s3:`
-    #[cfg(feature = "aws")]
     #[error("the bucket for evidence: {0}")]
     Bucket(#[from] BucketError),
     /// `heartbeat:`

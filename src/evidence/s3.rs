@@ -12,22 +12,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::upload::{PutError, Vault};
+use super::upload::{BucketError, PutError, Vault};
 use crate::aws::{self, Connector, Failure};
 use crate::config::S3;
 use crate::ingest::fetch::client::client;
 use crate::ingest::fetch::policy::check_url;
-
-/// Why a bucket cannot be used as configured. The operator is at fault; trying again does not help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BucketError {
-    /// The endpoint.
-    #[error("the endpoint is not a URL of http or https that may be called")]
-    Endpoint,
-    /// The HTTP client cannot be built (no trusted certificates).
-    #[error("the HTTP client cannot be built")]
-    Client,
-}
 
 /// A bucket.
 pub struct Bucket {

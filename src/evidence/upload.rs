@@ -48,6 +48,17 @@ pub struct PutError {
     pub what: String,
 }
 
+/// Why a bucket cannot be used as configured. The operator is at fault; trying again does not help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BucketError {
+    /// The endpoint.
+    #[error("the endpoint is not a URL of http or https that may be called")]
+    Endpoint,
+    /// The HTTP client cannot be built (no trusted certificates).
+    #[error("the HTTP client cannot be built")]
+    Client,
+}
+
 /// What keys begin with, for sets of an instance: `prefix/instance`, or `instance` when there is no prefix.
 pub fn key_base(prefix: &str, instance: &str) -> String {
     match prefix {
