@@ -9,8 +9,10 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -60,9 +62,10 @@ pub async fn credentials(
         let far = Proxy::all(proxy.clone())?.no_proxy(NoProxy::from_string(NEAR));
         client = client.proxy(far);
     }
+    let region = Region::new(region.to_owned());
     let config = ProviderConfig::without_region()
         .with_behavior_version(Some(behavior()))
-        .with_region(Some(aws_config::Region::new(region.to_owned())))
+        .with_region(Some(region.clone()))
         .with_http_client(Connector {
             client: client.build()?,
             timeout: None,
@@ -70,7 +73,8 @@ pub async fn credentials(
         })
         .with_retry_config(RetryConfig::disabled());
     let chain = DefaultCredentialsChain::builder().configure(config);
-    Ok(chain.build().await)
+    // Else it asks the instance where it is.
+    Ok(chain.region(region).build().await)
 }
 
 /// Carries the kit's requests over one of our clients.
@@ -170,7 +174,7 @@ async fn ask(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct Unanswered {
-    /// In a word: `timeout`, `connect`, `network`, `credentials`.
+    /// In a word: `timeout`, `connect`, `network`, `credentials: none found`.
     pub what: &'static str,
     /// Whether the request may have arrived.
     pub maybe_sent: bool,
@@ -243,7 +247,7 @@ impl Failure {
     /// Whether other credentials may help that the chain can give by itself: these are over, or there were none.
     pub fn asks_for_fresh_credentials(&self) -> bool {
         match self {
-            Self::Unanswered(why) => why.what == CREDENTIALS,
+            Self::Unanswered(why) => why.what.starts_with(CREDENTIALS),
             Self::Answered { code, .. } => (code.as_deref())
                 .is_some_and(|code| ["ExpiredToken", "ExpiredTokenException"].contains(&code)),
         }
@@ -285,12 +289,21 @@ fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
 }
 
-/// What our connector said; when it was never asked, there was nothing to sign with.
+/// What our connector said, or why there was nothing to sign with. Not the error's own text: the output of a program
+/// that hands out credentials may be in it.
 fn unanswered(error: &(dyn Error + 'static)) -> Unanswered {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(why) = error.downcast_ref::<Unanswered>() {
             return *why;
+        }
+        if let Some(why) = error.downcast_ref::<CredentialsError>() {
+            return Unanswered::unsent(match why {
+                CredentialsError::CredentialsNotLoaded(_) => "credentials: none found",
+                CredentialsError::ProviderTimedOut(_) => "credentials: timeout",
+                CredentialsError::InvalidConfiguration(_) => "credentials: invalid configuration",
+                _ => "credentials: their service failed",
+            });
         }
         cause = error.source();
     }

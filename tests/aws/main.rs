@@ -24,6 +24,9 @@ use rig::{Daemon, Done, Show, clean};
 /// Part of every credential, so that it is found wherever one shows.
 const SECRET: &str = "pLaNtEd";
 
+/// As much as an operator can ask for.
+const TALKATIVE: &str = "trace,glasswatch=info,aws_sigv4=trace,aws_runtime=trace,aws_smithy_runtime=trace,aws_config=trace";
+
 /// A daemon with a folder and credentials of its own.
 struct Watch {
     dir: tempfile::TempDir,
@@ -38,15 +41,28 @@ impl Watch {
     }
 
     fn start_in(dir: tempfile::TempDir, level: &str) -> Self {
-        let path = dir.path().join("watch.yaml");
-        let home = dir.path().to_str().unwrap().to_owned();
         let key = format!("AKIA{}", SECRET.to_uppercase());
+        Self::start_with(
+            dir,
+            level,
+            [&key, &format!("{SECRET}/key"), &format!("{SECRET}/token")],
+        )
+    }
+
+    /// `credentials`: key, secret and token in the environment; blank is none.
+    fn start_with(dir: tempfile::TempDir, level: &str, credentials: [&str; 3]) -> Self {
+        let path = dir.path().join("watch.yaml");
+        let [key, secret, token] = credentials;
         let variables = [
-            ("AWS_ACCESS_KEY_ID", key.as_str()),
-            ("AWS_SECRET_ACCESS_KEY", &format!("{SECRET}/key")),
-            ("AWS_SESSION_TOKEN", &format!("{SECRET}/token")),
+            ("AWS_ACCESS_KEY_ID", key),
+            ("AWS_SECRET_ACCESS_KEY", secret),
+            ("AWS_SESSION_TOKEN", token),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("HOME", &home),
+            (
+                "AWS_SHARED_CREDENTIALS_FILE",
+                &dir.path().join("credentials").display().to_string(),
+            ),
+            ("HOME", dir.path().to_str().unwrap()),
             ("GLASSWATCH_LOG", level),
         ];
         let args = ["--config", path.to_str().unwrap(), "--events", "-"];
@@ -167,7 +183,7 @@ fn an_incident_goes_through_topics_once_and_in_order() {
     let line = [("RawMessageDelivery", "true")];
     let line = moto.queue("line.fifo", &ordered, &line);
     let config = lost(moto.address, &[("plain", &plain), ("ordered", &ordered)]);
-    let mut watch = Watch::start(&config, "trace,glasswatch=info");
+    let mut watch = Watch::start(&config, TALKATIVE);
     let incident = watch.incident();
     until("both were told", || {
         let series = |name| {
@@ -288,6 +304,30 @@ fn what_an_absent_service_missed_arrives_when_it_is_back() {
         .filter(|news| *news != "updated")
         .collect();
     assert_eq!(news, ["acknowledged", "resolved"]);
+    watch.stop();
+}
+
+#[test]
+fn what_lacks_credentials_waits_until_there_are_some() {
+    let moto = Moto::start();
+    let topic = moto.topic("alerts");
+    let queue = moto.queue("queue", &topic, &[("RawMessageDelivery", "true")]);
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &lost(moto.address, &[("ops", &topic)]));
+    let mut watch = Watch::start_with(dir, TALKATIVE, [""; 3]);
+    let told = watch
+        .daemon
+        .logged("could not be delivered and is tried again");
+    assert!(told.contains("credentials: none found"), "{told}");
+    let file =
+        format!("[default]\naws_access_key_id = AKIA{SECRET}\naws_secret_access_key = {SECRET}\n");
+    std::fs::write(watch.dir.path().join("credentials"), file).unwrap();
+    until("it is raised", || {
+        let all = moto.take(&queue);
+        all.iter()
+            .any(|m| body(m)["data"]["news"] == "raised")
+            .then_some(())
+    });
     watch.stop();
 }
 

@@ -54,7 +54,10 @@ fn try_kinds(base: &str, http: &HttpOptions) -> Vec<(&'static str, Result<Kind, 
         }),
         http: http.clone(),
     };
-    let chat = slack::Options { url, http };
+    let chat = slack::Options {
+        url,
+        http: http.clone(),
+    };
     let shown = format!("{hook:?}{pager:?}{alerts:?}{chat:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("czNjcmV0"));
     let boxed = |receiver| -> Box<dyn Receiver> { receiver };
