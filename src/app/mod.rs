@@ -318,25 +318,12 @@ impl App {
             .into_values()
             .map(|watch| watch.stop(left().min(STOP)));
         futures_util::future::join_all(stops).await;
-        let undone = self.shared.notifier.close(left()).await;
+        let (undone, ()) = tokio::join!(
+            self.shared.notifier.close(left()),
+            self.shared.keep_evidence(end)
+        );
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
-        }
-        if let Some(stills) = self.shared.stills.clone() {
-            let limit = left().min(STOP);
-            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
-            if !flushed.unwrap_or(false) {
-                warn!("some evidence could not be written in time");
-            }
-        }
-        if let Some(uploads) = &self.shared.uploads {
-            let undone = uploads.close(left().saturating_sub(FAREWELL)).await;
-            if undone > 0 {
-                warn!(
-                    undone,
-                    "some sets of evidence could not be uploaded in time: they stay on disk"
-                );
-            }
         }
         let server = self
             .server
@@ -456,6 +443,27 @@ impl Shared {
         };
         if self.outlet.transition(cleared).is_err() {
             warn!(%stream, "a defect of a stream that is no longer watched could not be closed");
+        }
+    }
+
+    /// Has written, and uploaded where there is a bucket, what was kept so far.
+    async fn keep_evidence(&self, end: Instant) {
+        let left = || end.saturating_duration_since(Instant::now());
+        if let Some(stills) = self.stills.clone() {
+            let limit = left().min(STOP);
+            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
+            if !flushed.unwrap_or(false) {
+                warn!("some evidence could not be written in time");
+            }
+        }
+        if let Some(uploads) = &self.uploads {
+            let undone = uploads.close(left().saturating_sub(FAREWELL)).await;
+            if undone > 0 {
+                warn!(
+                    undone,
+                    "some sets of evidence could not be uploaded in time: they stay on disk"
+                );
+            }
         }
     }
 

@@ -71,6 +71,7 @@ fn try_kinds(base: &str, http: &HttpOptions) -> Vec<(&'static str, Result<Kind, 
         };
         let taken = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
                      <MessageId>1</MessageId></PublishResult></PublishResponse>";
+        assert!(!format!("{options:?}").contains(SECRET));
         let credentials = Credentials::new("AKIA", SECRET, Some(SECRET.into()), None, "test");
         let receiver = sns::Sns::new(&options).map(|r| r.signing_with(credentials));
         receiver.map(|r| kind("sns", boxed(Box::new(r)), (200, taken), 256 << 10))
