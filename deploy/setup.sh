@@ -14,7 +14,7 @@ BUILD_PACKAGES=(
 # lets system calls fail, and a browser with a font for the page.
 TEST_PACKAGES=(
   gstreamer1.0-tools ffmpeg nginx-light libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 prometheus
-  strace chromium-headless-shell fonts-dejavu-core
+  strace chromium-headless-shell fonts-dejavu-core python3-venv
 )
 
 have_package() {
@@ -29,6 +29,17 @@ have_rust() {
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# An emulator of Amazon's services for the tests of feature `aws`, with pinned versions, beside what is built.
+setup_moto() {
+  local wanted=tests/aws/requirements.txt moto="${CARGO_TARGET_DIR:-target}/moto"
+  cmp -s "$wanted" "$moto/installed.txt" && return
+  echo "Installing into $moto: $(grep '^moto=' "$wanted") and what it needs"
+  rm -rf "$moto"
+  python3 -m venv "$moto" || return 1
+  "$moto/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$wanted" || return 1
+  cp "$wanted" "$moto/installed.txt"
 }
 
 # setup build|test
@@ -58,6 +69,7 @@ setup() {
       fi
     done
   fi
+  if [ "$1" = test ]; then setup_moto || return 1; fi
   have_rust || {
     echo "Rust $MIN_RUST or newer is needed; found: $(rustc --version 2>/dev/null || echo none)." >&2
     return 1

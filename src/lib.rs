@@ -9,6 +9,8 @@
 
 pub mod alert;
 pub mod app;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod cli;
 pub mod compare;
 pub mod config;

@@ -70,8 +70,14 @@ fn fault_of(problem: &anyhow::Error) -> u8 {
     match problem.downcast_ref::<StartError>() {
         Some(StartError::Config(_)) => CONFIG,
         Some(StartError::Groups(_) | StartError::Listen(_)) => USAGE,
-        Some(StartError::Notify(_) | StartError::Heartbeat(_) | StartError::Http(_)) => CONFIG,
-        Some(StartError::Added(_) | StartError::Folder(_)) => CONFIG,
+        Some(
+            StartError::Notify(_)
+            | StartError::Heartbeat(_)
+            | StartError::Http(_)
+            | StartError::Bucket(_)
+            | StartError::Added(_)
+            | StartError::Folder(_),
+        ) => CONFIG,
         Some(StartError::Pool(_) | StartError::Busy) | None => INTERNAL,
     }
 }

@@ -22,6 +22,7 @@ fn env(file: &str) -> Env {
         file: file.to_owned(),
         base: config_dir(),
         host: "monitor-1".to_owned(),
+        aws: true,
         ..Env::default()
     };
     for name in [
@@ -152,10 +153,11 @@ fn the_reference_tells_the_real_defaults() {
     );
 }
 
-/// Receivers, named tokens and the shard have no default, so the reference has them and a bare file has not.
+/// Receivers, named tokens, the bucket and the shard have no default, so the reference has them and a bare file has not.
 fn reference_lines(full: &Config, bare: &Config) -> usize {
     let bare = Config {
         receivers: full.receivers.clone(),
+        evidence: full.evidence.clone(),
         http: full.http.clone(),
         shard: full.shard,
         ..bare.clone()

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use glasswatch::config::template::{Template, Words};
 use glasswatch::config::{Receiver, ReceiverKind, Secret};
 use glasswatch::notify::courier::{AWAY, Courier, Duty};
 use glasswatch::notify::event::Epoch;
@@ -41,7 +42,7 @@ struct Mock {
 struct Handle(Arc<Mock>);
 
 impl receiver::Receiver for Handle {
-    fn render(&self, message: &Message) -> Option<String> {
+    fn render_in(&self, message: &Message, _: &Words) -> Option<String> {
         Some(format!("{} {}", message.news, message.key))
     }
 
@@ -151,6 +152,7 @@ async fn after_an_hour_without_a_receiver_it_knows_within_five_minutes_what_is_o
             proxy: None,
             min_severity: detectors::base::Severity::Info,
             only: BTreeMap::new(),
+            template: Template::default(),
             allow_private: false,
             canary: false,
         },

@@ -44,9 +44,13 @@ fn product(text: &str) -> &str {
 /// For each room of `src/`: the rooms that it may name.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("alert", &["config"]),
+    ("aws", &[]),
     ("cli", &["config"]),
     ("config", &["config", "listing"]),
-    ("evidence", &["alert", "ingest", "telemetry"]),
+    (
+        "evidence",
+        &["alert", "aws", "config", "ingest", "telemetry"],
+    ),
     ("compare", &["config", "ingest", "lane"]),
     (
         "http",
@@ -68,7 +72,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "notify",
-        &["alert", "config", "ingest", "lane", "notify", "telemetry"],
+        &[
+            "alert",
+            "aws",
+            "config",
+            "ingest",
+            "lane",
+            "notify",
+            "telemetry",
+        ],
     ),
     ("router", &["config", "router"]),
     (

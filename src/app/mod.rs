@@ -32,6 +32,11 @@ use crate::compare::wire::Place;
 use crate::compare::{self, Exchange};
 use crate::config::added::Entry;
 use crate::config::{self, Against, Changes, Config, LoadError, Problems};
+#[cfg(feature = "aws")]
+use crate::evidence::s3::Bucket;
+#[cfg(feature = "aws")]
+use crate::evidence::upload::key_base;
+use crate::evidence::upload::{BucketError, Uploads};
 use crate::evidence::{Stills, relative_dir};
 use crate::http::{self, HttpError, Put, Refusal};
 use crate::ingest::source::SourceContext;
@@ -55,6 +60,8 @@ use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
 const TICK: Duration = Duration::from_millis(250);
 /// Wedged pipelines from which on the process asks to be replaced.
 const WEDGED_LIMIT: usize = 8;
+/// What uploads leave of the time to stop to what comes after them.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long one stream may take to stop on a reload.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -76,6 +83,9 @@ pub enum StartError {
     /// Receivers or the events file.
     #[error(transparent)]
     Notify(#[from] notify::StartError),
+    /// `evidence.s3:`
+    #[error("the bucket for evidence: {0}")]
+    Bucket(#[from] BucketError),
     /// `heartbeat:`
     #[error("the heartbeat: {0}")]
     Heartbeat(#[source] ReceiverError),
@@ -157,6 +167,7 @@ struct Shared {
     outlet: Arc<dyn Outlet>,
     stills: Option<Arc<Stills>>,
     links: Option<Arc<Links>>,
+    uploads: Option<Arc<Uploads>>,
     exchange: Exchange,
     epoch: Epoch,
     canary: Arc<canary::Counts>,
@@ -194,9 +205,11 @@ impl App {
         let begun = written.begin(&settings)?;
         let config = begun.config;
         let epoch = Epoch::now();
-        let stills = Stills::open(
+        let uploads = uploads(&config)?;
+        let stills = Stills::open_with(
             &config.instance.data_dir,
             config.instance.evidence_quota_bytes,
+            uploads.clone(),
         );
         let links = config.http.public_url.clone().and_then(|base| {
             let life = config.http.link_life;
@@ -205,6 +218,7 @@ impl App {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let current = config.load_full();
         let shown = Arc::clone(&config);
+        let copies = uploads.clone();
         let notifier = Notifier::start(notify::Settings {
             instance: current.instance.name.clone(),
             epoch,
@@ -213,7 +227,9 @@ impl App {
             receivers: current.receivers.clone(),
             incidents: current.incidents.clone(),
             events: settings.events.clone(),
-            evidence: Some(Arc::new(move |defect| stills_of(&shown.load(), defect))),
+            evidence: Some(Arc::new(move |defect| {
+                sets_of(&shown.load(), copies.as_deref(), defect)
+            })),
             away: notify::courier::AWAY,
             links: links.clone(),
             addresses: public_addresses(),
@@ -238,6 +254,7 @@ impl App {
             outlet,
             stills: Some(stills),
             links,
+            uploads,
             exchange: Exchange::default(),
             epoch,
             canary: Arc::default(),
@@ -351,16 +368,12 @@ impl App {
             .into_values()
             .map(|watch| watch.stop(left().min(STOP)));
         futures_util::future::join_all(stops).await;
-        let undone = self.shared.notifier.close(left()).await;
+        let (undone, ()) = tokio::join!(
+            self.shared.notifier.close(left()),
+            self.shared.keep_evidence(end)
+        );
         if undone > 0 {
             warn!(undone, "some notifications could not be delivered in time");
-        }
-        if let Some(stills) = self.shared.stills.clone() {
-            let limit = left().min(STOP);
-            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
-            if !flushed.unwrap_or(false) {
-                warn!("some evidence could not be written in time");
-            }
         }
         let server = self
             .server
@@ -485,11 +498,32 @@ impl Shared {
         }
     }
 
+    /// Has written, and uploaded where there is a bucket, what was kept so far.
+    async fn keep_evidence(&self, end: Instant) {
+        let left = || end.saturating_duration_since(Instant::now());
+        if let Some(stills) = self.stills.clone() {
+            let limit = left().min(STOP);
+            let flushed = tokio::task::spawn_blocking(move || stills.flush(limit)).await;
+            if !flushed.unwrap_or(false) {
+                warn!("some evidence could not be written in time");
+            }
+        }
+        if let Some(uploads) = &self.uploads {
+            let undone = uploads.close(left().saturating_sub(FAREWELL)).await;
+            if undone > 0 {
+                warn!(
+                    undone,
+                    "some sets of evidence could not be uploaded in time: they stay on disk"
+                );
+            }
+        }
+    }
+
     async fn take_up(&self, config: Config) -> Result<Changes, StartError> {
         let changes = config::diff(&self.config.load(), &config);
         if changes.instance || changes.http || changes.incidents {
             warn!(
-                "changes of `instance`, `http`, `incidents`, `canary` and `heartbeat` need a restart"
+                "changes of `instance`, `http`, `evidence`, `incidents`, `canary` and `heartbeat` need a restart"
             );
         }
         if changes.receivers {
@@ -572,6 +606,7 @@ impl http::Source for Shared {
             clips_failed: counts.clips_failed,
             clips_dropped: counts.clips_dropped,
             ring_bytes: counts.ring_bytes,
+            uploads: self.uploads.as_ref().map(|uploads| uploads.counts()),
         }
     }
 
@@ -605,16 +640,39 @@ impl http::Source for Shared {
     }
 }
 
-/// Where the stills of a defect will be, for its events.
-fn stills_of(config: &Config, defect: &Defect) -> Vec<String> {
+/// The way of evidence to the bucket, if there is one.
+#[cfg(feature = "aws")]
+fn uploads(config: &Config) -> Result<Option<Arc<Uploads>>, StartError> {
+    let Some(s3) = &config.evidence.s3 else {
+        return Ok(None);
+    };
+    let instance = &config.instance;
+    let base = key_base(&s3.prefix, &instance.name);
+    let bucket = Box::new(Bucket::new(s3)?);
+    Ok(Some(Uploads::start(&instance.data_dir, base, bucket)))
+}
+
+/// Checking a configuration has refused what this build cannot do.
+#[cfg(not(feature = "aws"))]
+fn uploads(_: &Config) -> Result<Option<Arc<Uploads>>, StartError> {
+    Ok(None)
+}
+
+/// Where the evidence of a defect will be, for its events.
+fn sets_of(config: &Config, copies: Option<&Uploads>, defect: &Defect) -> Vec<String> {
     let kept = config
         .streams
         .iter()
         .any(|s| s.id == defect.stream && s.evidence);
-    match kept && defect.severity >= Severity::Warning {
-        true => vec![relative_dir(defect).display().to_string()],
-        false => Vec::new(),
+    if !kept || defect.severity < Severity::Warning {
+        return Vec::new();
     }
+    let dir = relative_dir(defect);
+    let copy = copies.map(|copies| copies.uri(&dir));
+    [dir.display().to_string()]
+        .into_iter()
+        .chain(copy)
+        .collect()
 }
 
 /// Tells every lane four times a second that time passes.

@@ -29,6 +29,8 @@ pub struct Env {
     pub vars: BTreeMap<String, String>,
     /// Contents of `*_file` files by the path as written, or why they cannot be read.
     pub files: BTreeMap<String, Result<String, String>>,
+    /// Whether this build can call Amazon's services.
+    pub aws: bool,
 }
 
 /// Gathers problems while it reads.
@@ -433,6 +435,7 @@ impl<'a> Checker<'a> {
                 receivers.push(receiver);
             }
         }
+        let evidence = self.evidence(&child(root, "evidence"));
         let incidents = self.incidents(&child(root, "incidents"));
         let canary = self.canary(&child(root, "canary"));
         let heartbeat = self.heartbeat(&child(root, "heartbeat"));
@@ -443,6 +446,7 @@ impl<'a> Checker<'a> {
             groups,
             shard,
             receivers,
+            evidence,
             incidents,
             canary,
             heartbeat,

@@ -12,6 +12,7 @@ use detectors::registry::REGISTRY;
 
 use super::added::Base;
 use super::content_keys::{ContentKeys, Licence};
+use super::evidence::Evidence;
 use super::expected::Expected;
 use super::http::Http;
 use super::receivers::{Canary, Heartbeat, Incidents, Receiver};
@@ -70,6 +71,8 @@ pub struct Config {
     pub shard: Option<Shard>,
     /// Where alerts go.
     pub receivers: Vec<Receiver>,
+    /// Where evidence goes besides the disk.
+    pub evidence: Evidence,
     /// How incidents are made.
     pub incidents: Incidents,
     /// The proof that alerts arrive.

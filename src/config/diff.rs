@@ -13,7 +13,7 @@ pub struct Changes {
     pub removed: Vec<Arc<str>>,
     /// Streams to restart, as they are now.
     pub changed: Vec<Arc<Stream>>,
-    /// `instance:` differs.
+    /// `instance:` or `evidence:` differs.
     pub instance: bool,
     /// `http:` differs.
     pub http: bool,
@@ -36,7 +36,7 @@ impl Changes {
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let find = |config: &Config, id: &str| config.streams.iter().find(|s| *s.id == *id).cloned();
     let mut changes = Changes {
-        instance: old.instance != new.instance,
+        instance: (&old.instance, &old.evidence) != (&new.instance, &new.evidence),
         http: old.http != new.http,
         receivers: old.receivers != new.receivers,
         incidents: (&old.incidents, &old.canary, &old.heartbeat)

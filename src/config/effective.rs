@@ -76,6 +76,16 @@ pub fn print_effective(config: &Config) -> String {
                 out.line(2, "slack:");
                 out.secret(3, "url", Some(url));
             }
+            ReceiverKind::Sns {
+                topic_arn,
+                region,
+                endpoint,
+            } => {
+                out.line(2, "sns:");
+                out.pair(3, "topic_arn", &quoted(topic_arn));
+                out.pair(3, "region", &quoted(region));
+                out.secret(3, "endpoint", endpoint.as_ref());
+            }
         }
         out.pair(3, "timeout", &span_word(receiver.timeout));
         out.secret(2, "proxy", receiver.proxy.as_ref());
@@ -97,6 +107,18 @@ pub fn print_effective(config: &Config) -> String {
         for (name, value) in &receiver.only {
             out.pair(3, name, &quoted(value));
         }
+    }
+    if let Some(s3) = &config.evidence.s3 {
+        out.line(0, "evidence:");
+        out.line(1, "s3:");
+        out.pair(2, "bucket", &quoted(&s3.bucket));
+        out.pair(2, "region", &quoted(&s3.region));
+        if !s3.prefix.is_empty() {
+            out.pair(2, "prefix", &quoted(&s3.prefix));
+        }
+        out.secret(2, "endpoint", s3.endpoint.as_ref());
+        out.pair(2, "timeout", &span_word(s3.timeout));
+        out.pair(2, "allow_private", &s3.allow_private.to_string());
     }
     incidents(&mut out, &config.incidents);
     out.line(0, "canary:");

@@ -90,6 +90,7 @@ fn of_process(file: &str, dir: &Path) -> Env {
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect(),
         files: BTreeMap::new(),
+        aws: cfg!(feature = "aws"),
     }
 }
 

@@ -85,6 +85,15 @@ pub enum ReceiverKind {
         /// Its URL.
         url: Secret,
     },
+    /// A topic of Amazon SNS; credentials come from where Amazon's tools look for them.
+    Sns {
+        /// `arn:aws:sns:REGION:ACCOUNT:NAME`.
+        topic_arn: String,
+        /// Region to call.
+        region: String,
+        /// Endpoint, if not the region's own.
+        endpoint: Option<Secret>,
+    },
 }
 
 /// How incidents are made.
@@ -180,13 +189,13 @@ impl Checker<'_> {
             .map(|(text, ..)| Secret::new(text.value));
         let template =
             (s.node.get("template")).map_or_else(Template::default, |n| self.template(n));
-        let kinds = ["webhook", "pagerduty", "alertmanager", "slack"];
+        let kinds = ["webhook", "pagerduty", "alertmanager", "slack", "sns"];
         let given: Vec<(&str, &Node)> = (kinds.iter())
             .filter_map(|kind| Some((*kind, s.node.get(kind)?)))
             .collect();
         let (kind, at) = match given.as_slice() {
             [] => {
-                let hint = "or `pagerduty`, `alertmanager`, `slack`".to_owned();
+                let hint = "or `pagerduty`, `alertmanager`, `slack`, `sns`".to_owned();
                 self.missing(node, "webhook", hint);
                 return None;
             }
@@ -201,6 +210,7 @@ impl Checker<'_> {
             "webhook" => self.webhook(at, allow_private),
             "pagerduty" => self.pagerduty(at, allow_private),
             "alertmanager" => self.alertmanager(at, allow_private),
+            "sns" => self.sns(at, allow_private),
             _ => self.slack(at, allow_private),
         }?;
         Some(Receiver {
@@ -289,6 +299,62 @@ impl Checker<'_> {
         Some((ReceiverKind::Slack { url }, timeout))
     }
 
+    fn sns(&mut self, at: &Node, private: bool) -> Option<(ReceiverKind, Duration)> {
+        let s = self.open(at, &[schema::SNS]);
+        self.needs_aws(at);
+        let timeout = self.span(s, "timeout").unwrap_or_default();
+        let region = self.region(s);
+        let endpoint = self.other_endpoint(s, private)?;
+        if s.node.get("topic_arn").is_none() {
+            self.missing(at, "topic_arn", None);
+        }
+        let topic_arn = self.text(s, "topic_arn")?;
+        let Some(own) = region_of(&topic_arn) else {
+            self.wrong(
+                s.node.get("topic_arn")?,
+                "must be the ARN of a topic",
+                "arn:aws:sns:REGION:ACCOUNT:NAME".to_owned(),
+            );
+            return None;
+        };
+        let kind = ReceiverKind::Sns {
+            region: region.unwrap_or_else(|| own.to_owned()),
+            topic_arn,
+            endpoint,
+        };
+        Some((kind, timeout))
+    }
+
+    /// What only some builds can do.
+    pub(super) fn needs_aws(&mut self, at: &Node) {
+        if !self.env.aws {
+            let hint = "build it with `--features aws`".to_owned();
+            self.wrong(at, "this build has no `aws`", hint);
+        }
+    }
+
+    /// A region of Amazon's, if one is given.
+    pub(super) fn region(&mut self, s: Section<'_>) -> Option<String> {
+        let region = self.text(s, "region")?;
+        if !is_region(&region) {
+            let hint = "such as `eu-central-1`".to_owned();
+            self.wrong(s.node.get("region")?, "is no region", hint);
+        }
+        Some(region)
+    }
+
+    /// `endpoint`, where one is given; `None`: it cannot be used.
+    pub(super) fn other_endpoint(
+        &mut self,
+        s: Section<'_>,
+        private: bool,
+    ) -> Option<Option<Secret>> {
+        match s.node.get("endpoint").or(s.node.get("endpoint_file")) {
+            Some(_) => self.endpoint(s, "endpoint", private).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// A required URL that may be called.
     fn endpoint(&mut self, s: Section<'_>, name: &str, private: bool) -> Option<Secret> {
         let twin = format!("{name}_file");
@@ -311,7 +377,7 @@ impl Checker<'_> {
                 self.wrong(
                     at,
                     "points to a private address",
-                    "set `allow_private: true` on the receiver".to_owned(),
+                    "set `allow_private: true`".to_owned(),
                 );
                 None
             }
@@ -322,4 +388,27 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// The region in the ARN of a topic.
+fn region_of(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", partition, "sns", region, account, name] = parts.as_slice() else {
+        return None;
+    };
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let topic = name.strip_suffix(".fifo").unwrap_or(name);
+    let valid = partition.starts_with("aws")
+        && is_region(region)
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && (1..=256).contains(&name.len())
+        && !topic.is_empty()
+        && topic.bytes().all(word);
+    valid.then_some(region)
+}
+
+fn is_region(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=32).contains(&text.len()) && text.bytes().all(word)
 }

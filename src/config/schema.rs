@@ -163,6 +163,11 @@ pub const TOP: &[Key] = &[
         "Where alerts are sent.",
     ),
     key(
+        "evidence",
+        Shape::Section(EVIDENCE),
+        "Where sets of evidence go besides the disk.",
+    ),
+    key(
         "incidents",
         Shape::Section(INCIDENTS),
         "How defects become incidents, which are what people are told about.",

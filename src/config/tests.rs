@@ -442,3 +442,39 @@ proptest::proptest! {
         let _ = Config::parse(&format!("version: 1\nstreams:\n  - {{id: a, url: {text}}}"), &env());
     }
 }
+
+#[test]
+fn what_this_build_cannot_do_is_told_where_it_stands() {
+    let text = format!(
+        "{ONE}receivers:
+  - name: topic
+    sns: {{topic_arn: 'arn:aws:sns:eu-central-1:123456789012:alerts.fifo'}}
+evidence: {{s3: {{bucket: evidence, region: eu-central-1, prefix: /wall/left/}}}}
+"
+    );
+    let told = problems(&text);
+    assert!(
+        told.contains("receivers[0].sns: this build has no `aws`"),
+        "{told}"
+    );
+    assert!(
+        told.contains("evidence.s3: this build has no `aws`"),
+        "{told}"
+    );
+    let env = Env { aws: true, ..env() };
+    let config = Config::parse(&text, &env).unwrap();
+    let ReceiverKind::Sns {
+        region, endpoint, ..
+    } = &config.receivers[0].kind
+    else {
+        unreachable!("{config:?}")
+    };
+    assert_eq!((region.as_str(), endpoint), ("eu-central-1", &None));
+    assert_eq!(
+        config.evidence.s3.as_ref().unwrap().prefix,
+        "wall/left",
+        "{config:?}"
+    );
+    let printed = Config::parse(&print_effective(&config), &env).unwrap();
+    assert!(diff(&config, &printed).is_empty());
+}

@@ -13,7 +13,7 @@
 //! On disk: `<data_dir>/evidence/<stream>/<UTC start>_<detector>_<defect id>/` with `last_good.jpg`,
 //! `first_bad.jpg` and `defect.json`, which appear together: they are written aside and renamed; and later `clip.mp4`
 //! (`.webm`, `.mkv` where the codecs want it), `clip.json`, `signals.json`, `plot.svg`, `sound.svg` and `worst.jpg`, each
-//! whole.
+//! whole. What is there may be copied to a bucket ([`upload`]), later and by a task of its own.
 
 mod clips;
 mod keeper;
@@ -22,7 +22,10 @@ mod plot;
 mod recorder;
 mod render;
 mod ring;
+#[cfg(feature = "aws")]
+pub mod s3;
 mod store;
+pub mod upload;
 
 pub use keeper::{Keeper, Measure, Suspicion};
 pub use numbers::Numbers;
@@ -37,3 +40,7 @@ mod clip_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[path = "upload_tests.rs"]
+mod upload_tests;

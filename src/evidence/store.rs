@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::clips::{self, Addition, ClipJob, ClipOrder, ClipWriter};
 use super::render::{RenderError, jpeg};
+use super::upload::Uploads;
 use crate::alert::Defect;
 use crate::ingest::PictureBuffer;
 
@@ -22,7 +23,7 @@ pub(super) const QUEUE: usize = 64;
 /// Who waits for a full queue looks again after this.
 const FULL: Duration = Duration::from_millis(10);
 /// Directory below the data directory.
-const ROOT: &str = "evidence";
+pub(super) const ROOT: &str = "evidence";
 /// A stream takes at most this part of the quota while others have sets.
 const SHARE: u64 = 4;
 
@@ -123,7 +124,7 @@ pub fn relative_dir(defect: &Defect) -> PathBuf {
 }
 
 /// A file name of letters, digits, `-` and `_` only, not empty, of bounded length.
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let name: String = text
         .chars()
         .take(96)
@@ -143,6 +144,15 @@ impl Stills {
     /// Opens the store below `data_dir` (created when missing) and starts its writer. Never fails: what cannot be
     /// written later is counted and logged once.
     pub fn open(data_dir: &Path, quota_bytes: u64) -> Arc<Self> {
+        Self::open_with(data_dir, quota_bytes, None)
+    }
+
+    /// As [`Stills::open`]; what was written is uploaded as well.
+    pub fn open_with(
+        data_dir: &Path,
+        quota_bytes: u64,
+        uploads: Option<Arc<Uploads>>,
+    ) -> Arc<Self> {
         let (orders, inbox) = sync_channel(QUEUE);
         let tally = Arc::new(Tally::default());
         let writer = Writer {
@@ -150,6 +160,7 @@ impl Stills {
             quota_bytes,
             sets: VecDeque::new(),
             tally: Arc::clone(&tally),
+            uploads,
             complained: AtomicBool::new(false),
         };
         let started = std::thread::Builder::new()
@@ -317,6 +328,7 @@ struct Writer {
     /// Sets on disk with their size, oldest first.
     sets: VecDeque<(PathBuf, u64)>,
     tally: Arc<Tally>,
+    uploads: Option<Arc<Uploads>>,
     complained: AtomicBool,
 }
 
@@ -396,12 +408,30 @@ impl Writer {
             if alone || taken.saturating_add(bytes) <= share {
                 return Ok(());
             }
-            let Some(at) = self.sets.iter().position(|set| own(&set)) else {
+            let Some(at) = self.oldest(|set| own(&set)) else {
                 return Err(WriteError::OverQuota);
             };
             if !self.evict(at) {
                 return Ok(());
             }
+        }
+    }
+
+    /// The oldest of these sets, if possible one that need not be uploaded any more.
+    fn oldest(&self, of: impl Fn(&(PathBuf, u64)) -> bool) -> Option<usize> {
+        let waits = |(dir, _): &(PathBuf, u64)| {
+            let dir = dir.strip_prefix(&self.data_dir).unwrap_or(dir);
+            (self.uploads.as_ref()).is_some_and(|uploads| uploads.is_waiting(dir))
+        };
+        let there = self.sets.iter().position(|set| of(set) && !waits(set));
+        there.or_else(|| self.sets.iter().position(of))
+    }
+
+    /// Hands files of a set on that were written.
+    fn upload<'a>(&self, dir: &Path, names: impl IntoIterator<Item = &'a str>) {
+        if let Some(uploads) = &self.uploads {
+            let dir = dir.strip_prefix(&self.data_dir).unwrap_or(dir);
+            uploads.submit(dir, names);
         }
     }
 
@@ -432,8 +462,9 @@ impl Writer {
             .saturating_add(bytes)
             > self.quota_bytes
         {
-            if self.sets.is_empty() || !self.evict(0) {
-                return;
+            match self.oldest(|_| true) {
+                Some(at) if self.evict(at) => {}
+                _ => return,
             }
         }
     }
@@ -479,6 +510,10 @@ impl Writer {
         let stream = dir.parent().unwrap_or(&dir).to_owned();
         let roomy = self.room_for(&stream, before, size);
         let added = roomy.and_then(|()| Ok(place(&dir, &files, clip)?));
+        if added.is_ok() {
+            let names = files.iter().map(|(name, _)| *name);
+            self.upload(&dir, names.chain(clip.map(|(_, name)| *name)));
+        }
         let there = size_of(&dir);
         self.tally.bytes.fetch_sub(before, Ordering::Relaxed);
         if there > 0 {
@@ -524,6 +559,9 @@ impl Writer {
             self.tally.bytes.fetch_sub(old, Ordering::Relaxed);
         }
         let written = self.make_room_and_put(&dir, size, &files);
+        if written.is_ok() {
+            self.upload(&dir, files.iter().map(|(name, _)| *name));
+        }
         // Whatever is there now, new or old.
         let there = size_of(&dir);
         if there > 0 {

@@ -410,7 +410,7 @@ fn a_stream_takes_no_more_than_its_share_while_others_have_sets() {
     assert_eq!(stills.counts().bytes, on_disk(dir.path()));
 }
 
-fn write(stills: &Arc<Stills>, which: std::ops::Range<u64>) {
+pub(super) fn write(stills: &Arc<Stills>, which: std::ops::Range<u64>) {
     let mut keeper = Keeper::new(Arc::clone(stills));
     keeper.picture(Track::video(0), grey(60), Suspicion::None, None, ms(0));
     for n in which {

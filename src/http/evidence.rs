@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, Take};
 
 use super::guard::Linked;
 use super::{Shared, page, problem};
+use crate::evidence::upload::media_type;
 use crate::notify::links::LinkError;
 
 /// Largest file that is served.
@@ -199,16 +200,7 @@ fn wants_json(headers: &HeaderMap) -> bool {
 /// A relative path of plain, visible names that ends in a known kind of file.
 fn file_path(text: &str) -> Option<(PathBuf, &'static str)> {
     let path = set_path(text)?;
-    let kind = match path.extension()?.to_str()? {
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "json" => "application/json",
-        "svg" => "image/svg+xml",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
-        "mkv" => "video/x-matroska",
-        _ => return None,
-    };
+    let kind = media_type(path.file_name()?.to_str()?)?;
     Some((path, kind))
 }
 

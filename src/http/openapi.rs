@@ -157,7 +157,7 @@ const SCHEMAS: &[Schema] = &[
             (
                 "evidence",
                 "[string]",
-                "Sets of evidence: served at `/api/v1/` and this path.",
+                "Sets of evidence: served at `/api/v1/` and this path; in a bucket where it begins with `s3://`.",
             ),
             (
                 "links",

@@ -85,6 +85,21 @@ pub struct EvidenceCounts {
     pub clips_dropped: u64,
     /// Encoded bytes kept in memory for clips.
     pub ring_bytes: u64,
+    /// What goes to a bucket, if anything does.
+    pub uploads: Option<UploadCounts>,
+}
+
+/// Evidence on its way to a bucket, totals since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UploadCounts {
+    /// Files that are there.
+    pub uploaded: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Files left out: too many waited, or the quota took them first.
+    pub dropped: u64,
+    /// Sets that wait now.
+    pub waiting: u64,
 }
 
 /// Everything a scrape tells.
@@ -263,6 +278,16 @@ fn process(page: &mut Page, snapshot: &Snapshot) {
     page.count(&names::PIPELINES_WEDGED, &[], engine.wedged as u64);
     page.count(&names::LOG_SUPPRESSED, &[], super::log::suppressed_total());
     let evidence = &snapshot.evidence;
+    if let Some(uploads) = &evidence.uploads {
+        for (result, count) in [
+            ("uploaded", uploads.uploaded),
+            ("failed", uploads.failed),
+            ("dropped", uploads.dropped),
+        ] {
+            page.count(&names::EVIDENCE_UPLOADS, &[result], count);
+        }
+        page.count(&names::EVIDENCE_UPLOADS_WAITING, &[], uploads.waiting);
+    }
     if evidence.folder.is_some() {
         page.count(&names::EVIDENCE_WRITES, &["written"], evidence.written);
         page.count(&names::EVIDENCE_WRITES, &["failed"], evidence.failed);

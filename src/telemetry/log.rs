@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -87,8 +88,11 @@ pub fn init(filter: &str, style: Style) -> Result<(), LogError> {
         // When standard error is gone there is nobody left to tell.
         let _ = io::stderr().lock().write_all(line.as_bytes());
     });
+    // Amazon's kit shows credentials, also to who asks for its lines alone.
+    let ours = filter_fn(|meta| !meta.target().starts_with("aws_"));
     registry()
         .with(EnvFilter::try_new(filter)?)
+        .with(ours)
         .with(lines)
         .try_init()
         .map_err(|_| LogError::Twice)

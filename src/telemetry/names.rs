@@ -118,6 +118,8 @@ families! {
     EVIDENCE_WRITES = Counter "glasswatch_evidence_writes_total" ["result"] "Sets of stills: written, failed, dropped (the writer was behind).";
     EVIDENCE_EVICTED = Counter "glasswatch_evidence_evicted_total" [] "Sets of stills removed to stay within the quota.";
     EVIDENCE_BYTES = Gauge "glasswatch_evidence_bytes" [] "Evidence on disk.";
+    EVIDENCE_UPLOADS = Counter "glasswatch_evidence_uploads_total" ["result"] "Files of evidence for the bucket: uploaded, failed (an attempt, tried again), dropped (too many waited, or the quota took them first).";
+    EVIDENCE_UPLOADS_WAITING = Gauge "glasswatch_evidence_uploads_waiting" [] "Sets of evidence that wait for the bucket.";
     CLIPS = Counter "glasswatch_clips_total" ["result"] "Clips of the input for sets of evidence: written, failed, dropped (the writer was behind, or too many of one stream were being recorded).";
     CLIP_RING_BYTES = Gauge "glasswatch_clip_ring_bytes" [] "Encoded bytes that all streams keep in memory for clips.";
 }

@@ -319,7 +319,13 @@ pub struct Daemon {
 impl Daemon {
     /// Runs `run` with these arguments on a free port, and waits until it serves.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_in(args, &[])
+    }
+
+    /// As [`Daemon::start`], with these variables in its environment.
+    pub fn start_in(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = binary()
+            .envs(variables.iter().copied())
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(args)
             .stdin(Stdio::null())

@@ -41,7 +41,7 @@ use glasswatch::notify::ledger::Ledger;
 use glasswatch::notify::links::Links;
 use glasswatch::notify::receiver::http::public_addresses;
 use glasswatch::notify::store::{self, StoreState};
-use glasswatch::telemetry::export::{Engine, EvidenceCounts, Watched, render};
+use glasswatch::telemetry::export::{Engine, EvidenceCounts, UploadCounts, Watched, render};
 use glasswatch::telemetry::names;
 use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -325,6 +325,7 @@ impl Source for Fake {
     fn evidence(&self) -> EvidenceCounts {
         EvidenceCounts {
             folder: self.folder.clone(),
+            uploads: Some(UploadCounts::default()),
             ..EvidenceCounts::default()
         }
     }

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use detectors::base::{Arrival, Cause, Severity, Track};
 use glasswatch::alert::{Change, Defect, Moment, Transition};
+use glasswatch::config::template::Template;
 use glasswatch::config::{Incidents, Receiver, ReceiverKind, Secret};
 use glasswatch::notify::courier::AWAY;
 use glasswatch::notify::desk::{self, Desk};
@@ -82,6 +83,7 @@ fn open(life: &Life) -> Desk {
             canary: false,
         }],
         away: AWAY,
+        links: None,
         addresses: public_addresses(),
     })
     .unwrap()

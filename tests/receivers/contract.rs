@@ -13,6 +13,8 @@ use glasswatch::notify::receiver::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+#[cfg(feature = "aws")]
+use {aws_sdk_sns::config::Credentials, glasswatch::notify::receiver::sns};
 
 use super::*;
 
@@ -53,11 +55,31 @@ fn try_kinds(base: &str, http: &HttpOptions) -> Vec<(&'static str, Result<Kind, 
         }),
         http: http.clone(),
     };
-    let chat = slack::Options { url, http };
+    let chat = slack::Options {
+        url,
+        http: http.clone(),
+    };
     let shown = format!("{hook:?}{pager:?}{alerts:?}{chat:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("czNjcmV0"));
     let boxed = |receiver| -> Box<dyn Receiver> { receiver };
+    #[cfg(feature = "aws")]
+    let topic = {
+        let options = sns::Options {
+            topic_arn: "arn:aws:sns:eu-central-1:123456789012:alerts.fifo".into(),
+            region: "eu-central-1".into(),
+            endpoint: Some(secret(base)),
+            http: http.clone(),
+        };
+        let taken = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
+                     <MessageId>1</MessageId></PublishResult></PublishResponse>";
+        assert!(!format!("{options:?}").contains(SECRET));
+        let credentials = Credentials::new("AKIA", SECRET, Some(SECRET.into()), None, "test");
+        let receiver = sns::Sns::new(&options).map(|r| r.signing_with(credentials));
+        receiver.map(|r| kind("sns", boxed(Box::new(r)), (200, taken), 256 << 10))
+    };
     vec![
+        #[cfg(feature = "aws")]
+        ("sns", topic),
         (
             "webhook",
             webhook::Webhook::new(&hook)
@@ -140,7 +162,7 @@ async fn statuses_mean_the_same_to_every_kind() {
 
 #[tokio::test]
 async fn what_is_taken_is_delivered() {
-    for index in 0..4 {
+    for index in 0..kinds("http://127.0.0.1:9").len() {
         let (status, text) = kinds("http://127.0.0.1:9")[index].taken;
         let status = StatusCode::from_u16(status).unwrap();
         let base = answering(move |_| (status, text).into_response()).await;
@@ -155,7 +177,7 @@ async fn somebody_elses_page_is_no_delivery() {
     let base = answering(move |_| (StatusCode::OK, page).into_response()).await;
     for kind in kinds(&base) {
         // The others have no answer of their own that could be told from it.
-        if ["pagerduty", "slack"].contains(&kind.name) {
+        if ["pagerduty", "slack", "sns"].contains(&kind.name) {
             let outcome = send(&kind).await;
             let maybe = matches!(
                 outcome,
@@ -396,7 +418,7 @@ fn digests_name_the_newest_and_count_the_others() {
 #[tokio::test]
 async fn bodies_that_are_no_longer_readable_are_given_up() {
     for kind in kinds("http://127.0.0.1:9") {
-        if ["pagerduty", "alertmanager"].contains(&kind.name) {
+        if ["pagerduty", "alertmanager", "sns"].contains(&kind.name) {
             let now = Clock::at_noon().now();
             let outcome = kind.receiver.send("id", "{", now).await;
             assert_eq!(outcome, Outcome::Dead { status: 0 }, "{}", kind.name);
@@ -472,7 +494,7 @@ async fn requests_are_plain() {
         assert!(agent.starts_with("glasswatch/"));
         assert!(!headers.contains_key("accept-encoding") && !headers.contains_key("referer"));
     }
-    assert_eq!(seen.lock().unwrap().len(), 4);
+    assert_eq!(seen.lock().unwrap().len(), kinds(&base).len());
 }
 
 #[test]

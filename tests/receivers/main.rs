@@ -12,6 +12,8 @@ mod alertmanager;
 mod contract;
 mod pagerduty;
 mod slack;
+#[cfg(feature = "aws")]
+mod sns;
 mod webhook;
 
 use std::net::SocketAddr;

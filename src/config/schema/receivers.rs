@@ -8,7 +8,7 @@ pub const RECEIVER: &[Key] = &[
     key(
         "webhook",
         Shape::Section(WEBHOOK),
-        "HTTP POST of a CloudEvent, signed after Standard Webhooks. This or one of the next three is required.",
+        "HTTP POST of a CloudEvent, signed after Standard Webhooks. This or one of the next four is required.",
     ),
     key(
         "pagerduty",
@@ -24,6 +24,12 @@ pub const RECEIVER: &[Key] = &[
         "slack",
         Shape::Alternative(SLACK),
         "Slack, an incoming webhook.",
+    ),
+    key(
+        "sns",
+        Shape::Alternative(SNS),
+        "Amazon SNS, a topic, standard or FIFO. Needs a build with `aws`. Credentials come from where Amazon's tools look \
+         for them: environment, profile, web identity, container, instance.",
     ),
     key(
         "template",
@@ -185,6 +191,69 @@ pub const SLACK: &[Key] = &[
         "URL of the incoming webhook. Required.",
     ),
     TIMEOUT,
+];
+
+/// `sns:`
+pub const SNS: &[Key] = &[
+    key(
+        "topic_arn",
+        text("arn:aws:sns:eu-central-1:123456789012:alerts"),
+        "ARN of the topic; a name that ends in `.fifo` is a FIFO topic's. Required.",
+    ),
+    key(
+        "region",
+        text("eu-west-1"),
+        "Region to call. Default: the ARN's.",
+    ),
+    key(
+        "endpoint",
+        Shape::Secret {
+            sample: "https://vpce-0a1b.sns.eu-central-1.vpce.amazonaws.com",
+        },
+        "Default: the region's own. Where that resolves to private addresses, `allow_private` is needed.",
+    ),
+    TIMEOUT,
+];
+
+/// `evidence:`
+pub const EVIDENCE: &[Key] = &[key(
+    "s3",
+    Shape::Section(S3),
+    "A bucket of Amazon S3, or of a server that speaks like it, to which every file of a set is copied after it was \
+     written. Default: none. Needs a build with `aws`; credentials as for the receiver `sns`.",
+)];
+
+/// `evidence.s3:`
+pub const S3: &[Key] = &[
+    key("bucket", text("evidence"), "Name of the bucket. Required."),
+    key(
+        "region",
+        text("eu-central-1"),
+        "Region of the bucket. Required.",
+    ),
+    key(
+        "prefix",
+        text("glasswatch"),
+        "What keys begin with; `/`, instance, stream and set follow. At most 64 of letters, digits, `-`, `_`, `.` and `/`. \
+         Default: nothing.",
+    ),
+    key(
+        "endpoint",
+        Shape::Secret {
+            sample: "https://s3.example.com",
+        },
+        "Default: the region's own. With one, the bucket is named in the path.",
+    ),
+    key(
+        "timeout",
+        span_ms(60 * SECOND, SECOND, 600 * SECOND),
+        "Deadline of one file.",
+    ),
+    key(
+        "allow_private",
+        Shape::Flag { default: false },
+        "Whether private, link-local and loopback addresses may be called.",
+    ),
 ];
 
 /// `incidents:`

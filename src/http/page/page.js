@@ -326,12 +326,15 @@ async function figure({ path, file, says }) {
   return make("figure", {}, view, make("figcaption", {}, title));
 }
 
+/** Sets that are served here; others lie in a bucket. */
+const served = (sets) => sets.filter((set) => set.startsWith("evidence/"));
+
 const url = (path) => `/api/v1/${path.split("/").map(encodeURIComponent).join("/")}`;
 
 /** Shows what the sets of an incident hold, the worst defect's unfolded. They grow: a clip ends after its defect began. */
 async function exhibit(place, incident) {
   const sets = incident.defects.slice(0, DEFECTS_WITH_EVIDENCE)
-    .flatMap(({ evidence, says, start }) => evidence.map((set) => ({ set, says, start })));
+    .flatMap(({ evidence, says, start }) => served(evidence).map((set) => ({ set, says, start })));
   place.sets ??= new Map();
   for (const [at, { set, says, start }] of sets.entries()) {
     const { files } = await json(url(set)).catch(() => ({ files: [] }));
@@ -445,7 +448,7 @@ function muteItem(entry) {
 
 function pastItem(incident) {
   const took = lasting(new Date(incident.resolved ?? incident.at) - new Date(incident.opened));
-  const sets = token() ? [] : incident.defects.flatMap((defect) => defect.evidence).slice(0, DEFECTS_WITH_EVIDENCE);
+  const sets = token() ? [] : incident.defects.flatMap((defect) => served(defect.evidence)).slice(0, DEFECTS_WITH_EVIDENCE);
   const links = sets.flatMap((set, at) => [" ", make("a", { href: url(set) }, sets.length > 1 ? `Evidence ${at + 1}` : "Evidence")]);
   return make("li", {}, severity(incident.severity), " ", moment(incident.opened), `, for ${took}: ${incident.title}`,
     incident.acknowledged_by ? ` Taken on by ${incident.acknowledged_by}.` : "",

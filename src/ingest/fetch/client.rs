@@ -638,8 +638,9 @@ fn guard(allow_private: bool, connect: Duration) -> Guard {
 }
 
 /// HTTP clients are few (one per policy and connect deadline) and shared by all streams: each loads the system's
-/// certificates, which costs milliseconds and megabytes.
-fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> {
+/// certificates, which costs milliseconds and megabytes. Whoever uses one by itself checks URLs first
+/// ([`policy::check_url`]).
+pub fn client(allow_private: bool, connect: Duration) -> Result<Client, FetchError> {
     type Clients = HashMap<(bool, Duration), Client>;
     static CLIENTS: Mutex<Option<Clients>> = Mutex::new(None);
     const CLIENTS_MAX: usize = 64;

@@ -115,6 +115,12 @@ impl Http {
         endpoint(url, &self.allowed)
     }
 
+    /// The client itself, for who makes requests of its own; it follows the same rules.
+    #[cfg(feature = "aws")]
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// A request, to be completed with headers and passed to [`attempt`] or [`ask`].
     pub(in crate::notify) fn post(
         &self,

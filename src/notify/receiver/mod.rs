@@ -4,9 +4,12 @@
 //! secret; what must be fresh or secret (signatures, keys, the end of an alert) is added when it is sent.
 
 pub mod alertmanager;
+mod cloudevent;
 pub mod http;
 pub mod pagerduty;
 pub mod slack;
+#[cfg(feature = "aws")]
+pub mod sns;
 pub mod webhook;
 
 use std::borrow::Cow;
@@ -33,6 +36,8 @@ const TEXT_BYTES: usize = 2048;
 const LINK_BYTES: usize = 1024;
 /// Most sets of evidence of a defect.
 const EVIDENCE: usize = 8;
+/// Longest name of such a set, in bytes: that of one in a bucket.
+const SET_BYTES: usize = 512;
 
 /// One way of telling people.
 pub trait Receiver: Send + Sync {
@@ -117,6 +122,19 @@ pub fn of(
             url: url.clone(),
             http,
         })?),
+        #[cfg(feature = "aws")]
+        ReceiverKind::Sns {
+            topic_arn,
+            region,
+            endpoint,
+        } => Box::new(sns::Sns::new(&sns::Options {
+            topic_arn: topic_arn.clone(),
+            region: region.clone(),
+            endpoint: endpoint.clone(),
+            http,
+        })?),
+        #[cfg(not(feature = "aws"))]
+        ReceiverKind::Sns { .. } => return Err(ReceiverError::NotBuilt),
     })
 }
 
@@ -185,6 +203,12 @@ pub enum ReceiverError {
     /// Not an `http:` or `https:` URL with a host.
     #[error("the proxy is not a URL of http or https with a host")]
     Proxy,
+    /// Not an ARN of a topic.
+    #[error("the topic is not an ARN of SNS")]
+    Topic,
+    /// Feature `aws` was left out when this was built.
+    #[error("this build has no `aws`")]
+    NotBuilt,
     /// The HTTP client cannot be built (no trusted certificates).
     #[error("the HTTP client cannot be built")]
     Client,
@@ -385,9 +409,11 @@ fn bounded(message: &Message) -> Message {
         let whole = |link: &String| clean_to(link, LINK_BYTES) == *link && link.starts_with("http");
         defect.links.retain(whole);
         defect.links.truncate(EVIDENCE);
-        let known = known.into_iter().flatten().chain(&mut defect.evidence);
-        for text in texts.into_iter().chain(known) {
+        for text in texts.into_iter().chain(known.into_iter().flatten()) {
             *text = clean(text);
+        }
+        for set in &mut defect.evidence {
+            *set = clean_to(set, SET_BYTES);
         }
     }
     bounded

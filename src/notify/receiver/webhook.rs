@@ -6,23 +6,18 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
 use sha2::Sha256;
 use url::Url;
 
 use super::http::{Http, HttpOptions, attempt};
-use super::{Digest, Limit, Outcome, Receiver, ReceiverError, fitted, in_words, is_told, json};
+use super::{Digest, Limit, Outcome, Receiver, ReceiverError, cloudevent, in_words, is_told};
 use crate::config::Secret;
 use crate::config::template::Words;
-use crate::notify::event::clean;
 use crate::notify::notice::Message;
 use crate::telemetry::log::redact;
 
 /// Standard Webhooks recommends less than 20 KB; what is in `data` leaves room for the envelope.
 const DATA_BYTES: usize = 16_000;
-/// Titles of a digest.
-const TITLES_BYTES: usize = 12_000;
 
 /// Where a webhook is, and what signs it.
 #[derive(Debug, Clone)]
@@ -78,19 +73,7 @@ impl Webhook {
 
 impl Receiver for Webhook {
     fn render_in(&self, message: &Message, words: &Words) -> Option<String> {
-        let data = fitted(&in_words(message, words), DATA_BYTES);
-        is_told(message).then(|| {
-            json(&CloudEvent {
-                specversion: "1.0",
-                id: &data.message_id,
-                source: source(&data.instance),
-                kind: format!("glasswatch.incident.{}", data.news),
-                time: &data.at,
-                subject: data.stream.as_deref().unwrap_or(&data.name),
-                datacontenttype: "application/json",
-                data: &data,
-            })
-        })
+        is_told(message).then(|| cloudevent::incident(&in_words(message, words), DATA_BYTES))
     }
 
     fn send<'a>(&'a self, id: &'a str, body: &'a str, now: Timestamp) -> BoxFuture<'a, Outcome> {
@@ -110,78 +93,12 @@ impl Receiver for Webhook {
     }
 
     fn shrink(&self, body: &str) -> Option<String> {
-        let mut event: Value = serde_json::from_str(body).ok()?;
-        let data = event.get_mut("data")?;
-        let mut less = false;
-        for list in ["defects", "streams", "titles"] {
-            if let Some(list) = data.get_mut(list).and_then(Value::as_array_mut) {
-                less |= !list.is_empty();
-                list.clear();
-            }
-        }
-        less.then(|| event.to_string())
+        cloudevent::shrink(body)
     }
 
     fn digest(&self, digest: &Digest) -> Option<String> {
-        let (titles, not_named) = digest.newest(TITLES_BYTES, str::to_owned);
-        let instance = clean(&digest.instance);
-        Some(json(&CloudEvent {
-            specversion: "1.0",
-            id: &clean(&digest.id),
-            source: source(&instance),
-            kind: "glasswatch.incidents.missed".to_owned(),
-            time: &clean(&digest.until),
-            subject: &instance,
-            datacontenttype: "application/json",
-            data: &Missed {
-                instance: &instance,
-                from: &clean(&digest.from),
-                until: &clean(&digest.until),
-                text: &digest.headline(),
-                titles,
-                not_named,
-            },
-        }))
+        Some(cloudevent::missed(digest))
     }
-}
-
-/// The envelope.
-#[derive(Serialize)]
-struct CloudEvent<'a, T> {
-    specversion: &'a str,
-    id: &'a str,
-    source: String,
-    #[serde(rename = "type")]
-    kind: String,
-    time: &'a str,
-    subject: &'a str,
-    datacontenttype: &'a str,
-    data: &'a T,
-}
-
-/// Data of a digest.
-#[derive(Serialize)]
-struct Missed<'a> {
-    instance: &'a str,
-    from: &'a str,
-    until: &'a str,
-    text: &'a str,
-    titles: Vec<String>,
-    not_named: usize,
-}
-
-/// A relative URI reference: everything but RFC 3986's unreserved characters is escaped.
-fn source(instance: &str) -> String {
-    let mut out = "glasswatch/".to_owned();
-    for byte in instance.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// The bytes behind `whsec_` and base64.
@@ -227,11 +144,5 @@ mod tests {
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         assert_eq!(decode_key("whsec_%%"), Err(ReceiverError::Key));
         assert_eq!(decode_key("whsec_"), Err(ReceiverError::Key));
-    }
-
-    #[test]
-    fn sources_are_uri_references() {
-        assert_eq!(source("watch-1.a_b~"), "glasswatch/watch-1.a_b~");
-        assert_eq!(source("a b/ü?#"), "glasswatch/a%20b%2F%C3%BC%3F%23");
     }
 }
