@@ -17,6 +17,9 @@
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
 //!   to the next without a cut, or slow motion was there before and is no more: then grain was added downstream. Where
 //!   encoders let it come and go, a lull must outlast those after which life showed again.
+//! - Key pictures of a still come out the same, those of a live camera do not, even where nothing but key pictures shows
+//!   its noise (`keys`). Noise that was added to a still downstream does the same, so that it is only believed where
+//!   nothing moved before.
 //! - Light that had slowed down turns (`light`): the picture must stand longer than that takes.
 //! - Something small that wanders (far players, a ball) means a live picture as well (`wander`).
 //! - The start is where the means of the tiles came to rest (`onset`), the end the first picture that was not still.
@@ -28,13 +31,13 @@
 //! Irreducible: a live, grain-free, motionless shot (slide, slate, held drawing) looks the same as a freeze.
 //!
 //! Cost: two passes over half-resolution luma, about 0.1 ms for 1080p, beyond the shared tile statistics; one more while
-//! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and three pictures at half
-//! resolution, and tile means of 1.6 s: some 4 MB for 1080p.
+//! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and eight pictures at half
+//! resolution, and tile means of 1.6 s: some 6 MB for 1080p.
 
 mod creep;
+mod keys;
 mod light;
 mod onset;
-mod keys;
 mod recent;
 mod run;
 mod shape;
@@ -45,9 +48,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime, Needs,
-    OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal, Sink,
-    Stamp, Track, Unit, Why,
+    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
+    Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
+    Sink, Stamp, Track, Unit, Why,
 };
 use crate::kernel::half::HalfLuma;
 use crate::kernel::spread::Spread;
@@ -632,10 +635,13 @@ impl Detector for Freeze {
                 self.restart();
                 self.keys = Keys::default();
             }
-            Media::Fact(Fact::RandomAccess(at))
-                if unit.track.is_none_or(|t| self.track.is_none_or(|own| own == t)) =>
-            {
-                self.keys.announce(*at);
+            Media::Fact(_)
+                if unit
+                    .track
+                    .is_some_and(|t| self.track.is_some_and(|own| own != t)) => {}
+            Media::Fact(Fact::RandomAccess(at)) => self.keys.announce(*at),
+            Media::Fact(Fact::KeyQuantiser { at, quantiser }) => {
+                self.keys.quantised(*at, *quantiser);
             }
             Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
         }
