@@ -269,16 +269,24 @@ fn a_ticker_on_a_small_picture_hides_nothing_and_does_not_delay() {
     assert_eq!(reading.cause, Some(Cause::FrozenOverlay));
 }
 
-/// Pictures with a key picture every half second, which is announced.
-fn keyed(from: usize, count: usize, make: impl Fn(usize) -> Frame) -> Vec<Step> {
-    let millis = |i: usize| 40 * i as i64;
+/// Pictures with a key picture every half second, which is announced, with its quantiser where that is known.
+fn keyed(
+    count: usize,
+    quantiser: impl Fn(usize) -> Option<i32>,
+    make: impl Fn(usize) -> Frame,
+) -> Vec<Step> {
     let mut steps = Vec::new();
-    for i in from..from + count {
+    for i in 0..count {
+        let millis = 40 * i as i64;
+        let at = MediaTime::from_millis(millis);
+        let mut tell = |fact: Fact| steps.push(Step::fact(millis, Some(Track::video(0)), fact));
         if i.is_multiple_of(12) {
-            let fact = Fact::RandomAccess(MediaTime::from_millis(millis(i)));
-            steps.push(Step::fact(millis(i), Some(Track::video(0)), fact));
+            tell(Fact::RandomAccess(at));
+            if let Some(quantiser) = quantiser(i / 12) {
+                tell(Fact::KeyQuantiser { at, quantiser });
+            }
         }
-        steps.push(Step::picture(millis(i), make(i)));
+        steps.push(Step::picture(millis, make(i)));
     }
     steps
 }
@@ -291,21 +299,28 @@ fn wiped(i: usize) -> Frame {
 #[test]
 fn a_shot_whose_noise_is_wiped_off_between_key_pictures_is_alive() {
     assert!(longest(&pictures(0, 150, wiped)) > 5.0);
-    let secs = longest(&keyed(0, 150, wiped));
+    let secs = longest(&keyed(150, |_| Some(30), wiped));
     assert!(secs < 1.1, "{secs}");
+    // Where headers do not say whether key pictures are quantised alike, more of them are waited for.
+    let secs = longest(&keyed(150, |_| None, wiped));
+    assert!(secs < 2.1, "{secs}");
 }
 
 #[test]
 fn a_still_whose_key_pictures_rate_control_changes_is_frozen() {
-    let still = |i: usize| redrawn(if i / 12 % 3 == 1 { 12 } else { 0 } + i % 12);
-    let secs = longest(&keyed(0, 150, still));
-    assert!(secs > 5.0, "{secs}");
+    let changed = |i: usize| redrawn(if i / 12 % 3 == 1 { 12 } else { 0 } + i % 12);
+    let known = |key: usize| Some(if key % 3 == 1 { 28 } else { 27 });
+    assert!(longest(&keyed(150, known, changed)) > 5.0);
+    assert!(longest(&keyed(150, |_| None, changed)) > 5.0);
+    // Every key picture is another one.
+    let drifting = |i: usize| moving(50).coarse(3, (i / 12) as u8);
+    assert!(longest(&keyed(150, |key| Some(key as i32), drifting)) > 5.0);
 }
 
 #[test]
 fn a_wiped_shot_that_freezes_stands_from_there_on() {
     let mut bench = Bench::new(&DETECTOR);
-    bench.run(&keyed(0, 300, |i| wiped(i.min(150))));
+    bench.run(&keyed(300, |_| Some(30), |i| wiped(i.min(150))));
     assert!((bench.value("still_secs") - 5.96).abs() < 0.6);
     let since = bench.newest("still_secs").unwrap().since.unwrap();
     assert!((since.nanos() as f64 / 1e9 - 6.0).abs() < 0.6, "{since:?}");
@@ -319,6 +334,6 @@ fn noise_put_on_a_still_is_not_taken_for_a_camera() {
         _ => moving(50).grain(&mut Noise::new((i / 12) as u64), 2.0),
     };
     let mut bench = Bench::new(&DETECTOR);
-    bench.run(&keyed(0, 150, noisy));
+    bench.run(&keyed(150, |_| Some(30), noisy));
     assert!(bench.value("still_secs") > 3.5);
 }
