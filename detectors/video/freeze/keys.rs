@@ -116,8 +116,8 @@ impl Keys {
             let most = of_run.max_by(|a, b| a.1.total_cmp(&b.1))?;
             Some((*most, key.quantiser.is_some()))
         });
-        let still = best.clone().filter(|((_, share), _)| *share >= STILL_RATIO);
-        if let Some(((from, _), _)) = still.last() {
+        let mut still = best.clone().filter(|((_, share), _)| *share >= STILL_RATIO);
+        if let Some(((from, _), _)) = still.next_back() {
             return Says::Still { from };
         }
         if !best.clone().all(|((_, share), _)| share < LIVE_RATIO) {
