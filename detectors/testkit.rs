@@ -577,8 +577,12 @@ fn hostile_colour(noise: &mut Noise, width: usize, height: usize) -> Colour {
 
 fn hostile_fact(noise: &mut Noise, millis: i64) -> Fact {
     let at = MediaTime::from_millis(millis + i64::from(noise.bits() % 4_000) - 2_000);
-    match noise.bits() % 14 {
+    match noise.bits() % 15 {
         0 => Fact::RandomAccess(at),
+        14 => Fact::KeyQuantiser {
+            at,
+            quantiser: noise.bits() as i32,
+        },
         1 => Fact::AvSkew {
             audio_minus_video_secs: [f64::NAN, 1e300, -0.2][noise.bits() as usize % 3],
             basis: crate::base::SkewBasis::Multiplex,

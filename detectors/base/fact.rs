@@ -520,6 +520,14 @@ pub enum Fact {
     Evidence(Evidence),
     /// A point in the unit's track from which decoding is clean again (IDR, closed GOP, recovery point).
     RandomAccess(MediaTime),
+    /// How coarsely a key picture of the unit's track is quantised, where headers say: key pictures of one quantiser
+    /// can be compared.
+    KeyQuantiser {
+        /// Its time.
+        at: MediaTime,
+        /// QP of its first slice (0 to 51), of MPEG-2 `quantiser_scale_code` (1 to 31).
+        quantiser: i32,
+    },
     /// Audio lags (positive) or leads (negative) the video by this many seconds by timestamps, before baseline.
     AvSkew {
         /// Audio timestamp minus video timestamp, seconds.

@@ -173,6 +173,8 @@ const CUT_CODES: f32 = 10.0;
 const CUT_SECS: f64 = 0.5;
 /// The net is off from here on.
 const LONE_OFF: f64 = 100.0;
+/// Chroma of no colour: what a decoder without a reference fills in.
+const GREY: u8 = 128;
 /// Pictures for which lone damage must stand.
 const LONE_PICTURES: u32 = 3;
 
@@ -485,7 +487,7 @@ impl BlockDamage {
     fn look_alone(&mut self, now: MediaTime, view: &View<'_>) {
         if let Some(mut lone) = self.lone.take() {
             let stands =
-                |&&i: &&usize| view.seam(i) > 0.5 * self.lone_seam_codes || view.is_flat(i);
+                |&&i: &&usize| view.seam(i) > 0.5 * self.lone_seam_codes || view.is_unfilled(i);
             let standing = lone.tiles.iter().filter(stands).count();
             if 2 * standing >= lone.tiles.len() {
                 lone.pictures += 1;
@@ -510,7 +512,10 @@ impl BlockDamage {
             return;
         }
         let hits: Vec<bool> = (0..self.tiles.len())
-            .map(|i| view.newborn_corner(i, self.lone_seam_codes) || view.newly_flat(i))
+            .map(|i| {
+                view.newborn_corner(i, self.lone_seam_codes)
+                    || (view.newly_flat(i) && view.is_unfilled(i))
+            })
             .collect();
         let twins = (0..self.tiles.len())
             .filter(|&i| view.newborn_twin(i, self.lone_seam_codes))
@@ -674,6 +679,19 @@ impl<'a> View<'a> {
     fn is_flat(&self, i: usize) -> bool {
         let Tile { mean, variance, .. } = self.tiles[i];
         variance < 1.0 && ((126.0..=130.0).contains(&mean) || mean < 3.0)
+    }
+
+    /// The same in chroma, too: drawings have surfaces of any luma, but seldom of no colour.
+    fn is_unfilled(&self, i: usize) -> bool {
+        let fill = if self.tiles[i].mean < 3.0 { 0 } else { GREY };
+        self.is_flat(i)
+            && (self.picture.chroma()).is_none_or(|grid| {
+                let (x, y) = (i % self.columns, i / self.columns);
+                let cell = 2 * y * grid.columns() + 2 * x;
+                [grid.cb(), grid.cr()]
+                    .iter()
+                    .all(|plane| plane.get(cell).is_none_or(|c| c.abs_diff(fill) <= 1))
+            })
     }
 
     fn newly_flat(&self, i: usize) -> bool {

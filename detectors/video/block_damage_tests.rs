@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::base::{Evidence, Value, Why};
-use crate::testkit::{Bench, Frame, Item, Noise, Step, pictures};
+use crate::testkit::{Bench, Colour, Frame, Item, Noise, Step, coloured, pictures};
 
 const SIZE: (usize, usize) = (640, 384);
 
@@ -255,4 +255,21 @@ fn pictures_that_the_decoder_gives_up_show() {
     };
     assert_eq!(after(1), TRACE_RATIO);
     assert_eq!(after(3), GAPS_RATIO);
+}
+
+#[test]
+fn what_a_decoder_fills_in_has_no_colour_and_drawings_do() {
+    let ratio = |codes: [u8; 3]| {
+        let drawn = move |i: usize| {
+            let mut picture = Colour::scene(SIZE.0, SIZE.1, 0.0);
+            if i >= 25 {
+                picture.fill(160, 96, 128, 96, codes);
+            }
+            picture
+        };
+        let mut bench = Bench::new(&DETECTOR);
+        bench.run(&coloured(0, 35, drawn)).peak("damage_ratio")
+    };
+    assert!(ratio([128, 128, 128]) > 0.03);
+    assert_eq!(ratio([128, 124, 131]), 0.0);
 }

@@ -17,6 +17,9 @@
 //! - Fresh grain on every picture means a live camera, however still the shot, unless motion died from one picture
 //!   to the next without a cut, or slow motion was there before and is no more: then grain was added downstream. Where
 //!   encoders let it come and go, a lull must outlast those after which life showed again.
+//! - Key pictures of a still come out the same, those of a live camera do not, even where nothing but key pictures shows
+//!   its noise (`keys`). Noise that was added to a still downstream does the same, so that it is only believed where
+//!   nothing moved before.
 //! - Light that had slowed down turns (`light`): the picture must stand longer than that takes.
 //! - Something small that wanders (far players, a ball) means a live picture as well (`wander`).
 //! - The start is where the means of the tiles came to rest (`onset`), the end the first picture that was not still.
@@ -28,35 +31,38 @@
 //! Irreducible: a live, grain-free, motionless shot (slide, slate, held drawing) looks the same as a freeze.
 //!
 //! Cost: two passes over half-resolution luma, about 0.1 ms for 1080p, beyond the shared tile statistics; one more while
-//! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and three pictures at half
-//! resolution, and tile means of 1.6 s: some 4 MB for 1080p.
+//! slow motion is looked for, and a few milliseconds once a run has lasted. Memory: two anchors and eight pictures at half
+//! resolution, and tile means of 1.6 s: some 6 MB for 1080p.
 
 mod creep;
+mod keys;
 mod light;
 mod onset;
 mod recent;
+mod run;
 mod shape;
 mod wander;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::mem;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{
-    Basis, Cause, Cost, Descriptor, Exhibit, Gap, Limit, MediaTime, Needs, OptionSpec, Options,
-    Picture, PictureDetector, Range, Reading, RuleSpec, Scope, Severity, Signal, Sink, Stamp, Why,
+    Basis, Cause, Cost, Descriptor, Detector, Fact, Gap, InputEvent, Limit, Media, MediaTime,
+    Needs, OptionSpec, Options, Picture, Range, Reading, Reset, RuleSpec, Scope, Severity, Signal,
+    Sink, Stamp, Track, Unit, Why,
 };
 use crate::kernel::half::HalfLuma;
 use crate::kernel::spread::Spread;
-use crate::kernel::tiles::{TILE, Tile, Tiles, differences};
+use crate::kernel::tiles::{Tile, Tiles, differences};
 
-use creep::{Creep, Distance};
+use creep::Distance;
+use keys::{Keys, Says};
 use light::Light;
 use onset::Onset;
 use recent::remember;
+use run::{Anchor, Run};
 use shape::Shape;
-use wander::Wander;
 
 static SIGNALS: [Signal; 2] = [
     Signal {
@@ -174,16 +180,10 @@ const GRAIN_CODES: f32 = 0.12;
 /// Of a still in H.264, HEVC or MPEG-2 at 0.3 to 5 Mb/s at most two in five did (11 clips, from two seconds on).
 const FAINT_CODES: f32 = 0.03;
 const FAINT_RATIO: f64 = 0.6;
-/// Grain must be gone for so long to be gone for good; it is noticed half of [`MEMORY_SECS`] after it went.
-const GRAIN_HOLD_SECS: f64 = 0.3;
 /// From this age on a run begins anew when it outlives its grain; before, only when it outlives faint grain.
 const GRAIN_TOLD_SECS: f64 = 2.0;
-/// An overlay that moves at least so often is live: a clock shows each second, a ticker runs.
-const OVERLAY_HZ: f64 = 0.6;
 /// A run that lasted for so long may have been told.
 const TOLD_SECS: f64 = 0.5;
-/// From here on a reading brings a map of what still moves.
-const MAP_SECS: f64 = 1.0;
 /// A picture is kept this often, and so many of them.
 const GLIMPSE_SECS: f64 = 0.4;
 const GLIMPSES: usize = 3;
@@ -195,10 +195,6 @@ const CUT_RATIO: f64 = 0.6;
 /// A run is dated when it has lasted for so long, and again when it is surer; what is nearer than this stays as it is.
 const DATED_SECS: [f64; 2] = [0.6, 1.3];
 const NEAR_SECS: f64 = 0.05;
-/// Where nothing but noise stirs, and that came back after a lull longer than this, the next lull is told only when it has
-/// lasted for so many times as long: what an encoder leaves of noise comes and goes.
-const LULL_SECS: f64 = 0.7;
-const LULL_RATIO: f64 = 2.5;
 /// Where light that went or came has slowed down before the picture stood still, it stands as long as if such a lull
 /// had been: most drifts turn.
 const EBB_SECS: f64 = 1.7;
@@ -218,17 +214,10 @@ struct Freeze {
     glimpses: VecDeque<Glimpse>,
     onset: Onset,
     light: Light,
+    keys: Keys,
+    track: Option<Track>,
     before: Option<MediaTime>,
     differences: Vec<f32>,
-}
-
-#[derive(Debug)]
-struct Anchor {
-    half: HalfLuma,
-    at: MediaTime,
-    abrupt: bool,
-    /// Pictures of the same scene, some time before.
-    before: Vec<Arc<HalfLuma>>,
 }
 
 /// A picture kept for a while, to tell slow motion from none.
@@ -236,41 +225,6 @@ struct Anchor {
 struct Glimpse {
     at: MediaTime,
     half: Arc<HalfLuma>,
-}
-
-#[derive(Debug)]
-struct Run {
-    anchor: Anchor,
-    since: MediaTime,
-    /// Where the run before ended.
-    before_until: Option<MediaTime>,
-    last_still: MediaTime,
-    /// The first picture after the newest still one.
-    disturbed: Option<MediaTime>,
-    unrest_secs: f64,
-    renewals: u32,
-    /// How often the whole picture was redrawn while the run was young.
-    settlings: u32,
-    renewed: MediaTime,
-    /// Tiles that moved in still pictures of this run, an overlay or a few strays, and by how many times the limit.
-    touched: BTreeMap<usize, f32>,
-    /// Still pictures, those of them that equal the one before, and those in which the overlay moved.
-    stills: u32,
-    repeats: u32,
-    overlays: u32,
-    /// How often its start was looked for.
-    dated: usize,
-    /// Whether something moved before it began; once it was looked at.
-    moved_before: Option<bool>,
-    /// Newest picture on which fresh grain told that the camera is live.
-    alive: Option<MediaTime>,
-    /// The longest that it seemed to stand still before life showed again, seconds.
-    lull_secs: f64,
-    /// Whether it showed on the newest picture.
-    showed: bool,
-    /// What is too small to end it and yet lives.
-    wander: Wander,
-    creep: Creep,
 }
 
 /// What is remembered of a picture.
@@ -295,6 +249,8 @@ impl Freeze {
             glimpses: VecDeque::new(),
             onset: Onset::default(),
             light: Light::default(),
+            keys: Keys::default(),
+            track: None,
             before: None,
             differences: Vec::new(),
         }
@@ -558,134 +514,6 @@ fn share<'a>(pictures: impl Iterator<Item = &'a Past>, codes: f32) -> f64 {
     }
 }
 
-impl Run {
-    fn new(anchor: Anchor) -> Self {
-        Self {
-            since: anchor.at,
-            before_until: None,
-            last_still: anchor.at,
-            disturbed: None,
-            renewed: anchor.at,
-            unrest_secs: 0.0,
-            renewals: 0,
-            settlings: 0,
-            touched: BTreeMap::new(),
-            stills: 0,
-            repeats: 0,
-            overlays: 0,
-            dated: 0,
-            moved_before: None,
-            alive: None,
-            lull_secs: 0.0,
-            showed: false,
-            wander: Wander::new(anchor.at),
-            anchor,
-            creep: Creep::default(),
-        }
-    }
-
-    fn renew(&mut self, next: Anchor, now: MediaTime) {
-        let (abrupt, before) = (self.anchor.abrupt, mem::take(&mut self.anchor.before));
-        self.anchor = Anchor {
-            abrupt,
-            before,
-            ..next
-        };
-        self.last_still = now;
-        self.disturbed = None;
-        self.unrest_secs = 0.0;
-        self.renewals += 1;
-        self.renewed = now;
-        self.touched.clear();
-        self.wander = Wander::new(now);
-        self.creep = Creep::default();
-    }
-
-    /// The same for one of the steps in which rate control catches up.
-    fn settle(&mut self, next: Anchor, now: MediaTime) {
-        let renewals = self.renewals;
-        self.renew(next, now);
-        self.renewals = renewals;
-        self.settlings += 1;
-    }
-
-    /// Whether grain tells of a live camera, `now` or until shortly before. A run that outlives its grain begins where
-    /// that went.
-    fn is_alive(&mut self, now: MediaTime, grain: bool) -> bool {
-        if grain {
-            self.alive = Some(now);
-        }
-        let Some(alive) = self.alive else {
-            return false;
-        };
-        if now.secs_after(alive) < GRAIN_HOLD_SECS {
-            return true;
-        }
-        let went = alive.minus(Duration::from_secs_f64(MEMORY_SECS / 2.0));
-        self.since = self.since.max(went);
-        self.alive = None;
-        false
-    }
-
-    /// Since when something small that wanders tells the same. A run that outlives it begins where it was last seen.
-    fn wanders(&mut self, now: MediaTime) -> Option<MediaTime> {
-        let began = self.wander.alive(now);
-        if began.is_none()
-            && let Some(seen) = self.wander.forget()
-        {
-            self.since = self.since.max(seen);
-        }
-        began
-    }
-
-    /// Whether the programme lives: it shows so, or nothing ever moved and this lull has not lasted for longer than those
-    /// after which life showed again.
-    fn lives(&mut self, shows: bool, still_secs: f64) -> bool {
-        if shows && !self.showed && self.moved_before == Some(false) {
-            self.lull_secs = self.lull_secs.max(still_secs);
-        }
-        self.showed = shows;
-        shows || (self.lull_secs >= LULL_SECS && still_secs < LULL_RATIO * self.lull_secs)
-    }
-
-    fn creeps(&self, now: MediaTime) -> bool {
-        self.creep.is_seen(now.secs_after(self.since))
-    }
-
-    fn reading(&self, still_secs: f64, tiles: &Tiles) -> Reading {
-        let reading = Reading::measured(still_secs)
-            .since(Some(self.since))
-            .until(self.before_until)
-            .cause(self.class(still_secs));
-        if self.touched.is_empty() || still_secs < MAP_SECS {
-            return reading;
-        }
-        // What still moves.
-        let value = |i: usize| {
-            if self.touched.contains_key(&i) {
-                255
-            } else {
-                0
-            }
-        };
-        reading.exhibit(Exhibit::TileMap {
-            columns: tiles.columns(),
-            values: (0..tiles.all().len()).map(value).collect(),
-            tile_px: 2 * TILE,
-        })
-    }
-
-    /// What kind of standing still it is.
-    fn class(&self, still_secs: f64) -> Cause {
-        let moves_on = f64::from(self.overlays) >= (OVERLAY_HZ * still_secs).max(2.0);
-        match moves_on {
-            true => Cause::FrozenOverlay,
-            false if self.stills > 0 && self.repeats == self.stills => Cause::FrozenRepeat,
-            false => Cause::Frozen,
-        }
-    }
-}
-
 /// Near-black and flat: the black detector's business.
 fn is_black(tiles: &Tiles, range: Range) -> bool {
     let limit = match range {
@@ -695,7 +523,7 @@ fn is_black(tiles: &Tiles, range: Range) -> bool {
     tiles.dark_share(limit) >= 0.98
 }
 
-impl PictureDetector for Freeze {
+impl Freeze {
     fn picture(&mut self, at: &Stamp, picture: &Picture<'_>, out: &mut Sink<'_>) {
         let Some(now) = at.media else {
             self.restart();
@@ -748,6 +576,7 @@ impl PictureDetector for Freeze {
         self.follow(now, elapsed, picture, &moved, abrupt);
         self.glimpse(now, picture.half(), past.moved >= CUT_RATIO);
         self.onset.note(now, tiles);
+        self.keys.note(now, picture.half(), tiles);
         let grain = self.grain();
         if let Some(mut run) = self.run.take() {
             self.date(&mut run, tiles);
@@ -762,12 +591,16 @@ impl PictureDetector for Freeze {
             // A young run need not have been told of yet, and loses nothing of its age when grain goes.
             let told = now.secs_after(run.since) >= GRAIN_TOLD_SECS;
             let alive = run.is_alive(now, (faint || (grain && told)) && quiet) || (grain && quiet);
+            let says = self.keys.say(run.since);
+            let redrawn = run.is_redrawn(says);
             let wanders = run.wanders(now);
             // What has been told ends there.
             let until =
                 (wanders.filter(|at| at.secs_after(run.since) >= TOLD_SECS)).or(run.before_until);
             let still = run.last_still.secs_after(run.since).clamp(0.0, 1e9);
-            let live = run.lives(alive || wanders.is_some(), still);
+            let lulls = !matches!(says, Says::Still { .. });
+            let shows = (alive && lulls) || redrawn || wanders.is_some();
+            let live = run.lives(shows, still) && (shows || lulls);
             out.put(
                 STILL_SECS,
                 match live {
@@ -786,7 +619,38 @@ impl PictureDetector for Freeze {
         self.glimpses.clear();
         self.onset.clear();
         self.light.clear();
+        self.keys.clear();
         self.before = None;
+    }
+}
+
+impl Detector for Freeze {
+    fn observe(&mut self, unit: &Unit<'_>, out: &mut Sink<'_>) {
+        match unit.media {
+            Media::Video(picture) => {
+                self.track = unit.track.or(self.track);
+                self.picture(&unit.at, picture, out);
+            }
+            Media::Fact(Fact::Input(InputEvent::Reopened)) => {
+                self.restart();
+                self.keys = Keys::default();
+            }
+            Media::Fact(_)
+                if unit
+                    .track
+                    .is_some_and(|t| self.track.is_some_and(|own| own != t)) => {}
+            Media::Fact(Fact::RandomAccess(at)) => self.keys.announce(*at),
+            Media::Fact(Fact::KeyQuantiser { at, quantiser }) => {
+                self.keys.quantised(*at, *quantiser);
+            }
+            Media::Fact(_) | Media::Audio(_) | Media::Tick => {}
+        }
+    }
+
+    fn reset(&mut self, _cause: Reset) {
+        self.restart();
+        self.keys = Keys::default();
+        self.track = None;
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
+use crate::base::{Cause, Exhibit};
 use crate::testkit::{Bench, Frame, Noise, Step, pictures};
 
 const SIZE: (usize, usize) = (640, 384);
@@ -266,4 +267,73 @@ fn a_ticker_on_a_small_picture_hides_nothing_and_does_not_delay() {
     assert!(bench.value("still_secs") > 2.2);
     let reading = bench.newest("still_secs").unwrap();
     assert_eq!(reading.cause, Some(Cause::FrozenOverlay));
+}
+
+/// Pictures with a key picture every half second, which is announced, with its quantiser where that is known.
+fn keyed(
+    count: usize,
+    quantiser: impl Fn(usize) -> Option<i32>,
+    make: impl Fn(usize) -> Frame,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for i in 0..count {
+        let millis = 40 * i as i64;
+        let at = MediaTime::from_millis(millis);
+        let mut tell = |fact: Fact| steps.push(Step::fact(millis, Some(Track::video(0)), fact));
+        if i.is_multiple_of(12) {
+            tell(Fact::RandomAccess(at));
+            if let Some(quantiser) = quantiser(i / 12) {
+                tell(Fact::KeyQuantiser { at, quantiser });
+            }
+        }
+        steps.push(Step::picture(millis, make(i)));
+    }
+    steps
+}
+
+/// A static shot of which an encoder codes no noise but in key pictures.
+fn wiped(i: usize) -> Frame {
+    moving(0).grain(&mut Noise::new((i / 12) as u64), 2.0)
+}
+
+#[test]
+fn a_shot_whose_noise_is_wiped_off_between_key_pictures_is_alive() {
+    assert!(longest(&pictures(0, 150, wiped)) > 5.0);
+    let secs = longest(&keyed(150, |_| Some(30), wiped));
+    assert!(secs < 1.1, "{secs}");
+    // Where headers do not say whether key pictures are quantised alike, more of them are waited for.
+    let secs = longest(&keyed(150, |_| None, wiped));
+    assert!(secs < 2.1, "{secs}");
+}
+
+#[test]
+fn a_still_whose_key_pictures_rate_control_changes_is_frozen() {
+    let changed = |i: usize| redrawn(if i / 12 % 3 == 1 { 12 } else { 0 } + i % 12);
+    let known = |key: usize| Some(if key % 3 == 1 { 28 } else { 27 });
+    assert!(longest(&keyed(150, known, changed)) > 5.0);
+    assert!(longest(&keyed(150, |_| None, changed)) > 5.0);
+    // Every key picture is another one.
+    let drifting = |i: usize| moving(50).coarse(3, (i / 12) as u8);
+    assert!(longest(&keyed(150, |key| Some(key as i32), drifting)) > 5.0);
+}
+
+#[test]
+fn a_wiped_shot_that_freezes_stands_from_there_on() {
+    let mut bench = Bench::new(&DETECTOR);
+    bench.run(&keyed(300, |_| Some(30), |i| wiped(i.min(150))));
+    assert!((bench.value("still_secs") - 5.96).abs() < 0.6);
+    let since = bench.newest("still_secs").unwrap().since.unwrap();
+    assert!((since.nanos() as f64 / 1e9 - 6.0).abs() < 0.6, "{since:?}");
+}
+
+#[test]
+fn noise_put_on_a_still_is_not_taken_for_a_camera() {
+    // Motion died, and every key picture has other noise since.
+    let noisy = |i: usize| match i {
+        0..50 => moving(i),
+        _ => moving(50).grain(&mut Noise::new((i / 12) as u64), 2.0),
+    };
+    let mut bench = Bench::new(&DETECTOR);
+    bench.run(&keyed(150, |_| Some(30), noisy));
+    assert!(bench.value("still_secs") > 3.5);
 }

@@ -99,7 +99,7 @@ impl Merge {
                 }
                 let place = match fact {
                     Fact::Input(_) | Fact::Tracks(_) => None,
-                    Fact::RandomAccess(at) => Some(*at),
+                    Fact::RandomAccess(at) | Fact::KeyQuantiser { at, .. } => Some(*at),
                     Fact::Evidence(evidence) => unit.media.or(evidence.from),
                     _ => unit.media,
                 };

@@ -81,6 +81,7 @@ fn open(life: &Life) -> Desk {
             only: BTreeMap::new(),
             allow_private: true,
             canary: false,
+            template: Template::default(),
         }],
         away: AWAY,
         links: None,

@@ -535,6 +535,12 @@ impl Stream {
                         core.hub.fact(Some(self.track), Some(media), fact);
                     }
                 }
+                Found::Quantiser(quantiser) => {
+                    if let Some(at) = media {
+                        let fact = Fact::KeyQuantiser { at, quantiser };
+                        core.hub.fact(Some(self.track), media, fact);
+                    }
+                }
                 Found::Size { .. } => {}
             }
         }

@@ -42,6 +42,8 @@ struct Pps {
     refs: [u32; 2],
     weighted: bool,
     weighted_bi: u32,
+    /// `pic_init_qp_minus26` + 26.
+    qp: i32,
     redundant_present: bool,
 }
 
@@ -55,6 +57,8 @@ struct Slice {
     redundant: bool,
     /// `memory_management_control_operation` 5; `None` when the header could not be read that far.
     resets: Option<bool>,
+    /// `SliceQPY` of an I slice, as far as it was read.
+    qp: Option<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +238,9 @@ impl H264 {
             true => resets(&mut b, sps, pps, class),
             false => Some(false),
         };
+        let qp = (class == 2 && resets.is_some())
+            .then(|| slice_qp(b, pps, kind == 5))
+            .flatten();
         Some(Slice {
             first_mb,
             intra: class == 2 || class == 4,
@@ -248,6 +255,7 @@ impl H264 {
             },
             redundant,
             resets,
+            qp,
         })
     }
 
@@ -387,8 +395,19 @@ impl H264 {
         }
         if done || (here && !headless) {
             found(Found::RandomAccess);
+            if let Some(qp) = slice.qp {
+                found(Found::Quantiser(qp));
+            }
         }
     }
+}
+
+/// Reads the header of an I slice on behind its reference marking, which that of an IDR picture still has to come.
+fn slice_qp(mut b: Bits<'_>, pps: &Pps, idr: bool) -> Option<i32> {
+    if idr {
+        b.u(2)?;
+    }
+    pps.qp.checked_add(b.se()?)
 }
 
 /// Reads a slice header on to its reference marking: whether operation 5 is there.
@@ -581,7 +600,7 @@ fn pps(bytes: &[u8]) -> Option<(usize, Pps)> {
     let refs = [b.ue_to(31)?, b.ue_to(31)?];
     let weighted = b.flag()?;
     let weighted_bi = b.u(2)?;
-    b.se()?;
+    let qp = b.se()?.checked_add(26)?;
     b.se()?;
     b.se()?;
     b.flag()?;
@@ -594,6 +613,7 @@ fn pps(bytes: &[u8]) -> Option<(usize, Pps)> {
         refs,
         weighted,
         weighted_bi,
+        qp,
         redundant_present,
     };
     Some((id, pps))

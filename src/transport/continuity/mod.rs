@@ -24,6 +24,9 @@ pub enum Found {
     Earlier(EvidenceKind, u32),
     /// Decoding is clean from this access unit on.
     RandomAccess,
+    /// The same access unit is an intra picture, whose first slice says this: QP (of 8 bits a sample, 0 to 51), or of MPEG-2
+    /// `quantiser_scale_code`.
+    Quantiser(i32),
     /// Coded picture size, from the sequence header or SPS, when new.
     Size {
         /// Pixels a row.

@@ -89,7 +89,7 @@ impl Mpeg2 {
             }
             0x01..=0xAF => {
                 self.end_sequence_header(found);
-                self.count(found);
+                self.count(b.u(5), found);
                 if let Some(picture) = &mut self.picture {
                     let row = usize::from(code - 1);
                     if let Some(word) = picture.rows.get_mut(row / 64) {
@@ -202,7 +202,7 @@ impl Mpeg2 {
     }
 
     /// The first slice of a picture: its headers are complete.
-    fn count(&mut self, found: &mut dyn FnMut(Found)) {
+    fn count(&mut self, quantiser: Option<u32>, found: &mut dyn FnMut(Found)) {
         let Some(picture) = self.picture.as_mut().filter(|p| !p.counted) else {
             return;
         };
@@ -234,6 +234,11 @@ impl Mpeg2 {
         }
         if coding == 1 {
             found(Found::RandomAccess);
+            // Above, more of the row comes first.
+            let plain = self.sequence.is_some_and(|s| s.height <= PLAIN_HEIGHT);
+            if let Some(quantiser) = quantiser.filter(|_| plain) {
+                found(Found::Quantiser(quantiser as i32));
+            }
         }
     }
 

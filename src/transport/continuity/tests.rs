@@ -728,3 +728,30 @@ fn pictures_that_none_refers_to_are_known() {
         assert_eq!(mpeg2.is_disposable(), disposable, "{coding}");
     }
 }
+
+#[test]
+fn quantisers_of_key_pictures_are_read() {
+    let x264 = "-c:v libx264 -preset veryfast -x264-params";
+    let x265 = "-c:v libx265 -preset veryfast -x265-params log-level=none:qp=24:ipratio=1";
+    for (options, expected) in [
+        (format!("{x264} keyint=30:qp=24:ipratio=1:slices=3"), 24),
+        (format!("{x264} keyint=30:qp=33:ipratio=1:open-gop=1"), 33),
+        (format!("{x264} keyint=30:qp=18:ipratio=1:interlaced=1"), 18),
+        (format!("{x264} keyint=30:qp=30:ipratio=1:no-cabac=1"), 30),
+        (format!("{x265}:keyint=30"), 24),
+        ("-c:v mpeg2video -g 12 -bf 2 -q:v 7".to_owned(), 7),
+    ] {
+        let Some((codec, units)) = encode(&options) else {
+            continue;
+        };
+        let found = run(codec, &units);
+        let quantisers = found.iter().filter_map(|f| match f {
+            Found::Quantiser(quantiser) => Some(*quantiser),
+            _ => None,
+        });
+        let count = quantisers.clone().count();
+        assert_eq!(count, random_accesses(&found), "{options}");
+        assert!(count > 2, "{options}: {count}");
+        assert!(quantisers.clone().all(|q| q == expected), "{options}");
+    }
+}

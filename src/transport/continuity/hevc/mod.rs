@@ -22,6 +22,8 @@ use super::layout::{Layout, MAX_SLICES};
 
 const SLICE_BYTES: usize = 1024;
 const SET_BYTES: usize = 8192;
+/// `slice_type` of I slices.
+const INTRA: u32 = 2;
 /// Most pictures remembered; the standard allows 16.
 const MAX_PICTURES: usize = 32;
 
@@ -442,6 +444,9 @@ impl Hevc {
         }
         if (irap || recovery == Some(0)) && slice.first || reached {
             found(Found::RandomAccess);
+            if let Some(segment) = slice.segment.filter(|s| s.kind == INTRA) {
+                found(Found::Quantiser(segment.qp));
+            }
         }
     }
 }
