@@ -31,9 +31,11 @@ use crate::kernel::cells;
 
 mod compare;
 mod lag;
+mod scene;
 
-use compare::{COLUMNS, ROWS, STAND, Usual};
+use compare::{STAND, Usual};
 use lag::{Lag, REACH, Told, shifted};
+use scene::{COLUMNS, ROWS, Scene, sample};
 
 static SIGNALS: [Signal; 3] = [
     Signal {
@@ -64,8 +66,8 @@ static LATE_SECS: &Signal = &SIGNALS[2];
 
 static OPTIONS: [OptionSpec; 1] = [OptionSpec {
     name: "off_codes",
-    default: 6.0,
-    range: (2.0, 60.0),
+    default: 1.5,
+    range: (0.5, 60.0),
     help: "Luma by which a cell of one rendition must differ from the others, in 8-bit codes, before contrast and habit are allowed for.",
 }];
 
@@ -86,8 +88,8 @@ pub static DETECTOR: Descriptor = Descriptor {
         RuleSpec {
             name: "rung_damaged",
             signal: "differing_ratio",
-            raise: Limit::AtLeast(0.01),
-            clear: Limit::AtMost(0.003),
+            raise: Limit::AtLeast(0.005),
+            clear: Limit::AtMost(0.002),
             hold: std::time::Duration::ZERO,
             release: std::time::Duration::from_secs(2),
             severity: Severity::Info,
@@ -97,8 +99,8 @@ pub static DETECTOR: Descriptor = Descriptor {
         RuleSpec {
             name: "one_rung_damaged",
             signal: "undecided_ratio",
-            raise: Limit::AtLeast(0.01),
-            clear: Limit::AtMost(0.003),
+            raise: Limit::AtLeast(0.005),
+            clear: Limit::AtMost(0.002),
             hold: std::time::Duration::ZERO,
             release: std::time::Duration::from_secs(2),
             severity: Severity::Info,
@@ -259,9 +261,7 @@ struct RungDifference {
     /// Up to where was compared.
     compared: Option<MediaTime>,
     /// What most showed then.
-    before: Option<Vec<f32>>,
-    /// How much of it changes from picture to picture.
-    motion: Vec<f32>,
+    scene: Scene,
     votes: Votes,
     /// Of two rungs the one to blame, once known.
     blamed: Option<Track>,
@@ -273,8 +273,7 @@ impl RungDifference {
             off_codes: options.get("off_codes") as f32,
             rungs: Vec::new(),
             compared: None,
-            before: None,
-            motion: Vec::new(),
+            scene: Scene::default(),
             votes: Votes::default(),
             blamed: None,
         }
@@ -282,9 +281,9 @@ impl RungDifference {
 
     fn restart(&mut self) {
         self.rungs.clear();
-        (self.compared, self.before, self.blamed) = (None, None, None);
+        (self.compared, self.blamed) = (None, None);
         self.votes = Votes::default();
-        self.motion.clear();
+        self.scene = Scene::default();
     }
 
     fn announce(&mut self, tracks: &[TrackInfo]) {
@@ -354,7 +353,8 @@ impl RungDifference {
             .compared
             .is_some_and(|compared| compared.secs_after(at) > 2.0 * KEPT_SECS)
         {
-            (self.compared, self.before) = (None, None);
+            self.compared = None;
+            self.scene.cut();
         }
         while let Some((at, leader, places)) = self.due() {
             self.compared = Some(at);
@@ -437,8 +437,7 @@ impl RungDifference {
             true => most,
             false => compare::median(&levelled),
         };
-        compare::follow(&mut self.motion, self.before.as_deref(), &most);
-        let allowance = compare::allowance(&most, &self.motion, apart as f32, self.off_codes);
+        self.scene.follow(most.clone(), apart as f32);
         for ((i, _), map) in found.iter().zip(&levelled) {
             // Both of two differ by the same.
             let map = levelled.last().filter(|_| two).unwrap_or(map);
@@ -451,11 +450,10 @@ impl RungDifference {
                 rung.compared = Some(at);
                 match rung.elsewhere {
                     true => rung.usual.interrupt(),
-                    false => rung.usual.look(&differences, &allowance),
+                    false => rung.usual.look(&differences, &self.scene, self.off_codes),
                 }
             }
         }
-        self.before = Some(most);
         match found.as_slice() {
             [one, other] => self.report_two(at, [*one, *other], out),
             _ => {
@@ -531,7 +529,7 @@ impl RungDifference {
         let tracks = [one.track, other.track];
         // How far each cell went since the picture before, in either rung.
         let change = |rung: &Rung, place: usize, cell: usize| {
-            let value = |place: usize| Some(f32::from(*rung.maps.get(place)?.cells.get(cell)?));
+            let value = |place: usize| Some(f32::from(*rung.maps.get(place)?.cells.get(sample(cell))?));
             let pair = value(place).zip(place.checked_sub(1).and_then(value));
             pair.map_or(0.0, |(a, b)| (a - b).abs())
         };
