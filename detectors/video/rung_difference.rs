@@ -5,11 +5,13 @@
 //! breaks is seen in one rung alone. So pictures of all rungs at one time are compared, which tells damage that leaves
 //! no evidence and has no grid, and where any damage came in.
 //!
-//! - Of every picture a map of 64x36 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
+//! - Of every picture a map of 128x72 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
 //!   slowest rung lead; those of the others are found by media time, within half a picture.
-//! - Levels are made equal by a straight line; what most rungs show (the median) is what each is compared with. A cell
-//!   is off when it differs by more than contrast and scaling explain, and by more than it is used to. It must be off for
-//!   three pictures, with neighbours. Cells that are mostly off from the beginning (a logo in one rung) do not count; a
+//! - Levels are made equal by a straight line; what most rungs show (the median) is what each is compared with, sample by
+//!   sample, since damage often keeps the mean of a block and not what is in it. How much a rung differs is learned by
+//!   kinds of places, that is by texture and motion: low rungs lose texture. A cell of 2x2 samples is off when it, with
+//!   those around it, differs by more than is usual of such places and of itself. It must be off for three pictures,
+//!   with neighbours. Cells that are mostly off from the beginning (a logo in one rung) do not count; a
 //!   rung that is another picture as a whole from the beginning is not compared.
 //! - Of two rungs only the difference is known. It is the fault of the one with transport or bitstream evidence, or of the
 //!   one whose cells jump where those of the other go on; else `undecided_ratio` tells it, and neither is blamed.
@@ -17,8 +19,9 @@
 //!   are compared. A picture that is more like one of another time than like that of its own is late, not damaged. So that
 //!   there is something on both sides, pictures are compared half a second after they came.
 //!
-//! Cost: one pass over the half-resolution luma, about 0.1 ms for 1080p. Limits: a delay of more than 12 pictures is
-//! not found; where most rungs are damaged alike the others are blamed.
+//! Cost: one pass over the half-resolution luma, about 0.1 ms for 1080p, and a comparison of maps, less than 0.2 ms a
+//! rung. Limits: a delay of more than 12 pictures is not found; where most rungs are damaged alike the others are
+//! blamed.
 
 use std::collections::VecDeque;
 
@@ -33,7 +36,7 @@ mod compare;
 mod lag;
 mod scene;
 
-use compare::{STAND, Usual};
+use compare::{STAND, Usual, around};
 use lag::{Lag, REACH, Told, shifted};
 use scene::{COLUMNS, ROWS, Scene, sample};
 
@@ -68,7 +71,7 @@ static OPTIONS: [OptionSpec; 1] = [OptionSpec {
     name: "off_codes",
     default: 1.5,
     range: (0.5, 60.0),
-    help: "Luma by which a cell of one rendition must differ from the others, in 8-bit codes, before contrast and habit are allowed for.",
+    help: "Luma by which a cell of one rendition must differ from the others, in 8-bit codes, beyond what is usual of such places.",
 }];
 
 /// The row of the registry.
@@ -83,8 +86,8 @@ pub static DETECTOR: Descriptor = Descriptor {
     },
     signals: &SIGNALS,
     rules: &[
-        // To be recorded: one clean ladder in five is told of, mostly where a rung has half the pictures, or another
-        // logo or sharpness. What it says of the place of other defects counts all the same.
+        // To be recorded: no clean ladder is told of, but ladders were watched for minutes and not for days. What it
+        // says of the place of other defects counts all the same.
         RuleSpec {
             name: "rung_damaged",
             signal: "differing_ratio",
@@ -139,7 +142,7 @@ pub static DETECTOR: Descriptor = Descriptor {
 const RUNGS: usize = 16;
 /// Maps are kept for so long, and a rung that is further behind is not waited for.
 const KEPT_SECS: f64 = 12.0;
-/// ... and no more of them: a rung takes 1.5 MB at most.
+/// ... and no more of them: a rung takes 3 MB at 25 pictures a second, 6 MB at most.
 const KEPT: usize = 640;
 /// Evidence explains a difference that begins so long before, or after it.
 const EVIDENCE_SECS: (f64, f64) = (0.3, 4.0);
@@ -527,11 +530,17 @@ impl RungDifference {
         }
         let share = one.usual.share();
         let tracks = [one.track, other.track];
-        // How far each cell went since the picture before, in either rung.
+        // How far each cell and those around it went since the picture before, in either rung.
         let change = |rung: &Rung, place: usize, cell: usize| {
-            let value = |place: usize| Some(f32::from(*rung.maps.get(place)?.cells.get(sample(cell))?));
-            let pair = value(place).zip(place.checked_sub(1).and_then(value));
-            pair.map_or(0.0, |(a, b)| (a - b).abs())
+            let value = |place: usize, cell: usize| {
+                let map = rung.maps.get(place)?;
+                Some(f32::from(*map.cells.get(sample(cell))?))
+            };
+            let far = |cell: usize| {
+                let before = place.checked_sub(1)?;
+                Some((value(place, cell)? - value(before, cell)?).abs())
+            };
+            around(cell).filter_map(far).fold(0.0, f32::max)
         };
         let mut votes = self.votes;
         for cell in one.usual.newly_off() {

@@ -9,6 +9,8 @@ const GAINS: (f32, f32) = (0.75, 1.35);
 const RIDGE: f32 = 25.0;
 /// Levels are found from every so many samples: enough for a straight line.
 const STRIDE: usize = 7;
+/// So many times, what does not fit is left out: damage of a fifth of the picture must not move the rest.
+const TRIMS: usize = 6;
 /// What renditions differ by before anything is known of a kind of place, codes: anywhere, and shares of the texture and
 /// of the motion. It weighs as much as so many cells.
 const PRIOR: (f32, f32, f32) = (0.5, 0.2, 0.2);
@@ -68,7 +70,7 @@ pub(super) fn levelled(map: &[f32], to: &[f32]) -> Vec<f32> {
     let some = || map.iter().zip(to).step_by(STRIDE).map(|(a, b)| (*a, *b));
     let mut level = fit(some());
     let off = |(gain, offset): (f32, f32), a: f32, b: f32| (gain * a + offset - b).abs();
-    for _ in 0..2 {
+    for _ in 0..TRIMS {
         let usual = Spread::of(some().map(|(a, b)| off(level, a, b))).quantile(0.5);
         let most = 3.0 * usual + 1.0;
         level = fit(some().filter(|(a, b)| off(level, *a, *b) <= most));
@@ -92,7 +94,7 @@ fn fit(pairs: impl Iterator<Item = (f32, f32)>) -> (f32, f32) {
 }
 
 /// A cell and the up to eight around it.
-fn around(i: usize) -> impl Iterator<Item = usize> {
+pub(super) fn around(i: usize) -> impl Iterator<Item = usize> {
     let (x, y) = (i % ACROSS, i / ACROSS);
     let rows = y.saturating_sub(1)..(y + 2).min(DOWN);
     let columns = x.saturating_sub(1)..(x + 2).min(ACROSS);
@@ -185,8 +187,8 @@ impl Usual {
         let of = |((texture, motion), kind): ((&f32, &f32), &usize)| {
             let kind = self.kinds.get(*kind).copied().unwrap_or_default();
             let prior = PRIOR.0 + PRIOR.1 * texture + PRIOR.2 * motion;
-            let usual = (kind.difference * kind.cells + prior * PRIOR_CELLS)
-                / (kind.cells + PRIOR_CELLS);
+            let usual =
+                (kind.difference * kind.cells + prior * PRIOR_CELLS) / (kind.cells + PRIOR_CELLS);
             codes + USUAL * usual + APART * scene.apart * motion
         };
         places.map(of).collect()

@@ -71,7 +71,9 @@ fn steps(map: &[f32]) -> Vec<f32> {
     for ((step, a), b) in steps.iter_mut().zip(map).zip(below) {
         *step = (b - a).abs();
     }
-    let rows = steps.chunks_exact_mut(COLUMNS).zip(map.chunks_exact(COLUMNS));
+    let rows = steps
+        .chunks_exact_mut(COLUMNS)
+        .zip(map.chunks_exact(COLUMNS));
     for (steps, row) in rows {
         for ((step, a), b) in steps.iter_mut().zip(row).zip(row.iter().skip(1)) {
             *step += (b - a).abs();

@@ -36,8 +36,8 @@ const SMALL_RUNGS: [Size; 3] = [(640, 360, 900), (480, 270, 500), (320, 180, 250
 const QUALITIES: [u32; 3] = [22, 25, 28];
 /// Ladders of a whole run: damaged before one encoder, before all, behind one, and clean ones.
 const LADDERS: [(Where, usize); 4] = [
-    (Where::OneEncoder, 60),
-    (Where::AllEncoders, 60),
+    (Where::OneEncoder, 80),
+    (Where::AllEncoders, 80),
     (Where::BehindOne, 24),
     (Where::Nowhere, 56),
 ];
@@ -48,8 +48,8 @@ const SLACK_SECS: f64 = 0.8;
 const LEAST_SECS: f64 = 0.2;
 /// A ladder is damaged at most so many times until it shows.
 const TRIES: u64 = 5;
-/// Share of the picture from which a difference counts.
-const SEEN: f64 = 0.01;
+/// Share of the picture from which a difference counts, as in the rule that tells it.
+const SEEN: f64 = 0.005;
 
 /// Where damage comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
