@@ -441,10 +441,17 @@ impl RungDifference {
             false => compare::median(&levelled),
         };
         self.scene.follow(most.clone(), apart as f32);
-        for ((i, _), map) in found.iter().zip(&levelled) {
+        let mut differences: Vec<Vec<f32>> = (levelled.iter())
+            .map(|map| compare::differences(map, &most))
+            .collect();
+        if let (true, [one, other]) = (two, differences.as_mut_slice()) {
             // Both of two differ by the same.
-            let map = levelled.last().filter(|_| two).unwrap_or(map);
-            let differences: Vec<f32> = map.iter().zip(&most).map(|(a, b)| a - b).collect();
+            one.clone_from(other);
+        }
+        let largest = (differences.iter().cloned())
+            .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a.max(*b)).collect())
+            .unwrap_or_default();
+        for ((i, _), differences) in found.iter().zip(&differences) {
             if let Some(rung) = self.rungs.get_mut(*i) {
                 // What was left out is not the next picture.
                 if rung.compared.is_some_and(|then| at.secs_after(then) > 0.5) {
@@ -453,7 +460,7 @@ impl RungDifference {
                 rung.compared = Some(at);
                 match rung.elsewhere {
                     true => rung.usual.interrupt(),
-                    false => rung.usual.look(&differences, &self.scene, self.off_codes),
+                    false => (rung.usual).look(differences, &largest, &self.scene, self.off_codes),
                 }
             }
         }

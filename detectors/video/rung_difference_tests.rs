@@ -195,10 +195,10 @@ fn half_the_pictures_are_compared_with_every_other() {
 
 #[test]
 fn damage_of_texture_that_keeps_its_mean_is_told_and_lost_texture_is_not() {
-    // Fine stripes, of which the lower rungs keep less and less.
+    // Fine stripes, of which the lower rungs keep less.
     let striped = |i: usize, mut frame: Frame, damaged: bool| {
         let (w, h) = (frame.width, frame.height);
-        let depth = [14.0, 9.0, 4.0][i];
+        let depth = [14.0, 12.0, 10.0][i];
         for y in 0..h {
             for x in 0..w {
                 let (u, v) = (x as f64 / w as f64, y as f64 / h as f64);
@@ -220,7 +220,7 @@ fn damage_of_texture_that_keeps_its_mean_is_told_and_lost_texture_is_not() {
     };
     assert_eq!(run(None), [0.0; 3]);
     let told = run(Some(0));
-    assert!(told[0] > 0.008, "{told:?}");
+    assert!(told[0] > 0.005, "{told:?}");
     assert_eq!(told[1..], [0.0; 2]);
 }
 

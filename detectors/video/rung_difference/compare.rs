@@ -17,6 +17,9 @@ const PRIOR: (f32, f32, f32) = (0.5, 0.2, 0.2);
 const PRIOR_CELLS: f32 = 100.0;
 /// A cell is off when it differs by so many times what is usual of its kind of place, or of itself.
 const USUAL: f32 = 2.5;
+/// ... and at least by such a share of what the rendition that differs most does: where that is far off, the middle of
+/// all is another one's, and those that were the middle seem to differ.
+const MOST: f32 = 0.5;
 /// Share of the change from picture to picture that pictures may differ by that are apart in time by one.
 const APART: f32 = 1.5;
 /// Pictures over which the usual difference of a kind of place is learned, and over how many while more than a share
@@ -63,6 +66,12 @@ pub(super) fn median(maps: &[Vec<f32>]) -> Vec<f32> {
             }
         })
         .collect()
+}
+
+/// By how much every cell of a map, with those around it, differs from another map, codes.
+pub(super) fn differences(map: &[f32], from: &[f32]) -> Vec<f32> {
+    let differences: Vec<f32> = map.iter().zip(from).map(|(a, b)| (a - b).abs()).collect();
+    blurred(&cells(&differences))
 }
 
 /// A map with the levels of another one: least squares over some samples, then over those of them that fit.
@@ -141,18 +150,17 @@ impl Default for Usual {
 }
 
 impl Usual {
-    /// Takes the differences of the next picture, of which `codes` are allowed anywhere.
-    pub(super) fn look(&mut self, differences: &[f32], scene: &Scene, codes: f32) {
+    /// Takes the differences of the next picture, beside the largest of any rendition; `codes` are allowed anywhere.
+    pub(super) fn look(&mut self, differences: &[f32], largest: &[f32], scene: &Scene, codes: f32) {
         self.pictures += 1.0;
-        let differences: Vec<f32> = differences.iter().map(|d| d.abs()).collect();
-        let differences = blurred(&cells(&differences));
         let kinds = scene.kinds();
         let allowances = self.allowances(scene, &kinds, codes);
-        let off: Vec<bool> = (differences.iter().zip(&allowances).zip(&self.cells))
-            .map(|((difference, allowance), cell)| {
+        let off: Vec<bool> = (differences.iter().zip(largest))
+            .zip(allowances.iter().zip(&self.cells))
+            .map(|((difference, largest), (allowance, cell))| {
                 // As much as a cell is used to, but what is damaged for long does not explain itself.
                 let own = codes + USUAL * cell.difference.min(*allowance);
-                *difference > allowance.max(own)
+                *difference > allowance.max(own) && *difference >= MOST * largest
             })
             .collect();
         // Damage is not usual.
