@@ -5,11 +5,13 @@
 //! breaks is seen in one rung alone. So pictures of all rungs at one time are compared, which tells damage that leaves
 //! no evidence and has no grid, and where any damage came in.
 //!
-//! - Of every picture a map of 64x36 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
+//! - Of every picture a map of 128x72 mean lumas is kept for some seconds: rungs arrive out of step. Pictures of the
 //!   slowest rung lead; those of the others are found by media time, within half a picture.
-//! - Levels are made equal by a straight line; what most rungs show (the median) is what each is compared with. A cell
-//!   is off when it differs by more than contrast and scaling explain, and by more than it is used to. It must be off for
-//!   three pictures, with neighbours. Cells that are mostly off from the beginning (a logo in one rung) do not count; a
+//! - Levels are made equal by a straight line; what most rungs show (the median) is what each is compared with, sample by
+//!   sample, since damage often keeps the mean of a block and not what is in it. How much a rung differs is learned by
+//!   kinds of places, that is by texture and motion: low rungs lose texture. A cell of 2x2 samples is off when it, with
+//!   those around it, differs by more than is usual of such places and of itself. It must be off for three pictures,
+//!   with neighbours. Cells that are mostly off from the beginning (a logo in one rung) do not count; a
 //!   rung that is another picture as a whole from the beginning is not compared.
 //! - Of two rungs only the difference is known. It is the fault of the one with transport or bitstream evidence, or of the
 //!   one whose cells jump where those of the other go on; else `undecided_ratio` tells it, and neither is blamed.
@@ -17,8 +19,9 @@
 //!   are compared. A picture that is more like one of another time than like that of its own is late, not damaged. So that
 //!   there is something on both sides, pictures are compared half a second after they came.
 //!
-//! Cost: one pass over the half-resolution luma, about 0.1 ms for 1080p. Limits: a delay of more than 12 pictures is
-//! not found; where most rungs are damaged alike the others are blamed.
+//! Cost: one pass over the half-resolution luma, about 0.1 ms for 1080p, and a comparison of maps, less than 0.2 ms a
+//! rung. Limits: a delay of more than 12 pictures is not found; where most rungs are damaged alike the others are
+//! blamed.
 
 use std::collections::VecDeque;
 
@@ -31,9 +34,11 @@ use crate::kernel::cells;
 
 mod compare;
 mod lag;
+mod scene;
 
-use compare::{COLUMNS, ROWS, STAND, Usual};
+use compare::{STAND, Usual, around};
 use lag::{Lag, REACH, Told, shifted};
+use scene::{COLUMNS, ROWS, Scene, sample};
 
 static SIGNALS: [Signal; 3] = [
     Signal {
@@ -64,9 +69,9 @@ static LATE_SECS: &Signal = &SIGNALS[2];
 
 static OPTIONS: [OptionSpec; 1] = [OptionSpec {
     name: "off_codes",
-    default: 6.0,
-    range: (2.0, 60.0),
-    help: "Luma by which a cell of one rendition must differ from the others, in 8-bit codes, before contrast and habit are allowed for.",
+    default: 1.5,
+    range: (0.5, 60.0),
+    help: "Luma by which a cell of one rendition must differ from the others, in 8-bit codes, beyond what is usual of such places.",
 }];
 
 /// The row of the registry.
@@ -81,13 +86,13 @@ pub static DETECTOR: Descriptor = Descriptor {
     },
     signals: &SIGNALS,
     rules: &[
-        // To be recorded: one clean ladder in five is told of, mostly where a rung has half the pictures, or another
-        // logo or sharpness. What it says of the place of other defects counts all the same.
+        // To be recorded: no clean ladder is told of, but ladders were watched for minutes and not for days. What it
+        // says of the place of other defects counts all the same.
         RuleSpec {
             name: "rung_damaged",
             signal: "differing_ratio",
-            raise: Limit::AtLeast(0.01),
-            clear: Limit::AtMost(0.003),
+            raise: Limit::AtLeast(0.005),
+            clear: Limit::AtMost(0.002),
             hold: std::time::Duration::ZERO,
             release: std::time::Duration::from_secs(2),
             severity: Severity::Info,
@@ -97,8 +102,8 @@ pub static DETECTOR: Descriptor = Descriptor {
         RuleSpec {
             name: "one_rung_damaged",
             signal: "undecided_ratio",
-            raise: Limit::AtLeast(0.01),
-            clear: Limit::AtMost(0.003),
+            raise: Limit::AtLeast(0.005),
+            clear: Limit::AtMost(0.002),
             hold: std::time::Duration::ZERO,
             release: std::time::Duration::from_secs(2),
             severity: Severity::Info,
@@ -137,7 +142,7 @@ pub static DETECTOR: Descriptor = Descriptor {
 const RUNGS: usize = 16;
 /// Maps are kept for so long, and a rung that is further behind is not waited for.
 const KEPT_SECS: f64 = 12.0;
-/// ... and no more of them: a rung takes 1.5 MB at most.
+/// ... and no more of them: a rung takes 3 MB at 25 pictures a second, 6 MB at most.
 const KEPT: usize = 640;
 /// Evidence explains a difference that begins so long before, or after it.
 const EVIDENCE_SECS: (f64, f64) = (0.3, 4.0);
@@ -259,9 +264,7 @@ struct RungDifference {
     /// Up to where was compared.
     compared: Option<MediaTime>,
     /// What most showed then.
-    before: Option<Vec<f32>>,
-    /// How much of it changes from picture to picture.
-    motion: Vec<f32>,
+    scene: Scene,
     votes: Votes,
     /// Of two rungs the one to blame, once known.
     blamed: Option<Track>,
@@ -273,8 +276,7 @@ impl RungDifference {
             off_codes: options.get("off_codes") as f32,
             rungs: Vec::new(),
             compared: None,
-            before: None,
-            motion: Vec::new(),
+            scene: Scene::default(),
             votes: Votes::default(),
             blamed: None,
         }
@@ -282,9 +284,9 @@ impl RungDifference {
 
     fn restart(&mut self) {
         self.rungs.clear();
-        (self.compared, self.before, self.blamed) = (None, None, None);
+        (self.compared, self.blamed) = (None, None);
         self.votes = Votes::default();
-        self.motion.clear();
+        self.scene = Scene::default();
     }
 
     fn announce(&mut self, tracks: &[TrackInfo]) {
@@ -354,7 +356,8 @@ impl RungDifference {
             .compared
             .is_some_and(|compared| compared.secs_after(at) > 2.0 * KEPT_SECS)
         {
-            (self.compared, self.before) = (None, None);
+            self.compared = None;
+            self.scene.cut();
         }
         while let Some((at, leader, places)) = self.due() {
             self.compared = Some(at);
@@ -437,12 +440,18 @@ impl RungDifference {
             true => most,
             false => compare::median(&levelled),
         };
-        compare::follow(&mut self.motion, self.before.as_deref(), &most);
-        let allowance = compare::allowance(&most, &self.motion, apart as f32, self.off_codes);
-        for ((i, _), map) in found.iter().zip(&levelled) {
+        self.scene.follow(most.clone(), apart as f32);
+        let mut differences: Vec<Vec<f32>> = (levelled.iter())
+            .map(|map| compare::differences(map, &most))
+            .collect();
+        if let (true, [one, other]) = (two, differences.as_mut_slice()) {
             // Both of two differ by the same.
-            let map = levelled.last().filter(|_| two).unwrap_or(map);
-            let differences: Vec<f32> = map.iter().zip(&most).map(|(a, b)| a - b).collect();
+            one.clone_from(other);
+        }
+        let largest = (differences.iter().cloned())
+            .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a.max(*b)).collect())
+            .unwrap_or_default();
+        for ((i, _), differences) in found.iter().zip(&differences) {
             if let Some(rung) = self.rungs.get_mut(*i) {
                 // What was left out is not the next picture.
                 if rung.compared.is_some_and(|then| at.secs_after(then) > 0.5) {
@@ -451,11 +460,10 @@ impl RungDifference {
                 rung.compared = Some(at);
                 match rung.elsewhere {
                     true => rung.usual.interrupt(),
-                    false => rung.usual.look(&differences, &allowance),
+                    false => (rung.usual).look(differences, &largest, &self.scene, self.off_codes),
                 }
             }
         }
-        self.before = Some(most);
         match found.as_slice() {
             [one, other] => self.report_two(at, [*one, *other], out),
             _ => {
@@ -529,11 +537,17 @@ impl RungDifference {
         }
         let share = one.usual.share();
         let tracks = [one.track, other.track];
-        // How far each cell went since the picture before, in either rung.
+        // How far each cell and those around it went since the picture before, in either rung.
         let change = |rung: &Rung, place: usize, cell: usize| {
-            let value = |place: usize| Some(f32::from(*rung.maps.get(place)?.cells.get(cell)?));
-            let pair = value(place).zip(place.checked_sub(1).and_then(value));
-            pair.map_or(0.0, |(a, b)| (a - b).abs())
+            let value = |place: usize, cell: usize| {
+                let map = rung.maps.get(place)?;
+                Some(f32::from(*map.cells.get(sample(cell))?))
+            };
+            let far = |cell: usize| {
+                let before = place.checked_sub(1)?;
+                Some((value(place, cell)? - value(before, cell)?).abs())
+            };
+            around(cell).filter_map(far).fold(0.0, f32::max)
         };
         let mut votes = self.votes;
         for cell in one.usual.newly_off() {

@@ -194,6 +194,37 @@ fn half_the_pictures_are_compared_with_every_other() {
 }
 
 #[test]
+fn damage_of_texture_that_keeps_its_mean_is_told_and_lost_texture_is_not() {
+    // Fine stripes, of which the lower rungs keep less.
+    let striped = |i: usize, mut frame: Frame, damaged: bool| {
+        let (w, h) = (frame.width, frame.height);
+        let depth = [14.0, 12.0, 10.0][i];
+        for y in 0..h {
+            for x in 0..w {
+                let (u, v) = (x as f64 / w as f64, y as f64 / h as f64);
+                // Damaged, the stripes are half a stripe beside where they should be.
+                let hit = damaged && (0.5..0.62).contains(&u) && (0.5..0.62).contains(&v);
+                let phase = if hit { 0.5 } else { 0.0 };
+                let stripe = (std::f64::consts::TAU * (u * 30.0 + phase)).sin() * depth;
+                let value = f64::from(frame.samples[y * w + x]) + stripe;
+                frame.samples[y * w + x] = value as u8;
+            }
+        }
+        frame
+    };
+    let run = |rung: Option<usize>| {
+        peaks(&run(&ladder(3, 200, |i, n, frame| {
+            let hit = rung == Some(i) && (150..165).contains(&n);
+            Some((40 * n, striped(i, frame, hit)))
+        })))
+    };
+    assert_eq!(run(None), [0.0; 3]);
+    let told = run(Some(0));
+    assert!(told[0] > 0.005, "{told:?}");
+    assert_eq!(told[1..], [0.0; 2]);
+}
+
+#[test]
 fn a_late_rung_is_late_and_not_damaged() {
     for pictures in [-3, 2, 9] {
         let bench = run(&ladder(3, 300, |i, n, frame| {

@@ -6,7 +6,7 @@ use crate::base::MediaTime;
 pub(super) const REACH: i32 = 12;
 const TRIED: usize = 2 * REACH as usize + 1;
 /// Every so many cells are compared: enough for a mean.
-const STRIDE: usize = 5;
+const STRIDE: usize = 19;
 /// Pictures over which is judged.
 const MEMORY: f32 = 75.0;
 /// Before so many nothing is.
