@@ -159,10 +159,11 @@ async fn run(args: RunArgs) -> anyhow::Result<u8> {
             .map(|to| EventsTo::parse(&to.display().to_string())),
         listen: args.listen,
     };
-    let app = App::start(config, settings, None).await?;
+    // Before anything is there that a signal would end without order.
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = App::start(config, settings, None).await?;
     loop {
         tokio::select! {
             _ = hang_up.recv() => app.reload().await,
