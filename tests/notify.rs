@@ -638,6 +638,104 @@ async fn receivers_change_without_losing_the_others() {
     assert_eq!(notifier.stats().receivers[0].delivered, 2);
 }
 
+#[tokio::test]
+async fn a_receiver_whose_settings_change_keeps_what_it_was_told_and_what_waits() {
+    let (wrong, mut refused) = hook(|n| match n {
+        0 => ok(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    })
+    .await;
+    let (right, mut requests) = hook(|_| ok()).await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", wrong)])).unwrap();
+    tell(&notifier, Change::Raise, "told", Severity::Critical);
+    next(&mut refused).await;
+    tell(&notifier, Change::Raise, "waits", Severity::Critical);
+    next(&mut refused).await;
+    notifier
+        .set_receivers(&[receiver("ops", right)], LONG)
+        .unwrap();
+    tell(&notifier, Change::Clear, "told", Severity::Critical);
+    tell(&notifier, Change::Clear, "waits", Severity::Critical);
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        let (_, json) = next(&mut requests).await;
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
+    }
+    let waits: Vec<&String> = got.iter().filter(|g| g.starts_with("waits")).collect();
+    assert_eq!(waits, ["waits raised", "waits resolved"]);
+    assert!(got.contains(&"told resolved".to_owned()), "{got:?}");
+    assert_eq!(notifier.close(LONG).await, 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_becomes_another_kind_is_told_anew() {
+    let (hooked, mut told) = hook(|_| ok()).await;
+    let (channel, mut requests) = hook(|_| "ok".into_response()).await;
+    let notifier = Notifier::start(settings(vec![receiver("ops", hooked)])).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    next(&mut told).await;
+    let slack = Receiver {
+        kind: ReceiverKind::Slack {
+            url: Secret::new(format!("http://{channel}/hook")),
+        },
+        ..receiver("ops", channel)
+    };
+    notifier.set_receivers(&[slack], LONG).unwrap();
+    let (_, json) = next(&mut requests).await;
+    assert!(json["text"].as_str().unwrap().contains("news1"), "{json}");
+    assert_eq!(notifier.close(LONG).await, 0);
+}
+
+/// What it was told in place of another it hears to the end, and after a restart everybody knows what they knew.
+#[tokio::test]
+async fn who_was_told_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (refusing, mut refused) = hook(|n| match n {
+        0 => StatusCode::BAD_REQUEST.into_response(),
+        _ => ok(),
+    })
+    .await;
+    let (backup, mut requests) = hook(|_| ok()).await;
+    let (third, _silent) = hook(|_| ok()).await;
+    let of = |name: &str, address, stream: &str| Receiver {
+        only: [("stream".to_owned(), stream.to_owned())].into(),
+        ..receiver(name, address)
+    };
+    let on_disk = || Settings {
+        data_dir: dir.path().to_owned(),
+        ..settings(vec![
+            of("ops", refusing, "news1"),
+            of("backup", backup, "sport1"),
+            of("third", third, "film1"),
+        ])
+    };
+    let notifier = Notifier::start(on_disk()).unwrap();
+    tell(&notifier, Change::Raise, "news1", Severity::Critical);
+    next(&mut refused).await;
+    let of_news = async |requests: &mut Requests| loop {
+        let (_, json) = next(requests).await;
+        if json["data"]["stream"] == "news1" {
+            return json["data"]["news"].as_str().unwrap().to_owned();
+        }
+    };
+    assert_eq!(of_news(&mut requests).await, "raised");
+    assert_eq!(notifier.close(LONG).await, 0);
+    drop(notifier);
+    let notifier = Notifier::start(on_disk()).unwrap();
+    let desk = notifier.desk();
+    let open = desk.incidents(jiff::Timestamp::now());
+    let news = open.iter().find(|i| i.stream.as_deref() == Some("news1"));
+    let id = &news.unwrap().incident_id;
+    let couriers = desk.couriers();
+    let knowing: Vec<bool> = couriers.iter().map(|c| c.knows(id)).collect();
+    // The first refused the message that was to tell it, but knows of it: its end does no harm there.
+    assert_eq!(knowing, [true, true, false]);
+    tell(&notifier, Change::Clear, "news1", Severity::Critical);
+    assert_eq!(of_news(&mut requests).await, "resolved");
+    assert_eq!(notifier.close(LONG).await, 0);
+}
+
 /// Collects the log lines of this process, those of the other tests too.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -1,9 +1,10 @@
-//! An hour without a receiver, in virtual time: what is still open is told soon after its return, within its limits, and
-//! what came and went is one message.
+//! Receivers that are away or slow, in virtual time. After an hour without one, what is still open is told soon after its
+//! return, within its limits, and what came and went is one message.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use glasswatch::notify::receiver::{self, Digest, Limit, Outcome, Sent};
 use glasswatch::notify::store::{Change, Commit, Phase, Settings, Store};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,6 +37,11 @@ const LIMIT: Limit = Limit {
 #[derive(Default)]
 struct Mock {
     away: AtomicBool,
+    /// What is open must be said again so often.
+    again: Option<Duration>,
+    /// What is sent of this key is not answered until somebody says so.
+    stuck: Mutex<Option<String>>,
+    freed: Notify,
     got: Mutex<Vec<(Instant, String)>>,
     tried: Mutex<Vec<Instant>>,
 }
@@ -49,6 +56,14 @@ impl receiver::Receiver for Handle {
     fn send<'a>(&'a self, _: &'a str, body: &'a str, _: Timestamp) -> BoxFuture<'a, Outcome> {
         let now = Instant::now();
         self.0.tried.lock().unwrap().push(now);
+        let stuck = self.0.stuck.lock().unwrap().clone();
+        if stuck.is_some_and(|key| body.ends_with(&key)) {
+            return Box::pin(async move {
+                self.0.freed.notified().await;
+                self.0.got.lock().unwrap().push((now, body.to_owned()));
+                Outcome::Delivered
+            });
+        }
         let outcome = if self.0.away.load(Ordering::Relaxed) {
             Outcome::Retry {
                 after: None,
@@ -68,6 +83,10 @@ impl receiver::Receiver for Handle {
 
     fn limit(&self) -> Limit {
         LIMIT
+    }
+
+    fn resend_every(&self) -> Option<Duration> {
+        self.0.again
     }
 
     fn shrink(&self, _: &str) -> Option<String> {
@@ -101,6 +120,40 @@ struct Scene {
 }
 
 impl Scene {
+    fn new(folder: &Path, mock: Mock) -> Self {
+        let (store, _) = Store::open(folder, Settings::default());
+        let store = Arc::new(store);
+        let mock = Arc::new(mock);
+        let epoch = Epoch::now();
+        let courier = Courier::start(Duty {
+            config: Receiver {
+                name: "ops".into(),
+                kind: ReceiverKind::Slack {
+                    url: Secret::new("https://example.com/".to_owned()),
+                },
+                timeout: STEP,
+                proxy: None,
+                min_severity: detectors::base::Severity::Info,
+                only: BTreeMap::new(),
+                template: Template::default(),
+                allow_private: false,
+                canary: false,
+            },
+            instance: "watch-1".into(),
+            receiver: Box::new(Handle(Arc::clone(&mock))),
+            store: Arc::clone(&store),
+            epoch,
+            titles: Arc::new(<[String]>::to_vec),
+            away: AWAY,
+        });
+        Self {
+            mock,
+            store,
+            courier,
+            epoch,
+        }
+    }
+
     /// Stores a change; its rows are for the courier.
     fn commit(&self, key: &str, sequence: u64, phase: Phase) -> Commit {
         let news = match phase {
@@ -138,37 +191,7 @@ async fn after_an_hour_without_a_receiver_it_knows_within_five_minutes_what_is_o
     let (end, ended) = mpsc::channel::<()>();
     let still = tokio::task::spawn_blocking(move || ended.recv());
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(folder.path(), Settings::default());
-    let store = Arc::new(store);
-    let mock = Arc::new(Mock::default());
-    let epoch = Epoch::now();
-    let courier = Courier::start(Duty {
-        config: Receiver {
-            name: "ops".into(),
-            kind: ReceiverKind::Slack {
-                url: Secret::new("https://example.com/".to_owned()),
-            },
-            timeout: STEP,
-            proxy: None,
-            min_severity: detectors::base::Severity::Info,
-            only: BTreeMap::new(),
-            template: Template::default(),
-            allow_private: false,
-            canary: false,
-        },
-        instance: "watch-1".into(),
-        receiver: Box::new(Handle(Arc::clone(&mock))),
-        store: Arc::clone(&store),
-        epoch,
-        titles: Arc::new(<[String]>::to_vec),
-        away: AWAY,
-    });
-    let scene = Scene {
-        mock,
-        store,
-        courier,
-        epoch,
-    };
+    let scene = Scene::new(folder.path(), Mock::default());
 
     scene.mock.away.store(true, Ordering::Relaxed);
     let begun = Instant::now();
@@ -237,6 +260,51 @@ async fn after_an_hour_without_a_receiver_it_knows_within_five_minutes_what_is_o
             .take_while(|(t, _)| *t - *at < Duration::from_secs(60));
         assert!(minute.count() <= (LIMIT.per_minute + LIMIT.burst) as usize);
     }
+    drop(end);
+    assert!(still.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_is_never_said_again_and_who_is_slow_keeps_nothing_else() {
+    let (end, ended) = mpsc::channel::<()>();
+    let still = tokio::task::spawn_blocking(move || ended.recv());
+    let folder = tempfile::tempdir().unwrap();
+    let minute = Duration::from_secs(60);
+    let mock = Mock {
+        again: Some(minute),
+        ..Mock::default()
+    };
+    let scene = Scene::new(folder.path(), mock);
+    let tell = async |key: &str, sequence, phase| {
+        for row in scene.commit(key, sequence, phase).done().await.rows {
+            scene.courier.push(row);
+        }
+        scene.step(STEP).await;
+    };
+    let got = || -> Vec<String> {
+        let got = scene.mock.got.lock().unwrap();
+        got.iter().map(|(_, body)| body.clone()).collect()
+    };
+    tell("long", 1, Phase::Open).await;
+    assert_eq!(got(), ["raised long"]);
+    *scene.mock.stuck.lock().unwrap() = Some("long".to_owned());
+    for _ in 0..5 {
+        scene.step(minute).await;
+    }
+    assert_eq!(scene.mock.tried.lock().unwrap().len(), 2, "one at a time");
+    // It ends while it is being said again, and others come and go.
+    tell("long", 2, Phase::Over).await;
+    for key in ["a", "b", "c", "d", "e"] {
+        tell(key, 1, Phase::Open).await;
+        tell(key, 2, Phase::Over).await;
+    }
+    assert_eq!(got().len(), 11, "{:?}", got());
+    *scene.mock.stuck.lock().unwrap() = None;
+    scene.mock.freed.notify_one();
+    for _ in 0..5 {
+        scene.step(minute).await;
+    }
+    assert_eq!(got()[11..], ["raised long", "resolved long"]);
     drop(end);
     assert!(still.await.unwrap().is_err());
 }

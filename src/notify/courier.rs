@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use detectors::base::Arrival;
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -79,18 +80,32 @@ struct Counts {
 /// Titles of incidents, from their documents.
 pub type Titles = Arc<dyn Fn(&[String]) -> Vec<String> + Send + Sync>;
 
-struct Shared {
-    config: Receiver,
-    instance: String,
+/// How a receiver is told, as it is configured now.
+struct Way {
+    config: Arc<Receiver>,
     receiver: Box<dyn receiver::Receiver>,
+}
+
+/// What a receiver was told of an open incident.
+#[derive(Clone)]
+struct Told {
+    /// Of the incident; all its occurrences share it.
+    key: String,
+    /// What was said last.
+    body: String,
+}
+
+struct Shared {
+    way: ArcSwap<Way>,
+    instance: String,
     store: Arc<Store>,
     epoch: Epoch,
     titles: Titles,
     away: Duration,
     queue: Mutex<Queue>,
     bucket: Mutex<Bucket>,
-    /// Open incidents that this receiver was told of, with what was said last.
-    told: Mutex<HashMap<String, String>>,
+    /// Open incidents that this receiver was told of, by their ids. Locked after the queue.
+    told: Mutex<HashMap<String, Told>>,
     /// What it refused for good, and nobody looked at yet.
     refused: Mutex<Vec<Arc<Row>>>,
     troubles: Mutex<Health>,
@@ -130,13 +145,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Courier {
     /// Starts a receiver. Needs a tokio runtime.
     pub fn start(duty: Duty) -> Self {
-        let limit = duty.receiver.limit();
-        let (rate, burst) = (limit.per_minute.into(), limit.burst.into());
-        let bucket = Bucket::new(rate, burst, clock::now());
+        let bucket = bucket(&*duty.receiver);
         let shared = Arc::new(Shared {
-            config: duty.config,
+            way: ArcSwap::from_pointee(Way {
+                config: Arc::new(duty.config),
+                receiver: duty.receiver,
+            }),
             instance: duty.instance,
-            receiver: duty.receiver,
             store: duty.store,
             epoch: duty.epoch,
             titles: duty.titles,
@@ -158,21 +173,30 @@ impl Courier {
     }
 
     /// As configured.
-    pub fn config(&self) -> &Receiver {
-        &self.shared.config
+    pub fn config(&self) -> Arc<Receiver> {
+        Arc::clone(&self.shared.way.load().config)
+    }
+
+    /// The same receiver is told in another way from now on: what waits and what it was told of stay.
+    pub fn change(&self, config: Receiver, receiver: Box<dyn receiver::Receiver>) {
+        *lock(&self.shared.bucket) = bucket(&*receiver);
+        self.shared.way.store(Arc::new(Way {
+            config: Arc::new(config),
+            receiver,
+        }));
+        self.shared.wake.notify_one();
     }
 
     /// What is to be stored, and later sent, of a message; `None` when this receiver is not told of it. Severity hides
     /// whole incidents, never parts: what was raised here is resolved here, and what grows to the receiver's severity
     /// arrives as raised.
     pub fn outgoing(&self, message: &Message) -> Option<Outgoing> {
-        let shared = &self.shared;
-        if message.is_canary() != shared.config.canary {
+        if message.is_canary() != self.config().canary {
             return None;
         }
-        let enough = shared.config.canary || message.severity() >= shared.config.min_severity;
+        let enough = self.is_for(message);
         let news = News::parse(&message.news)?;
-        let told = lock(&shared.told).contains_key(&message.incident_id);
+        let told = self.knows(&message.incident_id);
         let news = match news {
             News::Recorded => return None,
             News::Resolved if told => News::Resolved,
@@ -191,11 +215,11 @@ impl Courier {
         };
         let body = shared.body(message)?;
         match news {
-            News::Resolved => lock(&shared.told).remove(&message.incident_id),
-            _ => lock(&shared.told).insert(message.incident_id.clone(), body.clone()),
-        };
+            News::Resolved => drop(lock(&shared.told).remove(&message.incident_id)),
+            _ => shared.remember(message, body.clone()),
+        }
         Some(Outgoing {
-            receiver: Arc::from(shared.config.name.as_str()),
+            receiver: Arc::from(self.config().name.as_str()),
             key: message.key.clone(),
             incarnation: message.incarnation,
             sequence: message.sequence,
@@ -204,12 +228,24 @@ impl Courier {
         })
     }
 
-    /// Remembers that this receiver was told of an incident before a restart.
+    /// Whether severity and the canary's privacy let this receiver be told of an incident.
+    pub fn is_for(&self, message: &Message) -> bool {
+        let config = self.config();
+        match message.is_canary() {
+            true => config.canary,
+            false => !config.canary && message.severity() >= config.min_severity,
+        }
+    }
+
+    /// Whether it was told of an open incident, by its id.
+    pub fn knows(&self, incident_id: &str) -> bool {
+        lock(&self.shared.told).contains_key(incident_id)
+    }
+
+    /// Remembers that this receiver was told of an incident: before a restart, or in other words.
     pub fn was_told(&self, message: &Message) {
-        if message.severity() >= self.shared.config.min_severity
-            && let Some(body) = self.shared.body(message)
-        {
-            lock(&self.shared.told).insert(message.incident_id.clone(), body);
+        if let Some(body) = self.shared.body(message) {
+            self.shared.remember(message, body);
         }
     }
 
@@ -236,8 +272,8 @@ impl Courier {
     /// As [`Courier::outgoing`], in place of a receiver that refused it: whatever the severity. `None` when this one was
     /// told already.
     pub fn instead(&self, message: &Message) -> Option<Outgoing> {
-        let known = lock(&self.shared.told).contains_key(&message.incident_id);
-        (!known && !self.shared.config.canary)
+        let told = self.knows(&message.incident_id);
+        (!told && !self.config().canary)
             .then(|| self.tell(message, News::Raised))
             .flatten()
     }
@@ -256,7 +292,7 @@ impl Courier {
         let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let queue = lock(&self.shared.queue);
         CourierStats {
-            receiver: self.shared.config.name.clone(),
+            receiver: self.config().name.clone(),
             delivered: read(&counts.delivered),
             retried: read(&counts.retried),
             dead: read(&counts.dead),
@@ -283,9 +319,16 @@ impl Courier {
         }
         let left = lock(&self.shared.queue).len();
         if left > 0 {
-            tracing::warn!(receiver = %self.shared.config.name, left, "closed with undelivered messages: they stay stored");
+            tracing::warn!(receiver = %self.config().name, left, "closed with undelivered messages: they stay stored");
         }
         left
+    }
+
+    /// What is left after [`Courier::close`] is nobody's any more.
+    pub fn give_up(&self, why: &str) {
+        for id in lock(&self.shared.queue).ids() {
+            self.shared.store.dead(id, why.to_owned());
+        }
     }
 }
 
@@ -297,17 +340,38 @@ impl Drop for Courier {
     }
 }
 
+/// As fast as this receiver may be called.
+fn bucket(receiver: &dyn receiver::Receiver) -> Bucket {
+    let limit = receiver.limit();
+    Bucket::new(limit.per_minute.into(), limit.burst.into(), clock::now())
+}
+
 impl Shared {
     /// What is sent: in the words of the template, or, where that fails, in ours. No alert is lost to a template.
     fn body(&self, message: &Message) -> Option<String> {
-        let words = receiver::words(&self.config.template, message, &*self.receiver);
+        let way = self.way.load();
+        let words = receiver::words(&way.config.template, message, &*way.receiver);
         let words = words.unwrap_or_else(|error| {
             self.counts.template_failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(receiver = %self.config.name, incident_id = %message.incident_id, %error,
+            tracing::warn!(receiver = %way.config.name, incident_id = %message.incident_id, %error,
                 "a template failed: the incident is told in our own words");
             Words::default()
         });
-        self.receiver.render_in(message, &words)
+        way.receiver.render_in(message, &words)
+    }
+
+    /// What it was told of an incident, if that is still open and nothing of it is being sent; then nothing is until it
+    /// is released.
+    fn hold(&self, incident_id: &str) -> Option<Told> {
+        let mut queue = lock(&self.queue);
+        let told = lock(&self.told);
+        let told = told.get(incident_id)?;
+        queue.hold(&told.key).then(|| told.clone())
+    }
+
+    fn remember(&self, message: &Message, body: String) {
+        let key = message.key.clone();
+        lock(&self.told).insert(message.incident_id.clone(), Told { key, body });
     }
 
     fn delivered(&self, item: &Item, now: Arrival) {
@@ -325,10 +389,10 @@ impl Shared {
 
     fn dead(&self, item: &Item, why: &str) {
         self.counts.dead.fetch_add(1, Ordering::Relaxed);
-        let row = &*item.row;
+        let (row, way) = (&*item.row, self.way.load());
         tracing::error!(
-            receiver = %self.config.name,
-            place = %self.receiver.place(),
+            receiver = %way.config.name,
+            place = %way.receiver.place(),
             key = %row.message.key,
             incarnation = row.message.incarnation,
             news = %row.message.news,
@@ -356,6 +420,8 @@ impl Shared {
         let utc = |at| super::event::rfc3339_millis(self.epoch.utc(at));
         let (from, until) = (utc(away_since), utc(clock::now()));
         let shared = Arc::clone(self);
+        let name: Arc<str> = Arc::from(self.way.load().config.name.as_str());
+        let receiver = Arc::clone(&name);
         let digest = move |docs: &[String]| {
             let digest = Digest {
                 instance: shared.instance.clone(),
@@ -365,15 +431,14 @@ impl Shared {
                 titles: (shared.titles)(docs),
             };
             Outgoing {
-                receiver: Arc::from(shared.config.name.as_str()),
-                body: shared.receiver.digest(&digest).unwrap_or_default(),
+                receiver: Arc::clone(&receiver),
+                body: (shared.way.load().receiver.digest(&digest)).unwrap_or_default(),
                 key: digest.id,
                 incarnation: 0,
                 sequence: 0,
                 news: Arc::from(DIGEST),
             }
         };
-        let name = Arc::from(self.config.name.as_str());
         let Ok(Some(compacted)) = self.store.compact(name, busy, Box::new(digest)).await else {
             return;
         };
@@ -407,23 +472,24 @@ type Answer = (Option<Item>, Outcome);
 async fn run(shared: Arc<Shared>) {
     let mut sends: JoinSet<Answer> = JoinSet::new();
     let mut health = Health::default();
-    let resend_every = shared.receiver.resend_every();
-    let mut resend_at = resend_every.map(|every| clock::now().plus(every));
+    let mut said_at = clock::now();
+    let mut saying = false;
     loop {
         let closing = shared.closing.load(Ordering::Acquire);
         if closing {
             health.rest_until = Arrival::default();
         }
         let now = clock::now();
-        if let (Some(every), Some(at)) = (resend_every, resend_at)
-            && at <= now
-            && !closing
-        {
+        let again = shared.way.load().receiver.resend_every();
+        let again = again.filter(|_| !saying && !closing);
+        let again = again.map(|every| every.saturating_sub(now.since(said_at)));
+        if again.is_some_and(|wait| wait.is_zero()) {
             say_again(&shared, &mut sends);
-            resend_at = Some(now.plus(every));
+            saying = true;
+            continue;
         }
-        let wait = start_sends(&shared, &health, &mut sends, now);
-        let wait = resend_at.map_or(wait, |at| wait.min(at.since(now)));
+        let wait = start_sends(&shared, &health, &mut sends, usize::from(saying), now);
+        let wait = again.map_or(wait, |again| wait.min(again));
         if closing && sends.is_empty() && lock(&shared.queue).is_empty() {
             return;
         }
@@ -431,6 +497,9 @@ async fn run(shared: Arc<Shared>) {
             Some(sent) = sends.join_next(), if !sends.is_empty() => {
                 // A send neither panics nor is aborted; were it so, its message would stay in flight.
                 if let Ok((item, outcome)) = sent {
+                    if item.is_none() {
+                        (saying, said_at) = (false, clock::now());
+                    }
                     let back = settle(&shared, &mut health, item, outcome, closing);
                     *lock(&shared.troubles) = health;
                     if let Some(since) = back {
@@ -444,16 +513,21 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What is open is said again to a receiver that forgets: one after another, until one fails.
+/// What is open is said again to a receiver that forgets: one after another, until one fails. Of an incident nothing
+/// else is sent meanwhile, so that none that is over by now is said last.
 fn say_again(shared: &Arc<Shared>, sends: &mut JoinSet<Answer>) {
-    let open: Vec<(String, String)> = (lock(&shared.told).iter())
-        .map(|(id, body)| (id.clone(), body.clone()))
-        .collect();
+    let open: Vec<String> = lock(&shared.told).keys().cloned().collect();
     let shared = Arc::clone(shared);
     sends.spawn(async move {
         let mut outcome = Outcome::Delivered;
-        for (id, body) in open {
-            outcome = shared.receiver.send(&id, &body, Timestamp::now()).await;
+        for id in open {
+            let Some(told) = shared.hold(&id) else {
+                continue;
+            };
+            let way = shared.way.load_full();
+            outcome = way.receiver.send(&id, &told.body, Timestamp::now()).await;
+            lock(&shared.queue).release(&told.key);
+            shared.wake.notify_one();
             if matches!(outcome, Outcome::Retry { .. }) {
                 break;
             }
@@ -462,18 +536,19 @@ fn say_again(shared: &Arc<Shared>, sends: &mut JoinSet<Answer>) {
     });
 }
 
-/// Starts what is due; tells how long to sleep when nothing else happens.
+/// Starts what is due, beside `others` that are under way; tells how long to sleep when nothing else happens.
 fn start_sends(
     shared: &Arc<Shared>,
     health: &Health,
     sends: &mut JoinSet<Answer>,
+    others: usize,
     now: Arrival,
 ) -> Duration {
     let long = Duration::from_secs(3600);
     if now < health.rest_until {
         return health.rest_until.since(now);
     }
-    let limit = if health.failures > 0 { 1 } else { CONCURRENT };
+    let limit = others + if health.failures > 0 { 1 } else { CONCURRENT };
     let mut queue = lock(&shared.queue);
     while sends.len() < limit {
         if queue.next_due().is_none_or(|due| due > now) {
@@ -497,13 +572,11 @@ fn start_sends(
                 // Noted first, so that after a crash nobody believes that it was never sent.
                 let _ = tokio::time::timeout(NOTED, shared.store.sending(row.id)).await;
             }
-            let mut outcome = shared
-                .receiver
-                .send(&id, &told.body, Timestamp::now())
-                .await;
+            let way = shared.way.load_full();
+            let mut outcome = way.receiver.send(&id, &told.body, Timestamp::now()).await;
             if outcome == Outcome::TooLarge {
-                outcome = match shared.receiver.shrink(&told.body) {
-                    Some(small) => shared.receiver.send(&id, &small, Timestamp::now()).await,
+                outcome = match way.receiver.shrink(&told.body) {
+                    Some(small) => way.receiver.send(&id, &small, Timestamp::now()).await,
                     None => Outcome::Dead { status: 413 },
                 };
             }
@@ -574,9 +647,10 @@ fn settle(
                 maybe_sent: item.maybe_sent || maybe,
             };
             shared.store.tried(item.row.id, tried);
+            let way = shared.way.load();
             tracing::warn!(
-                receiver = %shared.config.name,
-                place = %shared.receiver.place(),
+                receiver = %way.config.name,
+                place = %way.receiver.place(),
                 key = %item.row.message.key,
                 incarnation = item.row.message.incarnation,
                 what,

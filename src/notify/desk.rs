@@ -132,8 +132,8 @@ impl Desk {
         let hired = settings
             .receivers
             .iter()
-            .map(|receiver| desk.hire(receiver));
-        *lock(&desk.couriers) = hired.collect::<Result<_, _>>()?;
+            .map(|config| Ok(desk.hire(config, desk.way(config)?)));
+        *lock(&desk.couriers) = hired.collect::<Result<_, StartError>>()?;
         desk.take_up(loaded);
         desk.live(Timestamp::now());
         if let Some(gap) = desk.gap().filter(|gap| !gap.is_zero()) {
@@ -165,16 +165,21 @@ impl Desk {
                 tracing::error!("an incident of before cannot be read, and is left out");
                 continue;
             };
-            let notice = Notice {
-                news: News::Raised,
-                at: now,
-                incident: Arc::new(incident.clone()),
-            };
             if incident.told {
-                let message = Message::of(&notice, &self.composer);
+                let message = self.as_raised(incident.clone(), now);
                 let told = self.linked(&message, now);
+                let by = stored::receivers(&doc.doc);
                 for courier in lock(&self.couriers).iter() {
-                    courier.was_told(&told);
+                    let config = courier.config();
+                    let was = match &by {
+                        Some(names) => names.contains(&config.name),
+                        None => {
+                            courier.is_for(&message) && machine.concerns(&config.only, &incident)
+                        }
+                    };
+                    if was {
+                        courier.was_told(&told);
+                    }
                 }
             }
             let defects: Vec<Defect> = incident.open().cloned().collect();
@@ -246,7 +251,8 @@ impl Desk {
     /// Writes down now and then that the process lives.
     fn live(&self, now: Timestamp) {
         let mut noted = lock(&self.alive_noted);
-        if noted.is_none_or(|at| now >= at + ALIVE_EVERY) {
+        // A clock that was set back is no reason to wait until it is as late again.
+        if noted.is_none_or(|at| now < at || now >= at + ALIVE_EVERY) {
             *noted = Some(now);
             let note = self
                 .store
@@ -542,33 +548,96 @@ impl Desk {
 
     /// See [`super::Notifier::set_receivers`].
     pub fn set_receivers(&self, receivers: &[Receiver], grace: Duration) -> Result<(), StartError> {
-        let mut couriers = lock(&self.couriers);
-        let kept = |receiver: &Receiver| couriers.iter().find(|c| c.config() == receiver);
-        let next = receivers
+        // Before anything is changed, because one that cannot be used leaves all as they were.
+        let ready = receivers
             .iter()
-            .map(|receiver| match kept(receiver) {
-                Some(courier) => Ok(Arc::clone(courier)),
-                None => self.hire(receiver),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for old in std::mem::replace(&mut *couriers, next) {
-            if !couriers.iter().any(|c| Arc::ptr_eq(c, &old)) {
-                tokio::spawn(async move { old.close(grace).await });
+            .map(|config| Ok((config, self.way(config)?)))
+            .collect::<Result<Vec<_>, StartError>>()?;
+        let mut machine = lock(&self.machine);
+        let mut couriers = lock(&self.couriers);
+        let before = std::mem::take(&mut *couriers);
+        let mut replaced = Vec::new();
+        for (config, receiver) in ready {
+            let Some(old) = before.iter().find(|c| c.config().name == config.name) else {
+                couriers.push(self.hire(config, receiver));
+                continue;
+            };
+            let kind = |of: &Receiver| std::mem::discriminant(&of.kind);
+            if kind(&old.config()) != kind(config) {
+                let new = self.hire(config, receiver);
+                replaced.push((Arc::clone(old), Arc::clone(&new)));
+                couriers.push(new);
+                continue;
             }
+            if *old.config() != *config {
+                old.change(config.clone(), receiver);
+            }
+            couriers.push(Arc::clone(old));
+        }
+        let kept = couriers.clone();
+        drop(couriers);
+        let now = Timestamp::now();
+        let open: Vec<Incident> = machine.incidents().filter(|i| i.told).cloned().collect();
+        for incident in open {
+            // What is open is said in the words of now ...
+            let (key, incarnation) = (incident.key.hash(), incident.incarnation);
+            let message = self.as_raised(incident, now);
+            let told = self.linked(&message, now);
+            for courier in kept.iter().filter(|c| c.knows(&message.incident_id)) {
+                courier.was_told(&told);
+            }
+            // ... and raised anew where it went to another service before.
+            let moved = |(old, _): &&(Arc<Courier>, _)| old.knows(&message.incident_id);
+            let anew = replaced.iter().filter(moved);
+            let anew: Vec<&Arc<Courier>> = anew.map(|(_, new)| new).collect();
+            if !anew.is_empty()
+                && let Some(notice) = machine.repeat(&key, incarnation, now)
+            {
+                let message = Message::of(&notice, &self.composer);
+                let told = self.linked(&message, now);
+                let outgoing = anew.iter().filter_map(|new| new.instead(&told)).collect();
+                self.commit(&notice, &message, outgoing);
+            }
+        }
+        for old in before {
+            if kept.iter().any(|c| Arc::ptr_eq(c, &old)) {
+                continue;
+            }
+            let moved = replaced.iter().any(|(gone, _)| Arc::ptr_eq(gone, &old));
+            tokio::spawn(async move {
+                old.close(grace).await;
+                if moved {
+                    old.give_up("the receiver is of another kind now");
+                }
+            });
         }
         Ok(())
     }
 
-    fn hire(&self, config: &Receiver) -> Result<Arc<Courier>, StartError> {
+    /// An open incident as if it had just been raised.
+    fn as_raised(&self, incident: Incident, now: Timestamp) -> Message {
+        let notice = Notice {
+            news: News::Raised,
+            at: now,
+            incident: Arc::new(incident),
+        };
+        Message::of(&notice, &self.composer)
+    }
+
+    /// How a receiver is told.
+    fn way(&self, config: &Receiver) -> Result<Box<dyn receiver::Receiver>, StartError> {
         let allowed = match config.allow_private {
             true => any_address(),
             false => Arc::clone(&self.addresses),
         };
-        let receiver = receiver::of(config, allowed).map_err(|problem| StartError::Receiver {
+        receiver::of(config, allowed).map_err(|problem| StartError::Receiver {
             name: config.name.clone(),
             problem,
-        })?;
-        Ok(Arc::new(Courier::start(Duty {
+        })
+    }
+
+    fn hire(&self, config: &Receiver, receiver: Box<dyn receiver::Receiver>) -> Arc<Courier> {
+        Arc::new(Courier::start(Duty {
             config: config.clone(),
             instance: self.composer.instance().to_owned(),
             receiver,
@@ -576,7 +645,7 @@ impl Desk {
             epoch: self.epoch,
             titles: self.titles(),
             away: self.away,
-        })))
+        }))
     }
 
     /// Names incidents by their documents.
@@ -604,7 +673,11 @@ impl Desk {
                 true => {
                     let told = self.linked(&message, notice.at);
                     (lock(&self.couriers).iter())
-                        .filter(|c| machine.concerns(&c.config().only, &notice.incident))
+                        .filter(|c| {
+                            // What it was told in place of another, or before its labels changed, it hears to the end.
+                            machine.concerns(&c.config().only, &notice.incident)
+                                || c.knows(&message.incident_id)
+                        })
                         .filter_map(|courier| courier.outgoing(&told))
                         .collect()
                 }
@@ -637,6 +710,10 @@ impl Desk {
 
     fn commit(&self, notice: &Notice, message: &Message, outgoing: Vec<Outgoing>) {
         let incident = &*notice.incident;
+        let receivers = (lock(&self.couriers).iter())
+            .filter(|courier| courier.knows(&message.incident_id))
+            .map(|courier| courier.config().name.clone())
+            .collect();
         let commit = self.store.commit(Change {
             key: message.key.clone(),
             incarnation: incident.incarnation,
@@ -645,7 +722,7 @@ impl Desk {
                 None => Phase::Open,
                 Some(_) => Phase::Over,
             },
-            doc: stored::write(incident, &self.epoch),
+            doc: stored::write(incident, receivers, &self.epoch),
             at: notice.at,
             outgoing,
         });

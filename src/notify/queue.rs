@@ -31,6 +31,8 @@ pub struct Queue {
     /// Heads of the rows that are not being sent, by due time.
     heads: BTreeSet<(Arrival, i64)>,
     sending: HashSet<i64>,
+    /// Keys of which nothing leaves for now.
+    held: HashSet<String>,
 }
 
 impl Queue {
@@ -57,7 +59,7 @@ impl Queue {
         }
         let waiting = self.rows.entry(row.message.key.clone()).or_default();
         waiting.push_back(id);
-        if waiting.len() == 1 {
+        if waiting.len() == 1 && !self.held.contains(&row.message.key) {
             self.heads.insert((due, id));
         }
         let item = Item {
@@ -103,6 +105,29 @@ impl Queue {
         }
     }
 
+    /// Lets nothing of this key leave until [`Queue::release`]; `false` when something of it is being sent.
+    pub fn hold(&mut self, key: &str) -> bool {
+        if let Some(head) = self.rows.get(key).and_then(VecDeque::front) {
+            if self.sending.contains(head) {
+                return false;
+            }
+            if let Some(item) = self.items.get(head) {
+                self.heads.remove(&(item.due, *head));
+            }
+        }
+        self.held.insert(key.to_owned())
+    }
+
+    /// Messages of this key may leave again.
+    pub fn release(&mut self, key: &str) {
+        self.held.remove(key);
+        if let Some(head) = self.rows.get(key).and_then(VecDeque::front)
+            && let Some(item) = self.items.get(head)
+        {
+            self.heads.insert((item.due, *head));
+        }
+    }
+
     /// Makes everything due at once; for the last attempts before the process ends.
     pub fn hurry(&mut self, now: Arrival) {
         let heads = std::mem::take(&mut self.heads);
@@ -112,6 +137,11 @@ impl Queue {
                 item.due = due.min(now);
             }
         }
+    }
+
+    /// All messages.
+    pub fn ids(&self) -> Vec<i64> {
+        self.items.keys().copied().collect()
     }
 
     /// Messages that are being sent.
@@ -141,7 +171,7 @@ impl Queue {
             None => {
                 self.rows.remove(key);
             }
-            Some(head) if !self.sending.contains(head) => {
+            Some(head) if !self.sending.contains(head) && !self.held.contains(key) => {
                 if let Some(next) = self.items.get(head) {
                     self.heads.insert((next.due, *head));
                 }
@@ -270,6 +300,22 @@ mod tests {
         assert!(q.take(at(99)).is_none());
         q.leave_out(&[3, 7]);
         assert!(q.is_empty() && q.heads.is_empty() && q.rows.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_waits_and_the_others_go() {
+        let mut q = queue(&[("a", 1, RAISED), ("b", 1, RAISED), ("b", 1, RESOLVED)]);
+        let sent = q.take(at(5)).unwrap();
+        assert!(!q.hold("a"), "it is being sent");
+        assert!(q.hold("b") && q.hold("c"));
+        q.push(row(9, "c", 1, RAISED), at(5), at(5));
+        q.leave_out(&[2]);
+        assert!(q.take(at(99)).is_none());
+        q.done(sent.row.id);
+        q.release("b");
+        q.release("c");
+        assert_eq!(q.take(at(99)).unwrap().row.id, 3);
+        assert_eq!(q.take(at(99)).unwrap().row.id, 9);
     }
 
     #[test]

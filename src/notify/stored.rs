@@ -36,6 +36,8 @@ struct IncidentDoc {
     acknowledged: Option<(String, Timestamp)>,
     opened: Timestamp,
     resolved: Option<Timestamp>,
+    /// Who was told of it and not yet of its end; before this was written down, nobody knows.
+    receivers: Option<Vec<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,8 +73,8 @@ struct MomentDoc {
     utc: Timestamp,
 }
 
-/// An incident as JSON.
-pub fn write(incident: &Incident, epoch: &Epoch) -> String {
+/// An incident as JSON, with the receivers that were told of it and not yet of its end.
+pub fn write(incident: &Incident, receivers: Vec<String>, epoch: &Epoch) -> String {
     let doc = IncidentDoc {
         version: VERSION,
         about: match &incident.key.about {
@@ -108,9 +110,16 @@ pub fn write(incident: &Incident, epoch: &Epoch) -> String {
         acknowledged: incident.acknowledged.as_ref().map(|a| (a.by.clone(), a.at)),
         opened: incident.opened,
         resolved: incident.resolved,
+        receivers: Some(receivers),
     };
     // Plain structs of strings and finite numbers always serialise.
     serde_json::to_string(&doc).unwrap_or_default()
+}
+
+/// Who was told of an incident and not yet of its end, by its JSON; `None` where that was not written down.
+pub fn receivers(text: &str) -> Option<Vec<String>> {
+    let doc: IncidentDoc = serde_json::from_str(text).ok()?;
+    doc.receivers
 }
 
 /// An incident from JSON; `None` when it is of another version, or names what this version does not know.
@@ -289,13 +298,20 @@ mod tests {
         let id = machine.incidents().next().unwrap().id();
         machine.acknowledge(&id, "kim", now);
         for incident in machine.incidents() {
-            let text = write(incident, &epoch(0));
+            let ops = || vec!["ops".to_owned()];
+            let text = write(incident, ops(), &epoch(0));
+            assert_eq!(receivers(&text), Some(ops()));
+            let old = text.replace(",\"receivers\":[\"ops\"]", "");
+            assert_eq!(
+                (receivers(&old), read(&old, &epoch(0)).is_some()),
+                (None, true)
+            );
             assert_eq!(read(&text, &epoch(0)).as_ref(), Some(incident));
             // Another process, whose clock stood at the same number an hour later.
             let later = read(&text, &epoch(3600)).unwrap();
             let at = |i: &Incident| i.defects[0].start.arrival;
             assert_eq!(at(&later), Arrival::default(), "before the clock began");
-            assert_eq!(write(&later, &epoch(3600)).len(), text.len());
+            assert_eq!(write(&later, ops(), &epoch(3600)).len(), text.len());
             assert!(read(&text.replace("\"version\":1", "\"version\":9"), &epoch(0)).is_none());
         }
         assert!(read("{}", &epoch(0)).is_none());
@@ -309,7 +325,7 @@ mod tests {
             epoch(0).unix,
         );
         let incident = machine.incidents().next().unwrap();
-        let text = write(incident, &epoch(0)).replace("\"frozen\"", "\"gone\"");
+        let text = write(incident, Vec::new(), &epoch(0)).replace("\"frozen\"", "\"gone\"");
         assert!(read(&text, &epoch(0)).unwrap().defects.is_empty());
     }
 

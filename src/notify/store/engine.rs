@@ -224,6 +224,7 @@ impl Engine {
             if kind == Trouble::Odd {
                 return self.one_by_one(ops, &problem, now);
             }
+            self.unflushed |= kind == Trouble::Failing;
             if mends >= MENDS || !self.mend(kind, &problem, now) {
                 if self.db.is_some() {
                     self.trust = match kind {
@@ -262,7 +263,6 @@ impl Engine {
     /// Tries to remove the cause of a failure; whether it is worth another try.
     fn mend(&mut self, kind: Trouble, problem: &rusqlite::Error, now: Timestamp) -> bool {
         warn!("the outbox could not be written: {problem}");
-        self.unflushed |= kind == Trouble::Failing;
         match kind {
             Trouble::Full => {
                 let freed = self.ballast.release();
