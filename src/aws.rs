@@ -244,6 +244,13 @@ impl Failure {
         }
     }
 
+    /// Whether the credentials in use may be the reason; the chain, which reads files once, is then to be built anew.
+    pub fn is_about_credentials(&self) -> bool {
+        let refused = |status: u16| matches!(status, 401 | 403);
+        self.asks_for_fresh_credentials()
+            || matches!(self, Self::Answered { status, .. } if refused(*status))
+    }
+
     /// Whether other credentials may help that the chain can give by itself: these are over, or there were none.
     pub fn asks_for_fresh_credentials(&self) -> bool {
         match self {

@@ -55,6 +55,7 @@ pub(super) struct Subject {
 }
 
 /// A clip that is being recorded.
+#[derive(Clone)]
 struct Clip {
     subjects: Vec<Subject>,
     pictures: Option<Track>,
@@ -225,15 +226,19 @@ impl Recorder {
             };
             clip.kept.is_some() || ring.is_past(clip.until) || enough
         });
-        drop(shared);
-        let followed = self.submit(done, numbers);
-        let mut shared = self.shared();
-        for clip in followed {
-            if !gone && shared.count(|stage| stage != Stage::First) < MAX_OPEN {
-                shared.open.push(clip);
+        // In the same breath, so that no unit comes between that would push the beginning out of the ring.
+        for (clip, cut) in &done {
+            let Some(next) = clip.followed(cut.as_ref()).filter(|_| !gone) else {
+                continue;
+            };
+            match shared.count(|stage| stage != Stage::First) < MAX_OPEN {
+                true => shared.open.push(next),
+                false => self.stills.clip_dropped(),
             }
         }
         shared.pin();
+        drop(shared);
+        self.submit(done, numbers);
     }
 
     /// Nothing more comes: clips end with what there is.
@@ -242,29 +247,23 @@ impl Recorder {
         self.submit(done, numbers);
     }
 
-    /// Hands clips to the writer; gives back those of which more is to come.
-    fn submit(&self, done: Vec<(Clip, Option<Cut>)>, numbers: &Numbers) -> Vec<Clip> {
-        let mut followed = Vec::new();
-        for (mut clip, cut) in done {
+    /// Hands clips to the writer.
+    fn submit(&self, done: Vec<(Clip, Option<Cut>)>, numbers: &Numbers) {
+        for (clip, cut) in done {
             if !clip.is_news(cut.as_ref()) {
                 continue;
             }
             let first = clip.subjects.iter().map(|subject| subject.start).min();
             let from = first.unwrap_or(clip.at).minus(NUMBERS_BEFORE);
-            let written = cut.as_ref().map(|cut| (cut.begins, cut.ends));
+            let ends = cut.as_ref().map(|cut| cut.ends);
+            let until = ends.map_or(clip.numbers_until, |ends| ends.max(clip.numbers_until));
             self.stills.submit_clip(ClipJob {
-                excerpt: numbers.excerpt(from, clip.numbers_until),
-                subjects: clip.subjects.clone(),
+                excerpt: numbers.excerpt(from, until),
+                subjects: clip.subjects,
                 cut,
-                until: clip.numbers_until,
+                until,
             });
-            if let (Stage::First, None, Some(written)) = (clip.stage, &clip.kept, written) {
-                clip.stage = Stage::Rest { written };
-                clip.aim();
-                followed.push(clip);
-            }
         }
-        followed
     }
 }
 
@@ -296,7 +295,18 @@ impl Clip {
             true => self.ended.plus(AFTER).min(latest),
             false => latest,
         };
-        self.numbers_until = self.numbers_until.max(self.until);
+    }
+
+    /// Ends what is written as the first part of a clip; what follows, if more is to come.
+    fn followed(&self, cut: Option<&Cut>) -> Option<Self> {
+        let written = cut.map(|cut| (cut.begins, cut.ends));
+        let (Stage::First, None, Some(written)) = (self.stage, &self.kept, written) else {
+            return None;
+        };
+        let mut next = self.clone();
+        next.stage = Stage::Rest { written };
+        next.aim();
+        Some(next)
     }
 
     /// Whether a cut holds more than what is written, and all of it.

@@ -94,7 +94,7 @@ impl Bucket {
             Ok(_) => Ok(()),
             Err(error) => {
                 let failure = Failure::of(&error);
-                if failure.asks_for_fresh_credentials() {
+                if failure.is_about_credentials() {
                     *self.client.lock().await = None;
                 }
                 let what = failure.to_string();

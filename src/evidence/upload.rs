@@ -1,9 +1,11 @@
 //! Copies what was written to a place away from this machine: one file after another, in the background.
 //!
 //! What waits are names of sets and files, not bytes, so that a place that is away for days costs little; what the quota
-//! removes meanwhile is left out. A set that fails goes behind the others.
+//! removes meanwhile is left out. A set that fails goes behind the others, and one that always
+//! fails where others do not is left out.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// Wait between attempts while the process ends.
 const LAST_WAIT: Duration = Duration::from_millis(250);
+
+/// A set that fails so often where others do not is given up.
+const BLAMED: u32 = 5;
 
 /// A place that keeps files under keys.
 pub trait Vault: Send + Sync {
@@ -111,8 +116,11 @@ struct Shared {
 struct Waiting {
     /// Sets in turn, without the one that is being uploaded.
     turn: VecDeque<PathBuf>,
-    /// Files of every set that are not there yet, that one included.
+    /// Files of every set that are not there yet, that one included; without the file that is being uploaded, so that
+    /// one that is written anew meanwhile is taken again.
     files: HashMap<PathBuf, VecDeque<String>>,
+    /// How often a set failed where others did not.
+    blamed: HashMap<PathBuf, u32>,
 }
 
 impl Uploads {
@@ -234,6 +242,16 @@ async fn run(shared: Arc<Shared>) {
             }
             Err(problem) => {
                 shared.failed.fetch_add(1, Ordering::Relaxed);
+                if failures == 0 && shared.blame(&dir) >= BLAMED {
+                    let left = shared.give_up(&dir);
+                    tracing::error!(
+                        set = %dir.display(),
+                        left,
+                        %problem,
+                        "a set of evidence is not uploaded: it always fails, and others do not"
+                    );
+                    continue;
+                }
                 if failures == 0 {
                     tracing::error!(
                         place = %shared.vault.place(),
@@ -279,28 +297,66 @@ impl Shared {
         loop {
             let name = {
                 let mut waiting = self.waiting();
-                match waiting.files.get(dir).and_then(VecDeque::front) {
-                    Some(name) => name.clone(),
+                match waiting.files.get_mut(dir).and_then(VecDeque::pop_front) {
+                    Some(name) => name,
                     None => {
                         waiting.files.remove(dir);
+                        waiting.blamed.remove(dir);
                         return Ok(());
                     }
                 }
             };
-            let counter = match tokio::fs::read(self.data_dir.join(dir).join(&name)).await {
-                Ok(bytes) => {
-                    let key = format!("{}/{name}", set_key(&self.base, dir));
-                    let kind = media_type(&name).unwrap_or("application/octet-stream");
-                    self.vault.put(&key, kind, Bytes::from(bytes)).await?;
-                    &self.uploaded
+            match self.upload_file(dir, &name).await {
+                Ok(counter) => counter.fetch_add(1, Ordering::Relaxed),
+                Err(problem) => {
+                    self.again(dir, name);
+                    return Err(problem);
                 }
-                // The quota needed its room.
-                Err(_) => &self.dropped,
             };
-            counter.fetch_add(1, Ordering::Relaxed);
-            if let Some(files) = self.waiting().files.get_mut(dir) {
-                files.pop_front();
-            }
         }
+    }
+
+    /// What is to be counted.
+    async fn upload_file(&self, dir: &Path, name: &str) -> Result<&AtomicU64, PutError> {
+        let bytes = match tokio::fs::read(self.data_dir.join(dir).join(name)).await {
+            Ok(bytes) => bytes,
+            // The quota needed its room.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(&self.dropped),
+            Err(error) => {
+                return Err(PutError {
+                    what: format!("it cannot be read: {}", error.kind()),
+                });
+            }
+        };
+        let key = format!("{}/{name}", set_key(&self.base, dir));
+        let kind = media_type(name).unwrap_or("application/octet-stream");
+        self.vault.put(&key, kind, Bytes::from(bytes)).await?;
+        Ok(&self.uploaded)
+    }
+
+    /// A file that failed is the next, unless it has come again.
+    fn again(&self, dir: &Path, name: String) {
+        if let Some(files) = self.waiting().files.get_mut(dir)
+            && !files.contains(&name)
+        {
+            files.push_front(name);
+        }
+    }
+
+    /// How often this set failed where others did not, this time included.
+    fn blame(&self, dir: &Path) -> u32 {
+        let mut waiting = self.waiting();
+        let times = waiting.blamed.entry(dir.to_owned()).or_default();
+        *times += 1;
+        *times
+    }
+
+    /// Leaves out what is left of a set; tells how many files.
+    fn give_up(&self, dir: &Path) -> usize {
+        let mut waiting = self.waiting();
+        waiting.blamed.remove(dir);
+        let left = waiting.files.remove(dir).map_or(0, |files| files.len());
+        self.dropped.fetch_add(left as u64, Ordering::Relaxed);
+        left
     }
 }

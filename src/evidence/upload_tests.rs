@@ -25,6 +25,8 @@ struct Shelf {
     kept: Mutex<BTreeMap<String, (&'static str, Bytes)>>,
     away: AtomicBool,
     stuck: AtomicBool,
+    /// Lets one that is stuck go on.
+    freed: Notify,
     /// Keys that hold this are refused.
     refused: Mutex<Option<String>>,
     called: Notify,
@@ -48,7 +50,7 @@ impl Vault for At {
         async move {
             self.0.called.notify_one();
             if self.0.stuck.load(Ordering::SeqCst) {
-                std::future::pending::<()>().await;
+                self.0.freed.notified().await;
             }
             let refused = self.0.refused.lock().unwrap().clone();
             let refused = refused.is_some_and(|part| key.contains(&part));
@@ -116,6 +118,50 @@ async fn every_file_arrives_once_with_its_type() {
     assert_eq!(uploads.uri(&first), format!("s3://shelf/{base}"));
     let counts = uploads.counts();
     assert_eq!((counts.uploaded, counts.failed, counts.waiting), (3, 0, 0));
+}
+
+#[tokio::test]
+async fn what_is_written_anew_while_it_is_uploaded_is_uploaded_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = Arc::new(Shelf::default());
+    shelf.stuck.store(true, Ordering::SeqCst);
+    let uploads = start(dir.path(), &shelf);
+    let one = set(dir.path(), "s1", &["clip.mp4"]);
+    uploads.submit(&one, ["clip.mp4"]);
+    shelf.called.notified().await;
+    std::fs::write(dir.path().join(&one).join("clip.mp4"), "longer").unwrap();
+    uploads.submit(&one, ["clip.mp4"]);
+    shelf.stuck.store(false, Ordering::SeqCst);
+    shelf.freed.notify_one();
+    assert_eq!(uploads.close(DEADLINE).await, 0);
+    let kept = shelf.kept.lock().unwrap();
+    let (_, clip) = &kept["wall/left/Watch_1/news1/s1/clip.mp4"];
+    assert_eq!(*clip, "longer");
+    assert_eq!(uploads.counts().uploaded, 2);
+}
+
+#[tokio::test]
+async fn a_set_that_always_fails_where_others_do_not_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = Arc::new(Shelf::default());
+    *shelf.refused.lock().unwrap() = Some("bad".to_owned());
+    let uploads = start(dir.path(), &shelf);
+    let bad = set(dir.path(), "bad", &["defect.json", "clip.mp4"]);
+    uploads.submit(&bad, ["defect.json", "clip.mp4"]);
+    for n in 0.. {
+        if !uploads.is_waiting(&bad) {
+            break;
+        }
+        assert!(n < 1000, "it is tried for ever");
+        let other = set(dir.path(), &format!("s{n}"), &["defect.json"]);
+        uploads.submit(&other, ["defect.json"]);
+        while uploads.is_waiting(&other) {
+            shelf.called.notified().await;
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(uploads.counts().dropped, 2);
+    assert_eq!(uploads.close(DEADLINE).await, 0);
 }
 
 #[tokio::test]

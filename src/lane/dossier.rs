@@ -88,6 +88,9 @@ fn raised_after(stream: &config::Stream) -> Duration {
         .unwrap_or_default()
 }
 
+/// The unit of what is measured of one picture.
+const SHARE: &str = "ratio 0..1";
+
 /// The rule that a defect was judged by.
 fn rule_of<'a>(stream: &'a config::Stream, defect: &Defect) -> Option<&'a RuleSpec> {
     let mut detectors = stream.detectors.iter();
@@ -96,9 +99,10 @@ fn rule_of<'a>(stream: &'a config::Stream, defect: &Defect) -> Option<&'a RuleSp
     rules.find(|r| r.name == defect.rule)
 }
 
-/// How bad a picture is by a rule. Of a run, which only grows, every picture is as bad as the others.
+/// How bad a picture is by a rule, where a rule measures each picture by itself: shares of it. Of a run, which only grows,
+/// every picture is as bad as the others, and what counts per minute or compares times is no picture's.
 fn measure_of(rule: &RuleSpec, defect: &Defect) -> Option<Measure> {
-    (defect.unit != "seconds").then_some(Measure {
+    (defect.unit == SHARE).then_some(Measure {
         signal: rule.signal,
         limit: rule.raise,
     })

@@ -527,7 +527,7 @@ impl Worker {
         })
     }
 
-    /// Judges what was said about a unit; gives back the defects that began.
+    /// Judges what was said about a unit; gives back the defects that began and those that ended.
     fn conclude(&mut self, at: &Stamp) -> Told {
         let now = Moment {
             media: at.media,

@@ -164,7 +164,7 @@ impl Sns {
             Ok(_) => Outcome::Delivered,
             Err(error) => {
                 let failure = Failure::of(&error);
-                if failure.asks_for_fresh_credentials() {
+                if failure.is_about_credentials() {
                     *self.client.lock().await = None;
                 }
                 let outcome = outcome(&failure);
