@@ -202,7 +202,11 @@ fn write(path: &Path, entries: &[Entry], until: Instant) -> io::Result<()> {
         return Err(io::ErrorKind::TimedOut.into());
     }
     fs::rename(&new, path)?;
-    File::open(folder)?.sync_all()
+    // Kept from here on: what a loss of power could still undo is worth a line, not a refusal.
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        warn!(path = %path.display(), %error, "the folder of the streams of the API cannot be flushed");
+    }
+    Ok(())
 }
 
 /// What is to become of a stream.
@@ -313,8 +317,11 @@ impl Shared {
         };
         if !written.is_writing() {
             let path = written.path.clone();
-            if let Ok(found) = tokio::task::spawn_blocking(move || read(&path)).await {
-                written.take_up(found);
+            let reading = tokio::task::spawn_blocking(move || read(&path));
+            match timeout(DISK, reading).await {
+                Ok(Ok(found)) => written.take_up(found),
+                // What is in memory was read or written before.
+                Ok(Err(_)) | Err(_) => written.unread = Some("the disk takes too long".to_owned()),
             }
         }
         let merged = merge(&file, &written.entries);
@@ -327,7 +334,7 @@ impl Shared {
         let changes = self.take_up(config).await?;
         tell_not_ours(&merged.added, &added);
         self.added.store(Arc::new(added));
-        written.file = file;
+        written.file = self.as_started(file);
         if let Some(left) = written.left_by_the_file()
             && let Err(refusal) = written.keep(left).await
         {
@@ -378,7 +385,8 @@ impl Written {
             Ok(Err(_)) => Err(not_now("it cannot be written down")),
             Err(_) => {
                 self.writing = Some(writing);
-                Err(not_now("the disk takes too long: try again later"))
+                let says = "the disk takes too long, and may still keep it: look again later";
+                Err(not_now(says))
             }
         }
     }

@@ -56,7 +56,7 @@ use crate::notify::{self, Notifier, NotifyStats};
 use crate::router::plan;
 use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
 
-/// Ticks a second that every lane gets.
+/// Time between the ticks that every lane gets.
 const TICK: Duration = Duration::from_millis(250);
 /// Wedged pipelines from which on the process asks to be replaced.
 const WEDGED_LIMIT: usize = 8;
@@ -324,6 +324,8 @@ impl App {
     /// Reads the configuration file again; only streams that changed restart. A file with mistakes changes
     /// nothing but a metric.
     pub async fn reload(&self) {
+        // Whatever becomes of the configuration: the file may have been moved away.
+        self.shared.notifier.reopen_events();
         let Some(path) = self.shared.settings.path.clone() else {
             return;
         };
@@ -339,7 +341,6 @@ impl App {
             Ok((changes, _)) => {
                 let now = clock::now().nanos();
                 self.shared.reload_at_nanos.store(now, Ordering::Relaxed);
-                self.shared.notifier.reopen_events();
                 info!(
                     added = changes.added.len(),
                     changed = changes.changed.len(),
@@ -530,8 +531,22 @@ impl Shared {
             self.notifier.set_receivers(&config.receivers, STOP)?;
         }
         self.take_streams(&changes, &config).await;
-        self.config.store(Arc::new(config));
+        self.config.store(Arc::new(self.as_started(config)));
         Ok(changes)
+    }
+
+    /// What only a restart changes stays as it is.
+    fn as_started(&self, config: Config) -> Config {
+        let running = self.config.load();
+        Config {
+            instance: running.instance.clone(),
+            http: running.http.clone(),
+            evidence: running.evidence.clone(),
+            incidents: running.incidents.clone(),
+            canary: running.canary.clone(),
+            heartbeat: running.heartbeat.clone(),
+            ..config
+        }
     }
 
     /// Stops and starts what differs; everything else goes on.

@@ -53,15 +53,14 @@ pub(super) async fn serve(
                 Some(_) => path.rsplit_once('/').map_or("", |(set, _)| set),
                 None => path.as_str(),
             };
-            let (links, query) = (source.links(), uri.query().unwrap_or_default());
-            let right = match &links {
-                Some(links) => links.check(set, query, Timestamp::now()),
-                None => Err(LinkError::Wrong),
+            let refused = |error: LinkError| problem(StatusCode::FORBIDDEN, &error.to_string());
+            let Some(links) = source.links() else {
+                return refused(LinkError::Wrong);
             };
-            match (links, right) {
-                (Some(links), Ok(expires)) => Some(links.query(set, expires)),
-                (_, Err(error)) => return problem(StatusCode::FORBIDDEN, &error.to_string()),
-                (None, Ok(_)) => return gone(),
+            let query = uri.query().unwrap_or_default();
+            match links.check(set, query, Timestamp::now()) {
+                Ok(expires) => Some(links.query(set, expires)),
+                Err(error) => return refused(error),
             }
         }
     };

@@ -19,8 +19,8 @@ use super::{Shared, problem};
 use crate::notify::desk::Desk;
 use crate::notify::event::{clean, rfc3339_millis};
 
-/// Longest wait for the disk: a browser would not wait longer either.
-const KEPT: Duration = Duration::from_secs(10);
+/// Longest wait for the disk; below that for any answer, so that this one is given.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// What somebody thinks of an alert.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -85,7 +85,11 @@ pub(super) async fn put(
             let detail = json!({ "incident_id": entry["incident"]["incident_id"], "verdict": entry["verdict"] });
             Done::Changed(detail).with((StatusCode::CREATED, Json(entry)))
         }
-        _ => problem(
+        Ok(Err(_)) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it cannot be kept: say it again later",
+        ),
+        Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "the disk takes too long: say it again later",
         ),

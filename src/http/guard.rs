@@ -175,30 +175,35 @@ pub(super) async fn change(State(door): State<Door>, request: Request, next: Nex
     let now = Timestamp::now();
     let call = format!("{} {}", request.method(), request.uri().path());
     let mut entry = Entry::new(&caller.name, from.ip(), call, now);
-    let mut answer = if caller.scope < door.needs {
-        let says = format!(
-            "the token `{}` has the scope `{}`, and this needs `{}`",
-            caller.name,
-            caller.scope.as_str(),
-            door.needs.as_str()
-        );
-        super::problem(StatusCode::FORBIDDEN, &says)
-    } else if !same_origin(request.headers(), caller.by_token) {
-        let says = "a page of another origin may not change anything";
-        super::problem(StatusCode::FORBIDDEN, says)
-    } else {
-        next.run(request).await
-    };
-    entry.status = answer.status().as_u16();
-    match answer.extensions_mut().remove::<Done>() {
-        Some(Done::Changed(detail)) => entry.detail = detail,
-        Some(Done::Looked) => return answer,
-        // What was asked wrongly changed nothing; what was not allowed may be of interest.
-        None if answer.status() != StatusCode::FORBIDDEN => return answer,
-        None => {}
-    }
-    audit::write(&*door.source, &entry, now);
-    answer
+    // Who hangs up, or is answered that it takes too long, does not keep a change from being written down.
+    let done = tokio::spawn(async move {
+        let mut answer = if caller.scope < door.needs {
+            let says = format!(
+                "the token `{}` has the scope `{}`, and this needs `{}`",
+                caller.name,
+                caller.scope.as_str(),
+                door.needs.as_str()
+            );
+            super::problem(StatusCode::FORBIDDEN, &says)
+        } else if !same_origin(request.headers(), caller.by_token) {
+            let says = "a page of another origin may not change anything";
+            super::problem(StatusCode::FORBIDDEN, says)
+        } else {
+            next.run(request).await
+        };
+        entry.status = answer.status().as_u16();
+        match answer.extensions_mut().remove::<Done>() {
+            Some(Done::Changed(detail)) => entry.detail = detail,
+            Some(Done::Looked) => return answer,
+            // What was asked wrongly changed nothing; what was not allowed may be of interest.
+            None if answer.status() != StatusCode::FORBIDDEN => return answer,
+            None => {}
+        }
+        audit::write(&*door.source, &entry, now);
+        answer
+    });
+    let failed = |_| super::problem(StatusCode::INTERNAL_SERVER_ERROR, "it failed");
+    done.await.unwrap_or_else(failed)
 }
 
 /// Whether no browser sends this for a page of another site. Where no token protects, such a page could also have had its

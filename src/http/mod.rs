@@ -1,7 +1,8 @@
 //! HTTP API, metrics, health, and the page.
 //!
 //! `routes` has every route; `/api/v1/openapi.json` describes them. With a token set, everything but the page's own files,
-//! `/healthz` and `/readyz` asks for `Authorization: Bearer …`, and what changes something for one of a scope that may.
+//! `/healthz` and `/readyz` asks for `Authorization: Bearer …`, and what changes something for one of a scope that may;
+//! evidence also opens by a signed link.
 //! Without one, only loopback addresses are served. What changes something is limited, and written down (`audit`).
 
 mod audit;
@@ -50,7 +51,7 @@ use crate::notify::links::Links;
 use crate::telemetry::export::{self, Engine, EvidenceCounts, Snapshot, Watched};
 use crate::telemetry::process::Process;
 
-/// Longest request body; that of a mute is the largest.
+/// Longest request body; that of a stream is the largest.
 const BODY_BYTES: usize = 16 << 10;
 
 /// Where the answers come from. Called for each request: must be quick and must not wait.

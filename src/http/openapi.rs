@@ -470,6 +470,7 @@ fn operation(route: &Route) -> Value {
             409 => {
                 "It would hide everything and that was not confirmed, or it is the file's or another shard's."
             }
+            413 => "The body is too large.",
             422 => "What is asked for cannot be.",
             429 => "Too many changes from this address; `retry-after` says when.",
             _ => "Not now.",

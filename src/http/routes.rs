@@ -142,7 +142,7 @@ pub(super) const ALL: &[Route] = &[
         needs: Some(Scope::Admin),
         body: Some("StreamEntry"),
         gives: (200, Json("StreamEffective")),
-        refuses: &[400, 403, 409, 422, 429, 503],
+        refuses: &[400, 403, 409, 413, 422, 429, 503],
         handler: || put(streams::put),
         ..read(
             "/api/v1/streams/{id}",

@@ -41,7 +41,7 @@ pub enum Refusal {
     #[error("no such stream")]
     Unknown,
     /// What is asked for is wrong, or would make others wrong.
-    #[error("the stream is wrong")]
+    #[error("streams would be wrong")]
     Wrong(Problems),
     /// There are too many.
     #[error("the streams of the API take more than {0} bytes")]

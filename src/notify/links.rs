@@ -49,16 +49,16 @@ impl Links {
     /// system gives no random numbers.
     pub fn open(base: Url, life: Duration, folder: &Path) -> Option<Self> {
         let path = folder.join(FILE);
-        let key = match read(&path) {
-            Some(key) => key,
-            None => {
-                let key = random()?;
-                if let Err(error) = write(&path, &key) {
-                    tracing::warn!(path = %path.display(), %error, "the key of links cannot be kept: they end with this process");
-                }
-                key
-            }
+        let kept = match read(&path) {
+            Ok(Some(key)) => return Some(Self { base, life, key }),
+            Ok(None) => None,
+            // The key is there: it is not written over, and opens its links again when it can be read.
+            Err(error) => Some(error),
         };
+        let key = random()?;
+        if let Some(error) = kept.or_else(|| write(&path, &key).err()) {
+            tracing::warn!(path = %path.display(), %error, "the key of links cannot be kept: they end with this process");
+        }
         Some(Self { base, life, key })
     }
 
@@ -94,7 +94,8 @@ impl Links {
         )
     }
 
-    /// Checks what came behind the `?` of a link to a set, or to a file in it. Takes the same time whatever is wrong.
+    /// Checks what came behind the `?` of a link to a set, or to a file in it. The signature is compared in
+    /// constant time.
     ///
     /// # Errors
     /// It does not open this set, or not any more.
@@ -139,10 +140,14 @@ fn random() -> Option<[u8; KEY_BYTES]> {
 }
 
 /// The key of before; `None` when there is none, or none that is whole.
-fn read(path: &Path) -> Option<[u8; KEY_BYTES]> {
-    let text = fs::read_to_string(path).ok()?;
-    let bytes = URL_SAFE_NO_PAD.decode(text.trim()).ok()?;
-    bytes.try_into().ok()
+fn read(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_ascii()).ok();
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
 }
 
 fn write(path: &Path, key: &[u8]) -> io::Result<()> {
