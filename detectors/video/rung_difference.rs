@@ -430,9 +430,8 @@ impl RungDifference {
         }
         let two = found.len() == 2;
         // Of two, the first stands for both.
-        let first = maps.first().cloned().unwrap_or_default();
         let most = match two {
-            true => first,
+            true => maps.first().cloned().unwrap_or_default(),
             false => compare::median(&maps),
         };
         let levelled: Vec<Vec<f32>> = maps.iter().map(|m| compare::levelled(m, &most)).collect();
@@ -440,7 +439,6 @@ impl RungDifference {
             true => most,
             false => compare::median(&levelled),
         };
-        self.scene.follow(most.clone(), apart as f32);
         let mut differences: Vec<Vec<f32>> = (levelled.iter())
             .map(|map| compare::differences(map, &most))
             .collect();
@@ -448,9 +446,13 @@ impl RungDifference {
             // Both of two differ by the same.
             one.clone_from(other);
         }
-        let largest = (differences.iter().cloned())
-            .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a.max(*b)).collect())
-            .unwrap_or_default();
+        self.scene.follow(most, apart as f32);
+        let mut largest = differences.first().cloned().unwrap_or_default();
+        for differences in differences.iter().skip(1) {
+            for (most, of_one) in largest.iter_mut().zip(differences) {
+                *most = most.max(*of_one);
+            }
+        }
         for ((i, _), differences) in found.iter().zip(&differences) {
             if let Some(rung) = self.rungs.get_mut(*i) {
                 // What was left out is not the next picture.
