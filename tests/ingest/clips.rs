@@ -301,6 +301,9 @@ fn codecs_that_no_mp4_takes_get_another_container() {
     );
 }
 
+/// A part of addresses that no file of the evidence may hold.
+const CANARY: &str = "CANARY-key";
+
 /// Sends a file at its own pace.
 fn send(path: &Path, more: &[&str]) -> Publisher {
     let mut command = Command::new("ffmpeg");
@@ -320,6 +323,12 @@ fn live(input: Input, start: impl FnOnce() -> Publisher, late: Duration) {
     let publisher = start();
     let (set, after) = scene.clip();
     check(&set, "clip.mp4", &["video/x-h264", "audio/mpeg"]);
+    for file in std::fs::read_dir(&set).unwrap() {
+        let file = file.unwrap().path();
+        let bytes = std::fs::read(&file).unwrap();
+        let mut parts = bytes.windows(CANARY.len());
+        assert!(!parts.any(|part| part == CANARY.as_bytes()), "{file:?}");
+    }
     println!("the first part: {after:?} after the raise");
     assert!(after <= late, "{after:?} after the raise");
     assert!(scene.stills.counts().ring_bytes > 100_000);
@@ -353,7 +362,7 @@ fn a_clip_of_rtmp_holds_the_freeze() {
     let dir = tempfile::tempdir().unwrap();
     let path = programme(dir.path(), "a.mp4", H264_AAC);
     let server = Server::rtmp(free_port());
-    let url = format!("rtmp://127.0.0.1:{}/live/one", server.port);
+    let url = format!("rtmp://127.0.0.1:{}/live/{CANARY}", server.port);
     let publisher = send(&path, &["-f", "flv", &url]);
     live(input(&url, Protocol::Rtmp), || publisher, READY);
 }
@@ -409,6 +418,9 @@ fn a_clip_of_fragmented_mp4_over_hls_holds_the_freeze() {
         assert!(Instant::now() < until, "no playlist");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let url = format!("http://127.0.0.1:{}/live.m3u8", origin(folder));
+    let url = format!(
+        "http://u:{CANARY}@127.0.0.1:{}/live.m3u8?token={CANARY}",
+        origin(folder)
+    );
     live(input(&url, Protocol::Hls), || publisher, READY);
 }
