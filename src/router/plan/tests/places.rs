@@ -146,7 +146,7 @@ fn groups_of_one_stream_share_an_instance_while_they_fit() {
 #[test]
 fn a_group_that_is_added_goes_to_its_stream() {
     let nodes = fleet(8, 1);
-    let mut demands = demands(80);
+    let mut demands = demands(79);
     let video = |d: &mut Demand| drop(d.groups.remove(1));
     demands.iter_mut().for_each(video);
     let before = first(&demands, &nodes);
