@@ -110,11 +110,11 @@ impl Table<'_> {
                 .all(|&i| self.hosts[h].offers(self.items[i].group))
         };
         let whole = here.iter().copied().find(all);
-        if bundle.mobility == Mobility::Pinned {
-            let Some(&anchor) = here.first() else { return };
+        let pinned: Vec<usize> = items.iter().copied().filter(|&i| self.pinned(i)).collect();
+        if let Some(&anchor) = self.most_of(&pinned).first() {
             self.join_at(anchor, &items);
             let lacks = |i: &usize| !self.hosts[anchor].offers(self.items[*i].group);
-            let rest: Vec<usize> = items.into_iter().filter(lacks).collect();
+            let rest: Vec<usize> = pinned.into_iter().filter(lacks).collect();
             self.leave_out(&rest, Why::PinnedElsewhere);
         } else if let Some(anchor) = whole {
             self.join_at(anchor, &items);
@@ -137,6 +137,12 @@ impl Table<'_> {
                 rest = others;
             }
         }
+    }
+
+    /// Whether somebody sends the stream to one address. Those that are compared with it may go elsewhere if they must.
+    fn pinned(&self, item: usize) -> bool {
+        let stream = &self.streams[self.items[item].stream];
+        stream.demand.mobility == Mobility::Pinned
     }
 
     /// Hosts of some items, first those with the most cores of them.
@@ -282,7 +288,11 @@ impl Table<'_> {
         pending.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, b, mut items) in pending {
             self.weigh(b);
-            while !items.is_empty() {
+            loop {
+                self.follow(&mut items);
+                if items.is_empty() {
+                    break;
+                }
                 let Some((class, part)) = self.most(b, &items) else {
                     self.leave_out(&items, Why::NoSecondInstance);
                     break;
@@ -290,12 +300,25 @@ impl Table<'_> {
                 items.retain(|i| !part.contains(i));
                 let ask = self.ask(b, part);
                 self.place(&ask, class);
-                if self.bundles[b].mobility == Mobility::Pinned {
-                    self.leave_out(&items, Why::PinnedElsewhere);
-                    break;
-                }
             }
         }
+    }
+
+    /// Places those of which the rest of their stream is pinned to a host already.
+    fn follow(&mut self, items: &mut Vec<usize>) {
+        items.retain(|&i| {
+            let (first, end) = self.streams[self.items[i].stream].items;
+            let host = (first..end).find_map(|other| self.items[other].at);
+            let Some(host) = host.filter(|_| self.pinned(i)) else {
+                return true;
+            };
+            if self.takes(host, i) {
+                self.put(i, host);
+            } else {
+                self.leave_out(&[i], Why::PinnedElsewhere);
+            }
+            false
+        });
     }
 
     fn pending_of(&self, b: usize) -> Vec<usize> {

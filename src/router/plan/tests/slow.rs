@@ -138,6 +138,30 @@ fn streams_that_are_compared_are_on_one_instance() {
 }
 
 #[test]
+fn what_is_compared_with_a_pinned_stream_goes_to_it_and_is_never_left_out_for_it() {
+    let mut nodes = fleet(8, 2);
+    nodes[0].groups = vec!["video".into()];
+    let mut wanted = as_is(twice(demands(40)), 4, Mobility::Pinned);
+    wanted[4].groups.remove(1);
+    let before = first(&wanted, &nodes);
+    let at = on(&before, "s0004", "video").to_owned();
+    wanted[30].together = Some("s0004".into());
+    let after = next(&before, &wanted, &nodes, Step::Necessary);
+    assert_eq!(
+        (on(&after.plan, "s0004", "video"), after.repointed.len()),
+        (&*at, 0)
+    );
+    assert_eq!(on(&after.plan, "s0030", "video"), at);
+    // Its sound is watched elsewhere when it cannot be there.
+    let audio_less = |n: &mut Node| n.groups.retain(|g| **g == *"video" || *n.id != *at);
+    nodes.iter_mut().for_each(audio_less);
+    let apart = next(&after.plan, &wanted, &nodes, Step::Necessary);
+    assert_eq!(apart.unplaced, []);
+    assert_eq!(on(&apart.plan, "s0030", "video"), at);
+    assert_ne!(on(&apart.plan, "s0030", "audio"), at);
+}
+
+#[test]
 fn a_sick_instance_takes_none_and_sheds_a_tenth_in_a_call() {
     let nodes = roomy(8, 2);
     let mut wanted = demands(200);
