@@ -182,6 +182,8 @@ fn pure_rooms_read_no_clock() {
             "src/alert/",
             "src/transport/",
             "src/router/plan",
+            "src/router/shard",
+            "src/router/unit",
             "src/ingest/supervise",
         ]
         .iter()

@@ -22,7 +22,7 @@ use super::{Settings, Shared, StartError};
 use crate::config::added::{self, Entry, Wrong};
 use crate::config::{self, Changes, Config, Problems, effective_stream};
 use crate::http::{Put, Refusal};
-use crate::router::plan;
+use crate::router::shard;
 
 /// Name of the file in the data folder.
 const FILE: &str = "api-streams.json";
@@ -275,7 +275,7 @@ impl Shared {
             .find(|s| merged.added.contains(&s.id) && !added.contains(&s.id));
         if let (Some(lost), Some(shard)) = (lost, config.shard) {
             return Err(Refusal::Elsewhere {
-                owner: plan::owner(shard.count, plan::placed_by(lost, &whole)),
+                owner: shard::owner(shard.count, shard::placed_by(lost, &whole)),
                 count: shard.count,
             });
         }

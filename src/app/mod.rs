@@ -53,7 +53,7 @@ use crate::notify::links::Links;
 use crate::notify::receiver::ReceiverError;
 use crate::notify::receiver::http::public_addresses;
 use crate::notify::{self, Notifier, NotifyStats};
-use crate::router::plan;
+use crate::router::shard;
 use crate::telemetry::export::{Engine, EvidenceCounts, Watched};
 
 /// Time between the ticks that every lane gets.
@@ -124,7 +124,7 @@ impl Settings {
         }
         if let Some(shard) = config.shard {
             let all = config.streams.clone();
-            (config.streams).retain(|s| plan::owns(shard, plan::placed_by(s, &all)));
+            (config.streams).retain(|s| shard::owns(shard, shard::placed_by(s, &all)));
         }
         if let Some(listen) = self.listen {
             config.listen_on(listen)?;

@@ -1,122 +1,195 @@
-//! Pure assignment of streams to instances.
+//! Who watches what, worked out: from what is to be watched, who is there and the plan before to the next plan.
 //!
-//! Rendezvous (highest random weight) hashing: every instance gets a weight for every stream, and the stream goes
-//! to the heaviest. No instance needs to know the others' streams, and when one is added it takes its share from
-//! all the others while nothing else moves.
+//! Pure: the caller keeps the time and says what this call may do ([`Step`]). What works stays where it is. The rest
+//! goes, heaviest first, to the instance that comes first in the stream's rendezvous order ([`super::shard`]) and has
+//! room below a cap on load, so that a stream keeps meeting the same few instances. Nothing is left out for load: a
+//! missing monitor is the failure.
 //!
-//! The weight is FNV-1a (64 bit) over the stream id's bytes and then the instance's index as four bytes, least
-//! significant first, finished with the mixer of SplitMix64 (FNV alone spreads its last bytes too little). It is a
-//! promise between versions: instances of different builds must agree, so it never changes.
+//! In order of what gives way last: somebody watches it; twins on different instances; what must be together is
+//! together; nobody above its capacity; twins in different zones; the cap; one decode a stream; rendezvous order.
 //!
-//! A stream goes where the stream goes that it is compared with, so that both are decoded in one process.
+//! A move of something that runs is made before it is broken: the instance before is named as
+//! [`Placement::leaving`] and keeps the unit until the new one reports that it runs.
 
 use std::sync::Arc;
 
-use crate::config::checked::{Against, Shard, Stream};
+use super::unit::{Demand, Node, Plan, Unit};
 
-const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
+mod gate;
+mod island;
+mod place;
+mod slow;
+mod table;
 
-/// Whether the instance with this shard runs the stream. Exactly one index below `count` does.
-pub fn owns(shard: Shard, stream_id: &str) -> bool {
-    owner(shard.count, stream_id) == shard.index
+pub use gate::{Refused, accept};
+pub use island::Island;
+
+use table::Table;
+
+#[cfg(doc)]
+use super::unit::Placement;
+
+/// The planner's numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// Most load of an instance relative to its capacity, over the mean of all.
+    pub cap_over_mean: f64,
+    /// Load over the mean, from which on the caller should consider [`Step::Rebalance`]; as far below counts too.
+    pub uneven_over_mean: f64,
+    /// Share of all units that may be moved slowly in one call; at least one stream's.
+    pub slow_share: f64,
+    /// Share of its load that an instance may shed in one call; at least one stream.
+    pub shed_share: f64,
+    /// Most instances that may be kept for quarantined streams, as a share of those that are up; at least one.
+    pub ward_share: f64,
 }
 
-/// Index of the instance that runs the stream.
-pub fn owner(count: u32, stream_id: &str) -> u32 {
-    // On equal weights, which are as good as impossible, the lower index wins.
-    let heaviest = (0..count.max(1)).max_by_key(|&i| (weight(stream_id, i), !i));
-    heaviest.unwrap_or(0)
-}
-
-/// The id by which a stream is assigned: its own, or that of the last in the row of references that it begins. Of
-/// streams that are each other's references, the first id.
-pub fn placed_by<'a>(stream: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
-    let mut row: Vec<&str> = vec![&stream.id];
-    let mut at = stream;
-    while let Some(Against::Stream(id)) = &at.reference
-        && let Some(next) = all.iter().find(|s| s.id == *id)
-    {
-        if let Some(ring) = row.iter().position(|id| **id == *next.id) {
-            return row[ring..].iter().copied().min().unwrap_or(&next.id);
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            cap_over_mean: 1.10,
+            uneven_over_mean: 1.15,
+            slow_share: 0.01,
+            shed_share: 0.10,
+            ward_share: 0.25,
         }
-        row.push(&next.id);
-        at = next;
     }
-    &at.id
 }
 
-fn weight(stream_id: &str, index: u32) -> u64 {
-    let index = index.to_le_bytes();
-    let bytes = stream_id.as_bytes().iter().chain(&index);
-    let hash = bytes.fold(FNV_OFFSET, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(FNV_PRIME)
-    });
-    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
+/// How much a call may do. Each does what those before do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What cannot wait: what is new, lost, draining, or where it must not be.
+    Necessary,
+    /// Once a minute: sick and overloaded instances shed a part, neighbours of quarantined streams leave, twins that
+    /// share a zone part.
+    Relieve,
+    /// Once a minute while load has been uneven for some time ([`Balance::uneven`]).
+    Rebalance,
+}
+
+/// The next plan, and what was done to get there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Equals the plan before if nothing is to be changed.
+    pub plan: Plan,
+    /// Units that changed, by why.
+    pub moves: Moves,
+    /// What nobody watches, or no second instance does.
+    pub unplaced: Vec<(Unit, Why)>,
+    /// Instances with more load than capacity.
+    pub overloaded: Vec<Arc<str>>,
+    /// Pinned streams whose sender must be pointed at another instance.
+    pub repointed: Vec<Repointed>,
+    /// How even the load is.
+    pub balance: Balance,
+    /// Load of each instance once all moves are made, in cores, by id.
+    pub loads: Vec<(Arc<str>, f64)>,
+}
+
+/// Counts of units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Watched for the first time.
+    pub placed: usize,
+    /// Nobody wants them any more, or nobody can watch them.
+    pub removed: usize,
+    /// Their instance is gone, or no longer runs their group.
+    pub lost: usize,
+    /// Their instance is draining.
+    pub drained: usize,
+    /// They must not be where they were: apart from what they belong to, beside their twin, where they took an
+    /// instance down.
+    pub required: usize,
+    /// Back where they still run, because the instance they were on the way to is gone or leaving.
+    pub returned: usize,
+    /// Their instance carries too much, is sick, or is being cleared for a quarantined stream.
+    pub shed: usize,
+    /// For evenness, or to bring twins into different zones.
+    pub rebalanced: usize,
+    /// Moves that ended: the instance before lets go.
+    pub finished: usize,
+}
+
+impl Moves {
+    /// Units that go from one instance to another.
+    pub fn moved(&self) -> usize {
+        let must = self.lost + self.drained + self.required + self.returned;
+        must + self.shed + self.rebalanced
+    }
+}
+
+/// Why a unit is not in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No instance that lives runs its group of detectors.
+    NobodyOffers,
+    /// Only the instance that has its twin runs the group: it is watched, but once only.
+    NoSecondInstance,
+    /// Its stream is pinned to an instance that does not run the group.
+    PinnedElsewhere,
+}
+
+/// A pinned stream that somebody else listens for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repointed {
+    /// Id of the stream.
+    pub stream: Arc<str>,
+    /// Instance that it is sent to.
+    pub from: Arc<str>,
+    /// Instance that it must be sent to.
+    pub to: Arc<str>,
+}
+
+/// How even load is among the instances that are up and not kept for quarantined streams: load relative to capacity,
+/// over the mean of all that share groups of detectors. 1 where there is no load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Balance {
+    /// Of the fullest.
+    pub max_over_mean: f64,
+    /// Of the emptiest.
+    pub min_over_mean: f64,
+}
+
+impl Balance {
+    /// Whether slow rebalancing would be of use, if it stays so. An instance that came back is nearly empty while
+    /// all others are well within the cap, so what is low counts too.
+    pub fn uneven(&self, rules: &Rules) -> bool {
+        self.max_over_mean > rules.uneven_over_mean
+            || self.min_over_mean < 2.0 - rules.uneven_over_mean
+    }
+}
+
+/// The next plan.
+///
+/// `nodes` are those that live; who is missing there is lost. `running` says whether an instance reports that it
+/// runs a unit, and is asked only about units on the way. The order of `demands` and `nodes` does not matter; of two
+/// with the same id the first counts.
+pub fn plan(
+    before: &Plan,
+    demands: &[Demand],
+    nodes: &[Node],
+    rules: &Rules,
+    step: Step,
+    running: &dyn Fn(&Unit, &str) -> bool,
+) -> Outcome {
+    let mut table = Table::new(before, demands, nodes, rules, running);
+    table.gather();
+    table.quarantine();
+    table.level();
+    table.place_pending();
+    if step >= Step::Relieve {
+        table.level();
+        let mut budget = table.slow_budget();
+        table.relieve(&mut budget);
+        if step >= Step::Rebalance {
+            table.level();
+            table.rebalance(&mut budget);
+        }
+    }
+    table.level();
+    table.outcome(before)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owners(count: u32, stream_id: &str) -> Vec<u32> {
-        let mine = |&index: &u32| owns(Shard { index, count }, stream_id);
-        (0..count).filter(mine).collect()
-    }
-
-    #[test]
-    fn weights_never_change() {
-        let all = ["news-1", "sport", "a", ""].map(|id| owners(16, id));
-        assert_eq!(all, [[14], [15], [1], [2]]);
-        assert_eq!(weight("news-1", 3), 0x1FDD_1F04_A38A_37C6);
-    }
-
-    #[test]
-    fn streams_that_are_compared_stay_together() {
-        let stream = |id: &str, reference: Option<&str>| {
-            Arc::new(Stream {
-                id: id.into(),
-                reference: reference.map(|id| Against::Stream(id.into())),
-                ..crate::lane::testing::stream(&[])
-            })
-        };
-        let all = [
-            stream("a", None),
-            stream("b", Some("a")),
-            stream("c", Some("b")),
-            stream("d", Some("e")),
-            stream("e", Some("d")),
-            stream("f", Some("gone")),
-        ];
-        let by: Vec<&str> = all.iter().map(|s| placed_by(s, &all)).collect();
-        assert_eq!(by, ["a", "a", "a", "d", "d", "f"]);
-    }
-
-    #[test]
-    fn load_is_even() {
-        for count in [1u32, 2, 3, 7, 20] {
-            let mut load = vec![0u32; count as usize];
-            let streams = 500 * count;
-            for n in 0..streams {
-                for owner in owners(count, &format!("channel-{n}")) {
-                    load[owner as usize] += 1;
-                }
-            }
-            assert_eq!(load.iter().sum::<u32>(), streams);
-            // Four standard deviations of a fair draw are 18 percent of 500.
-            assert!(load.iter().all(|l| (410..=590).contains(l)), "{load:?}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_new_instance_only_takes(id in "[a-z0-9][a-z0-9_-]{0,63}", count in 1u32..40) {
-            let (before, after) = (owners(count, &id), owners(count + 1, &id));
-            proptest::prop_assert_eq!(before.len(), 1);
-            proptest::prop_assert_eq!(after.len(), 1);
-            proptest::prop_assert!(after == before || after == [count]);
-        }
-    }
-}
+mod tests;
