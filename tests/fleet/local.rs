@@ -1,6 +1,7 @@
 //! The store of one machine: several handles on one file, as several processes have them.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use glasswatch::router::store::local::{Local, Settings};
-use glasswatch::router::store::{Clock, Store, StoreError, Write};
+use glasswatch::router::store::{Clock, Guard, Store, StoreError, Write};
 use rusqlite::Connection;
 
 use crate::contract::{self, Bench, CHECKS};
@@ -104,6 +105,56 @@ async fn what_was_stored_is_there_after_a_restart() {
         .await
         .unwrap();
     assert!(again.term > hold.term);
+}
+
+/// Names the file in which [`a_process_counts`] counts.
+const FILE: &str = "GLASSWATCH_TEST_STORE";
+const TURNS: u64 = 40;
+
+/// Does nothing unless [`processes_share_a_file`] starts it.
+#[tokio::test]
+async fn a_process_counts() {
+    let Some(path) = std::env::var_os(FILE) else {
+        return;
+    };
+    let store = Local::open(&Settings::new(path)).unwrap();
+    for _ in 0..TURNS {
+        loop {
+            let found = store.get("count").await.unwrap();
+            let n = found
+                .as_ref()
+                .map_or(0, |found| contract::number(&found.value));
+            let guard = Guard {
+                key: "count".to_owned(),
+                version: found.map(|found| found.version),
+            };
+            let write = Write::Put("count".to_owned(), (n + 1).to_string().into());
+            match store.commit(vec![guard], vec![write]).await {
+                Ok(_) => break,
+                Err(StoreError::Conflict(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn processes_share_a_file() {
+    let bench = OneMachine::new();
+    let path = bench.settings().path;
+    let store = bench.open();
+    let count = || {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["local::a_process_counts", "--exact"])
+            .env(FILE, &path);
+        child.stdout(Stdio::null()).spawn().unwrap()
+    };
+    for mut child in [count(), count(), count()] {
+        assert!(child.wait().unwrap().success());
+    }
+    let found = store.get("count").await.unwrap().unwrap();
+    assert_eq!(contract::number(&found.value), 3 * TURNS);
 }
 
 /// The machine was started anew: its clock began anew too, and says nothing of what was registered before.

@@ -1,6 +1,5 @@
 //! Servers that tests start on loopback, and end.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
@@ -40,6 +39,6 @@ pub fn program(name: &str, folder: Option<&Path>, package: &str) -> Option<PathB
 /// Ports that nobody listens on.
 #[cfg(feature = "etcd")]
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let bound = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let bound = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     bound.map(|socket| socket.local_addr().unwrap().port())
 }

@@ -120,7 +120,7 @@ struct Step {
     write: Option<Write>,
 }
 
-/// A table of DynamoDB.
+/// A table of DynamoDB. Its connections live on the runtime that first asks something.
 pub struct DynamoDb {
     settings: Settings,
     endpoint: Option<Url>,
@@ -675,7 +675,8 @@ impl DynamoDb {
         });
         let counter = counter.await?.and_then(|found| found.item);
         let counter = counter.and_then(|item| item.get("n")?.as_n().ok()?.parse().ok());
-        // Heartbeats raise no counter, and nobody tells when they cease.
+        // Heartbeats raise no counter, and nobody tells when they cease. So registrations are best under a path of their
+        // own: all of it is read each time.
         let observed = lock(&self.observed)
             .keys()
             .any(|key| key.starts_with(prefix));

@@ -40,9 +40,9 @@ const NEWS: char = '!';
 const BEHIND_NEWS: char = '"';
 
 /// Which members, and how they are called.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
-    /// `http://HOST:PORT` or `https://HOST:PORT` of every member.
+    /// `http://HOST:PORT` or `https://HOST:PORT` of every member, without user or password.
     pub endpoints: Vec<String>,
     /// Who we are, where etcd asks.
     pub user: Option<User>,
@@ -52,6 +52,18 @@ pub struct Settings {
     pub prefix: String,
     /// How long an operation may take, however many members are asked.
     pub timeout: Duration,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Endpoints are as somebody wrote them, perhaps with a password.
+        f.debug_struct("Settings")
+            .field("user", &self.user)
+            .field("ca_file", &self.ca_file)
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who we are.
@@ -85,7 +97,7 @@ enum Repeat {
     IfUnsent,
 }
 
-/// A cluster of etcd.
+/// A cluster of etcd. Its connections live on the runtime that first asks something.
 pub struct Etcd {
     members: Vec<Member>,
     /// The member that answered last.
@@ -210,6 +222,11 @@ impl Etcd {
                 // Else it would go by itself.
                 let _ = self.revoke(lease).await;
                 return Err(StoreError::Taken(key));
+            }
+            Err(StoreError::Lost(_)) => {
+                return Err(StoreError::Unreachable(
+                    "its lease ended at once".to_owned(),
+                ));
             }
             // If it was made it ends with its lease.
             Err(why) => return Err(why),
@@ -405,7 +422,7 @@ impl Etcd {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One question after another has the timeout; all together too.
+    /// Each question has the timeout; so have several together.
     async fn within<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         match timeout(self.timeout, answer).await {
             Ok(answer) => answer,
@@ -436,7 +453,7 @@ impl Store for Etcd {
     }
 
     fn leave(&self, hold: Hold) -> BoxFuture<'_, Result<()>> {
-        self.revoke_of(hold).boxed()
+        self.revoke(hold.token.cast_signed()).boxed()
     }
 
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Record>>> {
@@ -484,12 +501,6 @@ impl Store for Etcd {
             self.wait(&prefix, patience).await
         }
         .boxed()
-    }
-}
-
-impl Etcd {
-    async fn revoke_of(&self, hold: Hold) -> Result<()> {
-        self.revoke(hold.token.cast_signed()).await
     }
 }
 

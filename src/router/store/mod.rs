@@ -120,6 +120,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// An engine. Every operation ends within the engine's timeout, with [`StoreError::Unreachable`] if nothing else.
 ///
 /// A key is for registrations or for values, never for both. A commit names each key in one guard and one write at most.
+/// Engines with connections belong to one runtime, and a [`Hold`] to the engine that gave it: whoever sends heartbeats on
+/// a runtime of its own opens an engine of its own for them.
 pub trait Store: Send + Sync {
     /// Takes a key until `ttl` after the last heartbeat.
     ///
