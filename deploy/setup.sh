@@ -11,10 +11,11 @@ BUILD_PACKAGES=(
   gstreamer1.0-plugins-ugly gstreamer1.0-libav glib-networking
 )
 # Only the tests need these: a stock player's toolbox, an RTMP and an RTSP server as peers, the metrics linter, a tracer that
-# lets system calls fail, and a browser with a font for the page.
+# lets system calls fail, a browser with a font for the page, and etcd with what its client is built with.
 TEST_PACKAGES=(
   gstreamer1.0-tools ffmpeg nginx-light libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 prometheus
   strace chromium-headless-shell fonts-dejavu-core python3-venv
+  etcd-server etcd-client protobuf-compiler libprotobuf-dev
 )
 
 have_package() {
@@ -58,12 +59,13 @@ setup() {
     fi
     echo "Installing Debian packages: ${missing[*]}"
     as_root apt-get update -qq || return 1
-    # Two packages would start servers of their own; only their programs are wanted.
+    # Some packages would start servers of their own; only their programs are wanted.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
       apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || return 1
     local service
-    for package in prometheus nginx-light; do
+    for package in prometheus nginx-light etcd-server; do
       service=${package%-light}
+      service=${service%-server}
       if printf '%s\n' "${missing[@]}" | grep -qx "$package" && command -v systemctl >/dev/null; then
         as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
       fi

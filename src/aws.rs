@@ -26,8 +26,9 @@ use aws_smithy_types::retry::RetryConfig;
 use reqwest::{Client, NoProxy, Proxy};
 use url::Url;
 
-/// How much of an answer is read; those that are waited for have a few kilobytes.
-const ANSWER_BYTES: usize = 1 << 20;
+/// How much of an answer is read. The longest that is waited for is a page of DynamoDB: 1 MB before it became base64 and
+/// JSON, or a batch of 90 items without their values.
+const ANSWER_BYTES: usize = 8 << 20;
 /// How long a service that hands out credentials may take, unless the kit says less.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connecting may take.

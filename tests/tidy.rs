@@ -82,7 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("router", &["config", "router"]),
+    ("router", &["aws", "config", "router"]),
     (
         "telemetry",
         &["alert", "config", "ingest", "lane", "notify", "telemetry"],

@@ -4,15 +4,38 @@
 //! for safety: who holds a key may have lost it without knowing, so what must not be overwritten is guarded by
 //! [`Guard`]s on every commit.
 
+#[cfg(feature = "aws")]
+pub mod dynamodb;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+pub mod limits;
+pub mod local;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
 
+/// How long an operation may take, unless configured otherwise; a scan: each page of it.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest value, in bytes: DynamoDB's item limit of 400 KB with room for the key and what it is wrapped in.
 pub const VALUE_BYTES: usize = 300_000;
+/// Longest key, in bytes: DynamoDB's limit of a sort key is 1,024.
+pub const KEY_BYTES: usize = 500;
 /// Most guards and writes of a commit together: DynamoDB's limit is 100 items, etcd's 128 operations.
 pub const COMMIT_ITEMS: usize = 90;
+/// Most that a commit may write, keys and values, in bytes: etcd's limit of a request is 1.5 MiB, DynamoDB's 4 MB.
+pub const COMMIT_BYTES: usize = 1_200_000;
+
+/// Time since some fixed point, which passes while the machine sleeps.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// The machine's own [`Clock`]: since it was started.
+pub fn boot_clock() -> Clock {
+    Arc::new(|| Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default())
+}
 
 /// Of a key. Rises with every write of that key, also after it was deleted and made anew; versions of different keys do
 /// not compare.
@@ -26,7 +49,7 @@ pub struct Record {
     pub key: String,
     /// What was written last.
     pub value: Bytes,
-    /// Of this value.
+    /// Of this value; of a registration its [`Hold::term`], whatever its heartbeats have written since.
     pub version: Version,
 }
 
@@ -46,6 +69,15 @@ pub enum Write {
     Put(String, Bytes),
     /// The key is gone.
     Delete(String),
+}
+
+impl Write {
+    /// What it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
 }
 
 /// A registration of this process: its key is there until it ends, and nobody else can take it.
@@ -86,6 +118,10 @@ pub enum StoreError {
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// An engine. Every operation ends within the engine's timeout, with [`StoreError::Unreachable`] if nothing else.
+///
+/// A key is for registrations or for values, never for both. A commit names each key in one guard and one write at most.
+/// Engines with connections belong to one runtime, and a [`Hold`] to the engine that gave it: whoever sends heartbeats on
+/// a runtime of its own opens an engine of its own for them.
 pub trait Store: Send + Sync {
     /// Takes a key until `ttl` after the last heartbeat.
     ///
@@ -116,6 +152,7 @@ pub trait Store: Send + Sync {
     -> BoxFuture<'_, Result<Vec<Version>>>;
 
     /// Waits until something under the path may have changed since the last call with the same path, at most for
-    /// `patience`. May return early; who reads afterwards misses nothing.
+    /// `patience`. May return early, and does at the first call; who reads afterwards misses nothing. What has changed is
+    /// told once, so each path has one caller.
     fn changes(&self, prefix: &str, patience: Duration) -> BoxFuture<'_, Result<()>>;
 }
