@@ -1,0 +1,507 @@
+//! The planner: of all routers the one that registered as such. It reads who is there and what is wanted, has it
+//! planned, and writes the plan.
+//!
+//! Losing the role without noticing (a process that was stopped for a while) is harmless: every write is guarded by the
+//! term of the registration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::keys::{self, Fault, Instance, Load, Member, Own, Spec};
+use super::published::{self, Published};
+use super::store::{Hold, Store, StoreError, Version};
+use super::streams;
+use super::unit::{Demand, Mobility, Node, NodeState, Plan, Unit};
+
+/// How long the role and every other registration outlive the last heartbeat.
+pub const TTL: Duration = Duration::from_secs(10);
+/// Between heartbeats: two may fail.
+pub const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Between rounds, when nothing is known to have changed.
+const ROUND: Duration = Duration::from_secs(2);
+/// Between rounds, when something has.
+const BREATH: Duration = Duration::from_millis(500);
+/// Between attempts to become the planner; as much again at random.
+const CHALLENGE: Duration = Duration::from_secs(1);
+/// Failed rounds after which another shall try.
+const ROUNDS_FAILED: u32 = 3;
+/// How long the store must have answered before an instance that is not registered is gone: after an outage instances
+/// need this long to register again, a heartbeat later than [`TTL`].
+const GRACE: Duration = Duration::from_secs(13);
+/// Silence of the store after which registrations may have ended although nobody died.
+const OUTAGE: Duration = Duration::from_secs(4);
+/// How long instances have to come before the first plan of all is made: what is placed stays.
+const SETTLING: Duration = Duration::from_secs(10);
+/// How long load must have been uneven before units are moved for it.
+pub const UNEVEN_FOR: Duration = Duration::from_secs(300);
+/// Between two steps that do more than is necessary.
+const SLOW: Duration = Duration::from_secs(60);
+/// A stream that came later than this is not moved to even things out.
+const YOUNG: Duration = Duration::from_secs(600);
+/// Watches end at least this often, so that one that lost an event is repaired.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Own records that are read one by one; for more all are read at once.
+const FEW: usize = 50;
+/// Until it was measured: one group of detectors on one stream, in cores.
+const GROUP_CORES: f64 = 0.1;
+/// Until it was measured: decoding a stream, in cores.
+const DECODE_CORES: f64 = 0.2;
+
+/// How much a plan may do. Each does what those before do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What cannot wait.
+    Necessary,
+    /// Once a minute: instances that are sick or overloaded shed a part.
+    Relieve,
+    /// Once a minute while load has been uneven for [`UNEVEN_FOR`].
+    Rebalance,
+}
+
+/// What planning gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The next plan.
+    pub plan: Plan,
+    /// Whether it would be of use to even out the load.
+    pub uneven: bool,
+}
+
+/// The pure part ([`super::plan`]), behind a trait so that the protocol is tested without it.
+pub trait Planning: Send + Sync {
+    /// From the plan before to the next one. `running` says whether an instance runs a unit.
+    fn plan(
+        &self,
+        before: &Plan,
+        demands: &[Demand],
+        nodes: &[Node],
+        running: &dyn Fn(&Unit, &str) -> bool,
+        step: Step,
+    ) -> Planned;
+
+    /// Whether an instance may follow a newer plan. `gone` says whether a stream is no longer wanted.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn accept(
+        &self,
+        old: &Plan,
+        new: &Plan,
+        nodes: &[Node],
+        gone: &dyn Fn(&str) -> bool,
+    ) -> Result<(), String>;
+
+    /// Without the store: units that `me` is to start because their instances do not answer.
+    fn shadows(&self, plan: &Plan, nodes: &[Node], alive: &dyn Fn(&str) -> bool, me: &str) -> Vec<Unit>;
+}
+
+/// What needs a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    /// The store knows an older plan than some instance does: it was restored. Nothing is planned, and no instance
+    /// follows, until it is seeded anew ([`super::reseed`]).
+    WentBack {
+        /// Of the newest plan that anybody has seen.
+        seen: u64,
+        /// Of the plan in the store.
+        stored: u64,
+    },
+    /// A plan that an instance does not believe; it stays with the one before.
+    Refused {
+        /// Of the plan.
+        revision: u64,
+        /// In words.
+        why: String,
+    },
+    /// The planner gave up its role.
+    Resigned {
+        /// In words.
+        why: String,
+    },
+}
+
+/// Who is told of an [`Alarm`].
+pub type Tell = Arc<dyn Fn(Alarm) + Send + Sync>;
+
+/// A router that may become the planner.
+pub struct Planner {
+    store: Arc<dyn Store>,
+    id: Arc<str>,
+    planning: Arc<dyn Planning>,
+    tell: Tell,
+    contact: Mutex<Contact>,
+}
+
+/// Since when the store has answered.
+struct Contact {
+    since: Instant,
+    last: Instant,
+}
+
+/// What is kept from round to round.
+struct Rounds {
+    began: Instant,
+    known: Published,
+    version: Option<Version>,
+    /// Highest revision that was tried: none is tried twice, since what was written under it may yet arrive.
+    tried: u64,
+    tidied: bool,
+    specs: Option<Arc<Vec<Spec>>>,
+    measured: BTreeMap<(Arc<str>, Arc<str>), f64>,
+    troubled: BTreeSet<Arc<str>>,
+    measured_at: Option<Instant>,
+    first_seen: BTreeMap<Arc<str>, Instant>,
+    uneven_since: Option<Instant>,
+    slow_at: Instant,
+    told: Option<Alarm>,
+}
+
+/// What a watch saw.
+#[derive(Default)]
+struct Seen {
+    notify: Notify,
+    streams: Mutex<bool>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Planner {
+    /// A router named `id`.
+    pub fn new(store: Arc<dyn Store>, id: Arc<str>, planning: Arc<dyn Planning>, tell: Tell) -> Self {
+        let now = Instant::now();
+        Self {
+            store,
+            id,
+            planning,
+            tell,
+            contact: Mutex::new(Contact {
+                since: now,
+                last: now,
+            }),
+        }
+    }
+
+    /// Competes for the role and fills it, for ever.
+    pub async fn run(&self) {
+        loop {
+            let hold = self.elected().await;
+            self.serve(&hold).await;
+            let _ = self.note(self.store.leave(hold).await);
+            sleep(jitter(2 * CHALLENGE)).await;
+        }
+    }
+
+    async fn elected(&self) -> Hold {
+        loop {
+            let id = Bytes::copy_from_slice(self.id.as_bytes());
+            let tried = self.note(self.store.register(keys::PLANNER, id, TTL).await);
+            match tried {
+                Ok(hold) => return hold,
+                Err(_) => sleep(CHALLENGE + jitter(CHALLENGE)).await,
+            }
+        }
+    }
+
+    async fn serve(&self, hold: &Hold) {
+        let seen = Seen::default();
+        *lock(&seen.streams) = true;
+        tokio::select! {
+            biased;
+            () = self.keep(hold) => {}
+            () = self.rounds(hold, &seen) => {}
+            () = self.watch(keys::STREAMS, &seen) => {}
+            () = self.watch(keys::INSTANCES, &seen) => {}
+        }
+    }
+
+    /// Keeps the role; returns when it is lost.
+    async fn keep(&self, hold: &Hold) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < TTL {
+            let sent = Instant::now();
+            match self.note(self.store.heartbeat(hold, None).await) {
+                Ok(()) => {
+                    renewed = sent;
+                    sleep(HEARTBEAT).await;
+                }
+                Err(StoreError::Unreachable(_)) => sleep(BREATH).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn watch(&self, prefix: &str, seen: &Seen) {
+        loop {
+            if self.note(self.store.changes(prefix, PATIENCE).await).is_err() {
+                sleep(ROUND).await;
+            }
+            if prefix == keys::STREAMS {
+                *lock(&seen.streams) = true;
+            }
+            seen.notify.notify_one();
+        }
+    }
+
+    async fn rounds(&self, hold: &Hold, seen: &Seen) {
+        let now = Instant::now();
+        let mut rounds = Rounds {
+            began: now,
+            known: Published::default(),
+            version: None,
+            tried: 0,
+            tidied: false,
+            specs: None,
+            measured: BTreeMap::new(),
+            troubled: BTreeSet::new(),
+            measured_at: None,
+            first_seen: BTreeMap::new(),
+            uneven_since: None,
+            slow_at: now,
+            told: None,
+        };
+        let mut failed = 0;
+        loop {
+            if std::mem::take(&mut *lock(&seen.streams)) {
+                rounds.specs = None;
+            }
+            match self.round(hold, &mut rounds).await {
+                Ok(()) => failed = 0,
+                Err(fault) => {
+                    failed += 1;
+                    rounds.specs = None;
+                    if failed == ROUNDS_FAILED {
+                        let why = fault.to_string();
+                        return (self.tell)(Alarm::Resigned { why });
+                    }
+                }
+            }
+            sleep(BREATH).await;
+            let _ = timeout(ROUND - BREATH, seen.notify.notified()).await;
+        }
+    }
+
+    async fn round(&self, hold: &Hold, rounds: &mut Rounds) -> Result<(), Fault> {
+        // Instances before the head: what they have seen is then no newer than what is there, or the store went back.
+        let instances = self.note(self.store.scan(keys::INSTANCES).await)?;
+        let instances: Vec<Instance> = instances.iter().map(keys::decode).collect::<Result<_, _>>()?;
+        let found = published::read(&*self.store, &rounds.known).await?;
+        let stored = found.as_ref().map_or(0, |(p, _)| p.revision());
+        let seen = instances.iter().map(|i| i.plan_seen).max().unwrap_or(0);
+        let seen = seen.max(rounds.known.revision());
+        if stored < seen {
+            self.tell_once(rounds, Alarm::WentBack { seen, stored });
+            return Ok(());
+        }
+        rounds.told = None;
+        if let Some((known, version)) = found {
+            (rounds.known, rounds.version) = (known, Some(version));
+        }
+        if !rounds.tidied {
+            published::tidy(&*self.store, hold, &rounds.known.head).await?;
+            rounds.tidied = true;
+        }
+        let specs = match &rounds.specs {
+            Some(specs) => Arc::clone(specs),
+            None => {
+                let specs = Arc::new(streams::all(&*self.store).await?);
+                rounds.specs = Some(Arc::clone(&specs));
+                specs
+            }
+        };
+        self.measure(rounds).await?;
+        let mut before = rounds.known.plan();
+        before.revision = before.revision.max(rounds.tried);
+        if before.units.is_empty() && rounds.began.elapsed() < SETTLING {
+            return Ok(());
+        }
+        let members = self.members(&instances, &rounds.known.members);
+        if members.is_empty() {
+            return Ok(());
+        }
+        let nodes: Vec<Node> = members.iter().map(|m| m.node.clone()).collect();
+        let demands = demands(&specs, rounds);
+        let running = self.running(&before, &instances).await?;
+        let runs = |unit: &Unit, node: &str| running.get(unit).is_some_and(|at| **at == *node);
+        let step = rounds.step();
+        let planned = self.planning.plan(&before, &demands, &nodes, &runs, step);
+        rounds.weigh(&planned, step);
+        self.publish(hold, rounds, before, planned.plan, &specs, members).await
+    }
+
+    async fn publish(
+        &self,
+        hold: &Hold,
+        rounds: &mut Rounds,
+        before: Plan,
+        mut plan: Plan,
+        specs: &[Spec],
+        members: Vec<Member>,
+    ) -> Result<(), Fault> {
+        let specs: Vec<_> = specs.iter().map(|s| (Arc::clone(&s.stream), s.rev)).collect();
+        let same_specs = specs.len() == rounds.known.specs().count() && {
+            let known: BTreeMap<_, _> = rounds.known.specs().collect();
+            specs.iter().all(|(s, r)| known.get(s) == Some(r))
+        };
+        if plan.units == before.units && same_specs && *rounds.known.members == members {
+            return Ok(());
+        }
+        plan.revision = plan.revision.max(before.revision + 1);
+        rounds.tried = plan.revision;
+        let next = rounds.known.next(&plan, &specs, members, hold.term);
+        let known = rounds.version.map(|version| (&rounds.known, version));
+        let version = published::write(&*self.store, hold, known, &next).await?;
+        (rounds.known, rounds.version) = (next, Some(version));
+        Ok(())
+    }
+
+    /// The instances to count on: those registered, and those of the last plan that may only not have registered again
+    /// since the store was away.
+    fn members(&self, instances: &[Instance], last: &[Member]) -> Vec<Member> {
+        let mut members: Vec<Member> = instances.iter().map(Instance::member).collect();
+        if lock(&self.contact).since.elapsed() < GRACE {
+            let here = |id: &str| instances.iter().any(|i| *i.node.id == *id);
+            members.extend(last.iter().filter(|m| !here(&m.node.id)).cloned());
+        }
+        members.sort_by(|a, b| a.node.id.cmp(&b.node.id));
+        members
+    }
+
+    /// Of units that are on the move: where they run.
+    async fn running(
+        &self,
+        before: &Plan,
+        instances: &[Instance],
+    ) -> Result<BTreeMap<Unit, Arc<str>>, Fault> {
+        let moving = || before.units.iter().filter(|(_, at)| at.leaving.is_some());
+        let count = moving().count();
+        let records = if count == 0 {
+            Vec::new()
+        } else if count <= FEW {
+            let keys: Vec<String> = moving().map(|(unit, _)| keys::own(unit)).collect();
+            let found = try_join_all(keys.iter().map(|k| self.store.get(k))).await?;
+            found.into_iter().flatten().collect()
+        } else {
+            self.store.scan(keys::OWNED).await?
+        };
+        let records: BTreeMap<_, _> = records.iter().map(|r| (r.key.as_str(), r)).collect();
+        let mut running = BTreeMap::new();
+        for (unit, at) in moving() {
+            let Some(record) = records.get(keys::own(unit).as_str()) else {
+                continue;
+            };
+            let own: Own = keys::decode(record)?;
+            let alive = |i: &Instance| i.node.id == own.node && i.boot == own.boot;
+            if own.node == at.node && own.fence == at.fence && instances.iter().any(alive) {
+                running.insert(unit.clone(), own.node);
+            }
+        }
+        Ok(running)
+    }
+
+    /// What streams cost and which have open alerts, once a minute.
+    async fn measure(&self, rounds: &mut Rounds) -> Result<(), Fault> {
+        if rounds.measured_at.is_some_and(|at| at.elapsed() < SLOW) {
+            return Ok(());
+        }
+        let mut measured: BTreeMap<_, f64> = BTreeMap::new();
+        for record in self.store.scan(keys::LOADS).await? {
+            let Load(loads) = keys::decode(&record)?;
+            for (stream, group, cores) in loads {
+                // Twins cost alike; the higher is the safer.
+                let known = measured.entry((stream, group)).or_default();
+                *known = known.max(cores);
+            }
+        }
+        let alerts = super::ledger::open(&*self.store, keys::ALERTS).await?;
+        rounds.troubled = alerts.into_iter().map(|a| a.stream).collect();
+        rounds.measured = measured;
+        rounds.measured_at = Some(Instant::now());
+        Ok(())
+    }
+
+    fn tell_once(&self, rounds: &mut Rounds, alarm: Alarm) {
+        if rounds.told.as_ref() != Some(&alarm) {
+            rounds.told = Some(alarm.clone());
+            (self.tell)(alarm);
+        }
+    }
+
+    /// Notes whether the store answered.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if !matches!(result, Err(StoreError::Unreachable(_))) {
+            let mut contact = lock(&self.contact);
+            if contact.last.elapsed() > OUTAGE {
+                contact.since = Instant::now();
+            }
+            contact.last = Instant::now();
+        }
+        result
+    }
+}
+
+impl Rounds {
+    fn step(&self) -> Step {
+        if self.slow_at.elapsed() < SLOW {
+            return Step::Necessary;
+        }
+        match self.uneven_since {
+            Some(since) if since.elapsed() >= UNEVEN_FOR => Step::Rebalance,
+            _ => Step::Relieve,
+        }
+    }
+
+    fn weigh(&mut self, planned: &Planned, step: Step) {
+        if step != Step::Necessary {
+            self.slow_at = Instant::now();
+        }
+        if planned.uneven {
+            self.uneven_since.get_or_insert_with(Instant::now);
+        } else {
+            self.uneven_since = None;
+        }
+    }
+}
+
+fn demands(specs: &[Spec], rounds: &mut Rounds) -> Vec<Demand> {
+    let now = Instant::now();
+    let wanted: BTreeSet<&str> = specs.iter().map(|s| &*s.stream).collect();
+    rounds.first_seen.retain(|stream, _| wanted.contains(&**stream));
+    let mut demands = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let first = *rounds.first_seen.entry(Arc::clone(&spec.stream)).or_insert(now);
+        let cost = |group: &Arc<str>, unknown: f64| {
+            let of = (Arc::clone(&spec.stream), Arc::clone(group));
+            rounds.measured.get(&of).copied().unwrap_or(unknown)
+        };
+        let settled = now - first < YOUNG || rounds.troubled.contains(&spec.stream);
+        demands.push(Demand {
+            stream: Arc::clone(&spec.stream),
+            groups: spec.groups.iter().map(|g| (Arc::clone(g), cost(g, GROUP_CORES))).collect(),
+            decode_cores: cost(&"".into(), DECODE_CORES),
+            replicas: if spec.pinned { 1 } else { spec.replicas.clamp(1, 2) },
+            mobility: match (spec.pinned, settled) {
+                (true, _) => Mobility::Pinned,
+                (_, true) => Mobility::Settled,
+                _ => Mobility::Free,
+            },
+        });
+    }
+    demands
+}
+
+/// Whether an instance takes and keeps units.
+pub fn takes(node: &Node) -> bool {
+    node.state == NodeState::Up
+}
+
+fn jitter(most: Duration) -> Duration {
+    most.mul_f64(fastrand::f64())
+}
