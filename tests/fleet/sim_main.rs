@@ -1,0 +1,5 @@
+mod memory;
+mod oracle;
+mod simulation;
+mod standin;
+mod world;
