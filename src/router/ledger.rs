@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +19,16 @@ use super::unit::Unit;
 /// How often a change begins again because another was made in between.
 const TRIES: usize = 8;
 
+/// How often to [`adopt`] again, and to [`raise`] again what stands: the store may have been put back in between.
+pub const AGAIN: Duration = Duration::from_secs(60);
+
 /// An alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Id of the stream.
     pub stream: Arc<str>,
+    /// Group of detectors that found it.
+    pub group: Arc<str>,
     /// Its key: the same for the same fault at the same place.
     pub alert: Arc<str>,
     /// Of this opening: Unix time in milliseconds, never below the one before.
@@ -113,6 +119,7 @@ pub async fn raise(
             Some(entry) if entry.open => entry,
             before => Entry {
                 stream: Arc::clone(&speaker.unit.stream),
+                group: Arc::clone(&speaker.unit.group),
                 alert: alert.into(),
                 incarnation: before.as_ref().map_or(0, |e| e.incarnation + 1).max(now_ms),
                 open: true,
@@ -163,7 +170,9 @@ pub async fn resolve(
 /// [`Refusal::Fenced`], or the store's.
 pub async fn adopt(store: &dyn Store, speaker: &Speaker) -> Result<Vec<Entry>, Refusal> {
     let mut adopted = Vec::new();
-    for entry in open_of(store, &speaker.unit.stream).await? {
+    let of_group = |entry: &Entry| entry.group == speaker.unit.group;
+    let open = open_of(store, &speaker.unit.stream).await?;
+    for entry in open.into_iter().filter(of_group) {
         let change = |before: Option<Entry>| {
             let Some(mut entry) = before.filter(|e| e.open) else {
                 return Ok(None);
@@ -181,7 +190,8 @@ pub async fn adopt(store: &dyn Store, speaker: &Speaker) -> Result<Vec<Entry>, R
         let stream = &speaker.unit.stream;
         adopted.extend(amend(store, stream, &entry.alert, &change).await?);
     }
-    adopted.retain(|entry| entry.open);
+    let mine = |entry: &Entry| entry.says.contains_key(&speaker.unit.replica);
+    adopted.retain(|entry| entry.open && mine(entry));
     Ok(adopted)
 }
 

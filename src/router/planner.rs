@@ -29,6 +29,8 @@ const ROUND: Duration = Duration::from_secs(2);
 const BREATH: Duration = Duration::from_millis(500);
 /// Between attempts to become the planner; as much again at random.
 const CHALLENGE: Duration = Duration::from_secs(1);
+/// How long the role is left free for whoever puts a restored store right.
+const YIELD: Duration = Duration::from_secs(10);
 /// Failed rounds after which another shall try.
 const ROUNDS_FAILED: u32 = 3;
 /// How long the store must have answered before an instance that is not registered is gone: after an outage instances
@@ -136,6 +138,8 @@ pub struct Planner {
     planning: Arc<dyn Planning>,
     tell: Tell,
     contact: Mutex<Contact>,
+    /// Told already.
+    told: Mutex<Option<Alarm>>,
 }
 
 /// Since when the store has answered.
@@ -159,7 +163,13 @@ struct Rounds {
     first_seen: BTreeMap<Arc<str>, Instant>,
     uneven_since: Option<Instant>,
     slow_at: Instant,
-    told: Option<Alarm>,
+}
+
+/// What follows a round.
+enum Next {
+    Round,
+    /// The role is left to whoever puts the store right ([`super::reseed`]).
+    Yield,
 }
 
 /// What a watch saw.
@@ -186,6 +196,7 @@ impl Planner {
                 since: now,
                 last: now,
             }),
+            told: Mutex::new(None),
         }
     }
 
@@ -195,7 +206,8 @@ impl Planner {
             let hold = self.elected().await;
             self.serve(&hold).await;
             let _ = self.note(self.store.leave(hold).await);
-            sleep(jitter(2 * CHALLENGE)).await;
+            let pause = if lock(&self.told).is_some() { YIELD } else { CHALLENGE };
+            sleep(pause + jitter(CHALLENGE)).await;
         }
     }
 
@@ -265,7 +277,6 @@ impl Planner {
             first_seen: BTreeMap::new(),
             uneven_since: None,
             slow_at: now,
-            told: None,
         };
         let mut failed = 0;
         loop {
@@ -273,7 +284,8 @@ impl Planner {
                 rounds.specs = None;
             }
             match self.round(hold, &mut rounds).await {
-                Ok(()) => failed = 0,
+                Ok(Next::Round) => failed = 0,
+                Ok(Next::Yield) => return,
                 Err(fault) => {
                     failed += 1;
                     rounds.specs = None;
@@ -288,7 +300,7 @@ impl Planner {
         }
     }
 
-    async fn round(&self, hold: &Hold, rounds: &mut Rounds) -> Result<(), Fault> {
+    async fn round(&self, hold: &Hold, rounds: &mut Rounds) -> Result<Next, Fault> {
         // Instances before the head: what they have seen is then no newer than what is there, or the store went back.
         let instances = self.note(self.store.scan(keys::INSTANCES).await)?;
         let instances: Vec<Instance> = instances.iter().map(keys::decode).collect::<Result<_, _>>()?;
@@ -297,10 +309,10 @@ impl Planner {
         let seen = instances.iter().map(|i| i.plan_seen).max().unwrap_or(0);
         let seen = seen.max(rounds.known.revision());
         if stored < seen {
-            self.tell_once(rounds, Alarm::WentBack { seen, stored });
-            return Ok(());
+            self.tell_once(Alarm::WentBack { seen, stored });
+            return Ok(Next::Yield);
         }
-        rounds.told = None;
+        *lock(&self.told) = None;
         if let Some((known, version)) = found {
             (rounds.known, rounds.version) = (known, Some(version));
         }
@@ -320,11 +332,11 @@ impl Planner {
         let mut before = rounds.known.plan();
         before.revision = before.revision.max(rounds.tried);
         if before.units.is_empty() && rounds.began.elapsed() < SETTLING {
-            return Ok(());
+            return Ok(Next::Round);
         }
         let members = self.members(&instances, &rounds.known.members);
         if members.is_empty() {
-            return Ok(());
+            return Ok(Next::Round);
         }
         let nodes: Vec<Node> = members.iter().map(|m| m.node.clone()).collect();
         let demands = demands(&specs, rounds);
@@ -333,7 +345,8 @@ impl Planner {
         let step = rounds.step();
         let planned = self.planning.plan(&before, &demands, &nodes, &runs, step);
         rounds.weigh(&planned, step);
-        self.publish(hold, rounds, before, planned.plan, &specs, members).await
+        self.publish(hold, rounds, before, planned.plan, &specs, members).await?;
+        Ok(Next::Round)
     }
 
     async fn publish(
@@ -427,9 +440,9 @@ impl Planner {
         Ok(())
     }
 
-    fn tell_once(&self, rounds: &mut Rounds, alarm: Alarm) {
-        if rounds.told.as_ref() != Some(&alarm) {
-            rounds.told = Some(alarm.clone());
+    fn tell_once(&self, alarm: Alarm) {
+        let before = lock(&self.told).replace(alarm.clone());
+        if before.as_ref() != Some(&alarm) {
             (self.tell)(alarm);
         }
     }

@@ -3,11 +3,18 @@
 //! A person decides that, because it is the one thing that a machine cannot tell from a mistake. Streams that were removed
 //! since the snapshot come back and are to be removed again: watching too much does no harm.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::cache::Kept;
 use super::keys::{self, Fault};
 use super::planner::TTL;
 use super::published;
-use super::store::{Guard, Store, StoreError, Write};
+use super::store::{Guard, Hold, Store, StoreError, Write};
+
+/// Between attempts to take the role.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Seeds the store with the plan and the specs of the instance that has seen the newest plan. Nobody plans meanwhile: the
 /// role of the planner is taken for it. Returns the revision of the plan.
@@ -17,7 +24,7 @@ use super::store::{Guard, Store, StoreError, Write};
 pub async fn reseed(store: &dyn Store, kept: &Kept, newest_seen: u64) -> Result<u64, Fault> {
     let nothing = || Fault::Foreign(keys::HEAD.to_owned());
     let plan = kept.plan().ok_or_else(nothing)?;
-    let hold = store.register(keys::PLANNER, "reseed".into(), TTL).await?;
+    let hold = role(store).await?;
     let done = async {
         for spec in kept.specs() {
             restore(store, spec).await?;
@@ -37,6 +44,17 @@ pub async fn reseed(store: &dyn Store, kept: &Kept, newest_seen: u64) -> Result<
     let done = done.await;
     let _ = store.leave(hold).await;
     done
+}
+
+/// The role of the planner: planners leave it free most of the time while the store is older than they are.
+async fn role(store: &dyn Store) -> Result<Hold, Fault> {
+    let patience = Instant::now() + 2 * TTL;
+    loop {
+        match store.register(keys::PLANNER, "reseed".into(), TTL).await {
+            Err(StoreError::Taken(_)) if Instant::now() < patience => sleep(AGAIN).await,
+            made => return Ok(made?),
+        }
+    }
 }
 
 /// Writes a spec unless the store has one that is as new.

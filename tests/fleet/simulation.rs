@@ -495,7 +495,8 @@ impl Run {
         for unit in units(&specs) {
             let needed = unit.replica == 1 || up >= 2;
             if needed && !self.world.is_watched(&unit) {
-                wrong.push(format!("nobody watches {unit:?}"));
+                let holders = self.world.holders(&unit.stream, &unit.group);
+                wrong.push(format!("nobody watches {unit:?}: {holders}"));
             }
         }
         let alarms = self.world.alarms.lock().unwrap().clone();
@@ -511,7 +512,10 @@ impl Run {
                 });
                 let open = entry.as_ref().is_some_and(|e| e.open);
                 if open != bad {
-                    let told = format!("{key} is open: {open}, bad: {bad} since {since:?}: {entry:?}");
+                    let holders = self.world.holders(&spec.stream, group);
+                    let told = format!(
+                        "{key} is open: {open}, bad: {bad} since {since:?}: {entry:?}, {holders}"
+                    );
                     wrong.push(told);
                 }
             }

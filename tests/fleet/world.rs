@@ -404,6 +404,31 @@ impl World {
         live.any(|p| p.watching.runs(unit))
     }
 
+    /// Who watches it under which fence, and what is planned, for messages.
+    pub fn holders(&self, stream: &str, group: &str) -> String {
+        let plan = self.memory.with(super::oracle::plan);
+        let mut told = String::new();
+        for replica in 1..=2 {
+            let unit = Unit {
+                stream: stream.into(),
+                group: group.into(),
+                replica,
+            };
+            let at = plan.as_ref().ok().and_then(|(_, units)| units.get(&unit).cloned());
+            told += &format!("\nreplica {replica}: planned {at:?}; held");
+            for slot in &self.slots {
+                if let Some(process) = &slot.process
+                    && let Some(fence) = process.worker.fence(&unit)
+                {
+                    let runs = process.watching.runs(&unit);
+                    let (standing, seen) = (process.worker.standing(), process.worker.revision());
+                    told += &format!(" {} {fence} {runs} {standing:?} {seen}", slot.id);
+                }
+            }
+        }
+        told
+    }
+
     /// How many have begun with it, analysed yet or not.
     pub fn begun(&self, unit: &Unit) -> usize {
         let processes = self.slots.iter().filter_map(|s| s.process.as_ref());
@@ -437,8 +462,13 @@ struct Judge {
 
 impl Judge {
     async fn run(mut self) {
+        let mut renewed = Instant::now();
         loop {
             sleep(Duration::from_secs(1)).await;
+            if renewed.elapsed() > ledger::AGAIN / 4 {
+                renewed = Instant::now();
+                self.adopted.clear();
+            }
             let units = self.watching.units();
             self.open.retain(|unit, _| units.contains(unit));
             self.adopted.retain(|unit, _| units.contains(unit));
@@ -474,9 +504,11 @@ impl Judge {
                 return;
             };
             let mine = taken.iter().find(|e| *e.alert == *alert);
-            if let Some(entry) = mine {
-                self.open.insert(unit.clone(), entry.incarnation);
-            }
+            match mine {
+                Some(entry) => self.open.insert(unit.clone(), entry.incarnation),
+                // Not there, or no longer: what stands is raised anew.
+                None => self.open.remove(unit),
+            };
             self.adopted.insert(unit.clone(), speaker.fence);
         }
         let (bad, _) = self.truth.of(&unit.stream);
