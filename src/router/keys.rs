@@ -116,6 +116,13 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Spec {
+    /// How often it is watched: once or twice.
+    pub fn copies(&self) -> u8 {
+        if self.pinned { 1 } else { self.replicas.clamp(1, 2) }
+    }
+}
+
 /// An instance as it registers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {

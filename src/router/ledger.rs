@@ -82,7 +82,7 @@ pub struct Speaker {
 pub enum Refusal {
     /// See there. After [`StoreError::Unreachable`] it may have been changed or not: say it again.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Fault(Fault),
     /// Another has been told to watch the unit since.
     #[error("`{0}` is watched under a higher fence")]
     Fenced(Arc<str>),
@@ -92,6 +92,12 @@ pub enum Refusal {
     /// That opening is over; what stands now is another.
     #[error("`{0}` has been opened again")]
     Reopened(Arc<str>),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 impl From<StoreError> for Refusal {
@@ -199,7 +205,12 @@ pub async fn adopt(store: &dyn Store, speaker: &Speaker) -> Result<Vec<Entry>, R
 ///
 /// # Errors
 /// The store's.
-pub async fn forget(store: &dyn Store, stream: &str, alert: &str, replica: u8) -> Result<(), Refusal> {
+pub async fn forget(
+    store: &dyn Store,
+    stream: &str,
+    alert: &str,
+    replica: u8,
+) -> Result<(), Fault> {
     let change = |before: Option<Entry>| {
         let Some(mut entry) = before.filter(|e| e.says.contains_key(&replica)) else {
             return Ok(None);
@@ -208,7 +219,11 @@ pub async fn forget(store: &dyn Store, stream: &str, alert: &str, replica: u8) -
         entry.open = entry.open && entry.says.values().any(|s| s.verdict != Verdict::Fine);
         Ok(Some(entry))
     };
-    amend(store, stream, alert, &change).await.map(|_| ())
+    match amend(store, stream, alert, &change).await {
+        Err(Refusal::Fault(fault)) => Err(fault),
+        // Whoever speaks can be refused; here nobody does.
+        _ => Ok(()),
+    }
 }
 
 /// Open alerts of a stream.

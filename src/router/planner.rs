@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::{self, Fault, Instance, Load, Member, Own, Spec};
+use super::ledger;
 use super::published::{self, Published};
 use super::store::{Hold, Store, StoreError, Version};
 use super::streams;
@@ -46,8 +47,8 @@ pub const UNEVEN_FOR: Duration = Duration::from_secs(300);
 const SLOW: Duration = Duration::from_secs(60);
 /// A stream that came later than this is not moved to even things out.
 const YOUNG: Duration = Duration::from_secs(600);
-/// Watches end at least this often, so that one that lost an event is repaired.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Watches end, and alerts are read, at least this often, so that one that lost an event is repaired.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Own records that are read one by one; for more all are read at once.
 const FEW: usize = 50;
 /// Until it was measured: one group of detectors on one stream, in cores.
@@ -160,6 +161,7 @@ struct Rounds {
     measured: BTreeMap<(Arc<str>, Arc<str>), f64>,
     troubled: BTreeSet<Arc<str>>,
     measured_at: Option<Instant>,
+    alerts_at: Option<Instant>,
     first_seen: BTreeMap<Arc<str>, Instant>,
     uneven_since: Option<Instant>,
     slow_at: Instant,
@@ -274,6 +276,7 @@ impl Planner {
             measured: BTreeMap::new(),
             troubled: BTreeSet::new(),
             measured_at: None,
+            alerts_at: None,
             first_seen: BTreeMap::new(),
             uneven_since: None,
             slow_at: now,
@@ -329,6 +332,7 @@ impl Planner {
             }
         };
         self.measure(rounds).await?;
+        self.alerts(rounds, &specs).await?;
         let mut before = rounds.known.plan();
         before.revision = before.revision.max(rounds.tried);
         if before.units.is_empty() && rounds.began.elapsed() < SETTLING {
@@ -419,7 +423,27 @@ impl Planner {
         Ok(running)
     }
 
-    /// What streams cost and which have open alerts, once a minute.
+    /// Which streams have open alerts; what replicas said that nobody wants any more is struck off.
+    async fn alerts(&self, rounds: &mut Rounds, specs: &[Spec]) -> Result<(), Fault> {
+        if rounds.alerts_at.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return Ok(());
+        }
+        let wanted: BTreeMap<&str, &Spec> = specs.iter().map(|s| (&*s.stream, s)).collect();
+        let open = ledger::open(&*self.store, keys::ALERTS).await?;
+        for entry in &open {
+            let spec = wanted.get(&*entry.stream);
+            let spec = spec.filter(|s| s.groups.contains(&entry.group));
+            let copies = spec.map_or(0, |s| s.copies());
+            for replica in entry.says.keys().filter(|r| **r > copies) {
+                ledger::forget(&*self.store, &entry.stream, &entry.alert, *replica).await?;
+            }
+        }
+        rounds.troubled = open.into_iter().map(|a| a.stream).collect();
+        rounds.alerts_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// What streams cost, once a minute.
     async fn measure(&self, rounds: &mut Rounds) -> Result<(), Fault> {
         if rounds.measured_at.is_some_and(|at| at.elapsed() < SLOW) {
             return Ok(());
@@ -433,8 +457,6 @@ impl Planner {
                 *known = known.max(cores);
             }
         }
-        let alerts = super::ledger::open(&*self.store, keys::ALERTS).await?;
-        rounds.troubled = alerts.into_iter().map(|a| a.stream).collect();
         rounds.measured = measured;
         rounds.measured_at = Some(Instant::now());
         Ok(())
@@ -499,7 +521,7 @@ fn demands(specs: &[Spec], rounds: &mut Rounds) -> Vec<Demand> {
             stream: Arc::clone(&spec.stream),
             groups: spec.groups.iter().map(|g| (Arc::clone(g), cost(g, GROUP_CORES))).collect(),
             decode_cores: cost(&"".into(), DECODE_CORES),
-            replicas: if spec.pinned { 1 } else { spec.replicas.clamp(1, 2) },
+            replicas: spec.copies(),
             mobility: match (spec.pinned, settled) {
                 (true, _) => Mobility::Pinned,
                 (_, true) => Mobility::Settled,

@@ -180,7 +180,8 @@ impl Seen {
                 self.violations.push(format!("{key}: resolved by the fenced {}", says.owner));
             }
         }
-        if before.open && !after.open {
+        // Without anybody who says anything the stream is no longer wanted.
+        if before.open && !after.open && !after.says.is_empty() {
             self.resolves += 1;
             let (bad, since) = truth.of(&after.stream);
             if bad && since > WRONG {

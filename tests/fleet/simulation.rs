@@ -469,7 +469,7 @@ impl Run {
                 _ => self.mend(broken),
             }
         }
-        let up = self.world.slots.iter().filter(|s| s.process.is_some()).count();
+        let up = self.world.up();
         let again = 2usize.saturating_sub(up).max(self.rng.usize(..=down.len()));
         for n in down.into_iter().take(again) {
             self.mend(Broken::Killed(n));
@@ -491,7 +491,7 @@ impl Run {
             wrong.push(why);
             Vec::new()
         });
-        let up = self.world.slots.iter().filter(|s| s.process.is_some()).count();
+        let up = self.world.up();
         for unit in units(&specs) {
             let needed = unit.replica == 1 || up >= 2;
             if needed && !self.world.is_watched(&unit) {

@@ -404,6 +404,13 @@ impl World {
         live.any(|p| p.watching.runs(unit))
     }
 
+    /// How many take units.
+    pub fn up(&self) -> usize {
+        let processes = self.slots.iter().filter_map(|s| s.process.as_ref());
+        let up = processes.filter(|p| p.worker.pulse().instance().state() == NodeState::Up);
+        up.count()
+    }
+
     /// Who watches it under which fence, and what is planned, for messages.
     pub fn holders(&self, stream: &str, group: &str) -> String {
         let plan = self.memory.with(super::oracle::plan);
