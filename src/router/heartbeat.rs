@@ -119,6 +119,11 @@ impl Pulse {
         self.wake.notify_one();
     }
 
+    /// Writes what is registered with the next heartbeat although it has not changed.
+    pub fn rewrite(&self) {
+        self.lock().written = None;
+    }
+
     /// Ends the registration.
     pub async fn leave(&self, store: &dyn Store) {
         let hold = {

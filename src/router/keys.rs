@@ -197,6 +197,13 @@ impl Placed {
         )
     }
 
+    /// The same under another fence.
+    pub fn fenced(&self, fence: u64) -> Self {
+        let mut fenced = self.clone();
+        fenced.4 = fence;
+        fenced
+    }
+
     /// As planned.
     pub fn parts(&self) -> (Unit, Placement) {
         let unit = Unit {

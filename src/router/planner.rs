@@ -5,6 +5,7 @@
 //! term of the registration.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::keys::{self, Fault, Instance, Load, Member, Own, Spec};
+use super::keys::{self, Fault, Head, Instance, Load, Member, Own, Spec};
 use super::ledger;
 use super::published::{self, Published};
 use super::store::{Hold, Store, StoreError, Version};
@@ -139,6 +140,8 @@ pub struct Planner {
     planning: Arc<dyn Planning>,
     tell: Tell,
     contact: Mutex<Contact>,
+    /// Revision of the newest plan that this router has seen.
+    newest: AtomicU64,
     /// Told already.
     told: Mutex<Option<Alarm>>,
 }
@@ -198,6 +201,7 @@ impl Planner {
                 since: now,
                 last: now,
             }),
+            newest: AtomicU64::new(0),
             told: Mutex::new(None),
         }
     }
@@ -219,9 +223,22 @@ impl Planner {
             let tried = self.note(self.store.register(keys::PLANNER, id, TTL).await);
             match tried {
                 Ok(hold) => return hold,
+                Err(StoreError::Taken(_)) => {
+                    // So that the next planner knows too when the store goes back.
+                    let _ = self.look().await;
+                    sleep(CHALLENGE + jitter(CHALLENGE)).await;
+                }
                 Err(_) => sleep(CHALLENGE + jitter(CHALLENGE)).await,
             }
         }
+    }
+
+    async fn look(&self) -> Result<(), Fault> {
+        if let Some(record) = self.note(self.store.get(keys::HEAD).await)? {
+            let head: Head = keys::decode(&record)?;
+            self.newest.fetch_max(head.revision, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn serve(&self, hold: &Hold) {
@@ -310,7 +327,7 @@ impl Planner {
         let found = published::read(&*self.store, &rounds.known).await?;
         let stored = found.as_ref().map_or(0, |(p, _)| p.revision());
         let seen = instances.iter().map(|i| i.plan_seen).max().unwrap_or(0);
-        let seen = seen.max(rounds.known.revision());
+        let seen = self.newest.fetch_max(seen.max(stored), Ordering::Relaxed).max(seen);
         if stored < seen {
             self.tell_once(Alarm::WentBack { seen, stored });
             return Ok(Next::Yield);
@@ -375,6 +392,7 @@ impl Planner {
         let next = rounds.known.next(&plan, &specs, members, hold.term);
         let known = rounds.version.map(|version| (&rounds.known, version));
         let version = published::write(&*self.store, hold, known, &next).await?;
+        self.newest.fetch_max(next.revision(), Ordering::Relaxed);
         (rounds.known, rounds.version) = (next, Some(version));
         Ok(())
     }

@@ -96,9 +96,16 @@ impl Published {
         next
     }
 
-    /// The same plan as one that no head has named yet, all its parts new.
+    /// The same plan as one that no head has named yet: all its parts are new, and its fences above all that were given.
     pub fn anew(&self, revision: u64) -> Self {
         let mut anew = self.clone();
+        for bucket in &mut anew.buckets {
+            let units = bucket.units.iter().map(|placed| placed.fenced(revision));
+            *bucket = Arc::new(Bucket {
+                units: units.collect(),
+                specs: bucket.specs.clone(),
+            });
+        }
         anew.head.revision = revision;
         anew.head.buckets = vec![revision; BUCKETS];
         anew.head.members = revision;

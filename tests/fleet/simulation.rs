@@ -37,7 +37,7 @@ struct Edits {
     unclear: BTreeSet<Arc<str>>,
 }
 
-fn spec(stream: &Arc<str>, replicas: u8) -> Spec {
+pub fn spec(stream: &Arc<str>, replicas: u8) -> Spec {
     Spec {
         stream: Arc::clone(stream),
         rev: 0,
@@ -93,7 +93,7 @@ impl Edits {
     }
 }
 
-fn units(specs: &[Spec]) -> Vec<Unit> {
+pub fn units(specs: &[Spec]) -> Vec<Unit> {
     let of = |spec: &Spec| {
         let spec = spec.clone();
         let groups = spec.groups.clone().into_iter();
@@ -111,18 +111,18 @@ fn units(specs: &[Spec]) -> Vec<Unit> {
 
 /// What a run is like besides its seed.
 #[derive(Clone, Copy)]
-struct Terms {
-    flaw: Flaw,
-    manners: Manners,
+pub struct Terms {
+    pub flaw: Flaw,
+    pub manners: Manners,
 }
 
-const HONEST: Terms = Terms {
+pub const HONEST: Terms = Terms {
     flaw: Flaw::None,
     manners: Manners::Good,
 };
 
 #[derive(Debug, PartialEq)]
-struct Report {
+pub struct Report {
     violations: Vec<String>,
     moves: u64,
     heads: u64,
@@ -132,7 +132,7 @@ struct Report {
     log: Vec<String>,
 }
 
-fn in_virtual_time<T>(seed: u64, work: impl Future<Output = T>) -> T {
+pub fn in_virtual_time<T>(seed: u64, work: impl Future<Output = T>) -> T {
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -548,7 +548,7 @@ fn simulate(seed: u64, terms: Terms) -> Report {
 }
 
 /// Runs seeds on all processors; the reports of those that fail.
-fn campaign(seeds: u64, terms: Terms) -> (Vec<(u64, Report)>, Report) {
+pub fn campaign(seeds: u64, terms: Terms) -> (Vec<(u64, Report)>, Report) {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     let sums = Mutex::new([0_u64; 4]);

@@ -183,8 +183,10 @@ impl Truth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manners {
     Good,
-    /// They resolve although they may have been replaced.
+    /// They do, and they claim a fence above all others.
     Fenceless,
+    /// They believe that their registrations live.
+    Overconfident,
 }
 
 pub struct Process {
@@ -491,6 +493,7 @@ impl Judge {
         let fence = self.worker.fence(unit)?;
         let (fence, standing) = match self.manners {
             Manners::Good => (fence, self.worker.standing()),
+            Manners::Overconfident => (fence, Standing::Confirmed),
             Manners::Fenceless => (u64::MAX, Standing::Confirmed),
         };
         Some(Speaker {

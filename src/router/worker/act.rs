@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::{Held, STARTS, State, TICK, Worker};
+use super::{Held, IDLE, REPORT, STARTS, State, TICK, Worker};
 use crate::router::keys::{self, Fault, Own, Spec};
 use crate::router::store::{COMMIT_ITEMS, Guard, Write};
 use crate::router::unit::Unit;
@@ -21,10 +21,14 @@ impl Worker {
             for unit in stops {
                 self.parts.watcher.stop(&unit);
             }
+            let pause = if starts.is_empty() { IDLE } else { TICK };
             for (unit, spec, fence) in starts {
                 self.parts.watcher.start(&unit, &spec, fence);
             }
-            sleep(TICK).await;
+            sleep(pause.min(TICK)).await;
+            if pause > TICK {
+                let _ = timeout(pause - TICK, self.changed.notified()).await;
+            }
         }
     }
 
@@ -34,7 +38,7 @@ impl Worker {
             // What failed is tried again: it is found anew every time.
             let _ = self.tell_running().await;
             let _ = self.strike_off().await;
-            sleep(TICK).await;
+            sleep(REPORT).await;
         }
     }
 

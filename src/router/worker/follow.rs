@@ -35,13 +35,17 @@ impl Worker {
         let known = self.lock().plan.clone();
         let found = published::read(&*self.parts.store, &known).await?;
         let stored = found.as_ref().map_or(0, |(p, _)| p.revision());
-        if self.went_back(known.revision(), stored) {
-            return Ok(());
-        }
         let Some((plan, _)) = found else {
+            self.went_back(known.revision(), stored);
             return Ok(());
         };
-        if plan.revision() == known.revision() {
+        // One of the same revision that is another was written after the store went back by one.
+        let other = stored == known.revision() && plan.head != known.head;
+        if other || stored < known.revision() {
+            self.went_back(known.revision(), stored - u64::from(other));
+            return Ok(());
+        }
+        if stored == known.revision() {
             return Ok(());
         }
         let specs = self.specs(&plan).await?;
@@ -59,6 +63,8 @@ impl Worker {
     fn went_back(&self, seen: u64, stored: u64) -> bool {
         if stored < seen {
             self.tell_once(Alarm::WentBack { seen, stored });
+            // What the store says of this instance is old too; routers go by it.
+            self.pulse.rewrite();
         }
         stored < seen
     }
@@ -106,6 +112,7 @@ impl Worker {
         state.specs = specs;
         state.follow(plan, &self.id);
         drop(state);
+        self.changed.notify_one();
         self.pulse.change(|instance| instance.plan_seen = revision);
     }
 }

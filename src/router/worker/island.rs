@@ -54,6 +54,8 @@ impl Worker {
             }
         }
         state.shadows = shadows;
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Back from the island: ends shadows that the plan gives to others, once those run.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::cache::{self, Cache, Kept};
@@ -22,8 +23,12 @@ use super::published::Published;
 use super::store::Store;
 use super::unit::{NodeState, Unit};
 
-/// Between rounds of the control loop.
+/// Between rounds of the control loop while there is something to start.
 const TICK: Duration = Duration::from_millis(250);
+/// Between rounds of the control loop otherwise, unless something changes.
+const IDLE: Duration = Duration::from_secs(1);
+/// Between looks at what has come to run.
+const REPORT: Duration = Duration::from_millis(500);
 /// Units started in one round: 20 in a second.
 const STARTS: usize = 5;
 /// Silence of the store after which instances look after each other.
@@ -78,6 +83,7 @@ pub struct Worker {
     boot: Arc<str>,
     pulse: Arc<Pulse>,
     state: Mutex<State>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -132,6 +138,7 @@ impl Worker {
             pulse: Arc::new(Pulse::new(Arc::clone(&parts.clock), instance, hold)),
             parts,
             state: Mutex::new(state),
+            changed: Notify::new(),
         }
     }
 

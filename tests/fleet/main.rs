@@ -1,0 +1,10 @@
+//! The fleet: routers, instances and what they share.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod memory;
+mod oracle;
+mod scenarios;
+mod simulation;
+mod standin;
+mod world;

@@ -1,5 +1,0 @@
-mod memory;
-mod oracle;
-mod simulation;
-mod standin;
-mod world;
