@@ -25,7 +25,8 @@ pub fn owns(shard: Shard, stream_id: &str) -> bool {
 /// Index of the instance that runs the stream.
 pub fn owner(count: u32, stream_id: &str) -> u32 {
     // On equal weights, which are as good as impossible, the lower index wins.
-    let heaviest = (0..count.max(1)).max_by_key(|&i| (weight(stream_id, i), !i));
+    let seed = Seed::of(stream_id);
+    let heaviest = (0..count.max(1)).max_by_key(|&i| (seed.weight(&i.to_le_bytes()), !i));
     heaviest.unwrap_or(0)
 }
 
@@ -46,15 +47,27 @@ pub fn placed_by<'a>(stream: &'a Stream, all: &'a [Arc<Stream>]) -> &'a str {
     &at.id
 }
 
-fn weight(stream_id: &str, index: u32) -> u64 {
-    let index = index.to_le_bytes();
-    let bytes = stream_id.as_bytes().iter().chain(&index);
-    let hash = bytes.fold(FNV_OFFSET, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(FNV_PRIME)
-    });
-    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
+/// The stream's part of its weights, hashed once for all instances.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seed(u64);
+
+impl Seed {
+    /// Of a stream's id.
+    pub(super) fn of(stream_id: &str) -> Self {
+        Self(fnv(FNV_OFFSET, stream_id.as_bytes()))
+    }
+
+    /// With an instance: its index as above, or the bytes of its id where instances have ids.
+    pub(super) fn weight(self, instance: &[u8]) -> u64 {
+        let hash = fnv(self.0, instance);
+        let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+fn fnv(from: u64, bytes: &[u8]) -> u64 {
+    (bytes.iter()).fold(from, |h, &b| (h ^ u64::from(b)).wrapping_mul(FNV_PRIME))
 }
 
 #[cfg(test)]
@@ -70,7 +83,8 @@ mod tests {
     fn weights_never_change() {
         let all = ["news-1", "sport", "a", ""].map(|id| owners(16, id));
         assert_eq!(all, [[14], [15], [1], [2]]);
-        assert_eq!(weight("news-1", 3), 0x1FDD_1F04_A38A_37C6);
+        let third = 3u32.to_le_bytes();
+        assert_eq!(Seed::of("news-1").weight(&third), 0x1FDD_1F04_A38A_37C6);
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub struct Demand {
     pub replicas: u8,
     /// How freely it may be moved.
     pub mobility: Mobility,
+    /// Streams that are compared with each other have the same key here, and go to one instance. `None` = the
+    /// stream's id.
+    pub together: Option<Arc<str>>,
+    /// An instance to keep it off while there is any other: the one that it took down last.
+    pub avoid: Option<Arc<str>>,
 }
 
 /// How freely a stream may be moved.
@@ -41,7 +46,8 @@ pub enum Mobility {
     Settled,
     /// Somebody sends it to one address: all groups on one instance, one replica, never rebalanced.
     Pinned,
-    /// It is blamed for crashes: all groups on one instance that carries as few others as can be.
+    /// It is blamed for crashes: all groups on one instance that carries as few others as can be, one replica, and
+    /// never on two instances at once.
     Quarantined,
 }
 

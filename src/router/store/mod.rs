@@ -112,7 +112,8 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a guard does not hold.
-    fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Version>>>;
+    fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>)
+    -> BoxFuture<'_, Result<Vec<Version>>>;
 
     /// Waits until something under the path may have changed since the last call with the same path, at most for
     /// `patience`. May return early; who reads afterwards misses nothing.
