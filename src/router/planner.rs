@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::{self, Fault, Head, Instance, Load, Member, Own, Spec};
 use super::ledger;
+use super::plan::{self, Balance, Moves, Outcome, Repointed, Rules, Step, Why};
 use super::published::{self, Published};
 use super::store::{Hold, Store, StoreError, Version};
 use super::streams;
-use super::unit::{Demand, Mobility, Node, NodeState, Plan, Unit};
+use super::unit::{Demand, Mobility, Node, Plan, Unit};
 
 /// How long the role and every other registration outlive the last heartbeat.
 pub const TTL: Duration = Duration::from_secs(10);
@@ -57,54 +58,6 @@ const GROUP_CORES: f64 = 0.1;
 /// Until it was measured: decoding a stream, in cores.
 const DECODE_CORES: f64 = 0.2;
 
-/// How much a plan may do. Each does what those before do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// What cannot wait.
-    Necessary,
-    /// Once a minute: instances that are sick or overloaded shed a part.
-    Relieve,
-    /// Once a minute while load has been uneven for [`UNEVEN_FOR`].
-    Rebalance,
-}
-
-/// What planning gives.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
-    /// The next plan.
-    pub plan: Plan,
-    /// Whether it would be of use to even out the load.
-    pub uneven: bool,
-}
-
-/// The pure part ([`super::plan`]), behind a trait so that the protocol is tested without it.
-pub trait Planning: Send + Sync {
-    /// From the plan before to the next one. `running` says whether an instance runs a unit.
-    fn plan(
-        &self,
-        before: &Plan,
-        demands: &[Demand],
-        nodes: &[Node],
-        running: &dyn Fn(&Unit, &str) -> bool,
-        step: Step,
-    ) -> Planned;
-
-    /// Whether an instance may follow a newer plan. `gone` says whether a stream is no longer wanted.
-    ///
-    /// # Errors
-    /// Why not, in words.
-    fn accept(
-        &self,
-        old: &Plan,
-        new: &Plan,
-        nodes: &[Node],
-        gone: &dyn Fn(&str) -> bool,
-    ) -> Result<(), String>;
-
-    /// Without the store: units that `me` is to start because their instances do not answer.
-    fn shadows(&self, plan: &Plan, nodes: &[Node], alive: &dyn Fn(&str) -> bool, me: &str) -> Vec<Unit>;
-}
-
 /// What needs a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alarm {
@@ -123,6 +76,8 @@ pub enum Alarm {
         /// In words.
         why: String,
     },
+    /// A stream that is sent to one address is listened for at another: its sender must be pointed there.
+    Repointed(Repointed),
     /// The planner gave up its role.
     Resigned {
         /// In words.
@@ -133,17 +88,35 @@ pub enum Alarm {
 /// Who is told of an [`Alarm`].
 pub type Tell = Arc<dyn Fn(Alarm) + Send + Sync>;
 
+/// What the planner knows besides its plan. It begins anew with every planner.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Status {
+    /// Revision of the plan; 0 = this router is not the planner, or has not planned yet.
+    pub revision: u64,
+    /// Units that were changed since it became the planner.
+    pub moves: Moves,
+    /// What nobody watches, or no second instance does.
+    pub unplaced: Vec<(Unit, Why)>,
+    /// Instances with more load than capacity.
+    pub overloaded: Vec<Arc<str>>,
+    /// How even the load is.
+    pub balance: Option<Balance>,
+    /// Load of each instance, in cores, by id.
+    pub loads: Vec<(Arc<str>, f64)>,
+}
+
 /// A router that may become the planner.
 pub struct Planner {
     store: Arc<dyn Store>,
     id: Arc<str>,
-    planning: Arc<dyn Planning>,
+    rules: Rules,
     tell: Tell,
     contact: Mutex<Contact>,
     /// Revision of the newest plan that this router has seen.
     newest: AtomicU64,
     /// Told already.
     told: Mutex<Option<Alarm>>,
+    status: Mutex<Status>,
 }
 
 /// Since when the store has answered.
@@ -190,12 +163,12 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Planner {
     /// A router named `id`.
-    pub fn new(store: Arc<dyn Store>, id: Arc<str>, planning: Arc<dyn Planning>, tell: Tell) -> Self {
+    pub fn new(store: Arc<dyn Store>, id: Arc<str>, rules: Rules, tell: Tell) -> Self {
         let now = Instant::now();
         Self {
             store,
             id,
-            planning,
+            rules,
             tell,
             contact: Mutex::new(Contact {
                 since: now,
@@ -203,7 +176,13 @@ impl Planner {
             }),
             newest: AtomicU64::new(0),
             told: Mutex::new(None),
+            status: Mutex::default(),
         }
+    }
+
+    /// For metrics and the API.
+    pub fn status(&self) -> Status {
+        lock(&self.status).clone()
     }
 
     /// Competes for the role and fills it, for ever.
@@ -211,6 +190,7 @@ impl Planner {
         loop {
             let hold = self.elected().await;
             self.serve(&hold).await;
+            *lock(&self.status) = Status::default();
             let _ = self.note(self.store.leave(hold).await);
             let pause = if lock(&self.told).is_some() { YIELD } else { CHALLENGE };
             sleep(pause + jitter(CHALLENGE)).await;
@@ -364,9 +344,11 @@ impl Planner {
         let running = self.running(&before, &instances).await?;
         let runs = |unit: &Unit, node: &str| running.get(unit).is_some_and(|at| **at == *node);
         let step = rounds.step();
-        let planned = self.planning.plan(&before, &demands, &nodes, &runs, step);
-        rounds.weigh(&planned, step);
-        self.publish(hold, rounds, before, planned.plan, &specs, members).await?;
+        let outcome = plan::plan(&before, &demands, &nodes, &self.rules, step, &runs);
+        rounds.weigh(outcome.balance.uneven(&self.rules), step);
+        let planned = outcome.plan.clone();
+        self.publish(hold, rounds, before, planned, &specs, members).await?;
+        self.account(outcome, rounds.known.revision());
         Ok(Next::Round)
     }
 
@@ -395,6 +377,24 @@ impl Planner {
         self.newest.fetch_max(next.revision(), Ordering::Relaxed);
         (rounds.known, rounds.version) = (next, Some(version));
         Ok(())
+    }
+
+    fn account(&self, outcome: Outcome, revision: u64) {
+        let mut status = lock(&self.status);
+        let mut moves = status.moves;
+        moves += outcome.moves;
+        *status = Status {
+            revision,
+            moves,
+            unplaced: outcome.unplaced,
+            overloaded: outcome.overloaded,
+            balance: Some(outcome.balance),
+            loads: outcome.loads,
+        };
+        drop(status);
+        for repointed in outcome.repointed {
+            (self.tell)(Alarm::Repointed(repointed));
+        }
     }
 
     /// The instances to count on: those registered, and those of the last plan that may only not have registered again
@@ -511,11 +511,11 @@ impl Rounds {
         }
     }
 
-    fn weigh(&mut self, planned: &Planned, step: Step) {
+    fn weigh(&mut self, uneven: bool, step: Step) {
         if step != Step::Necessary {
             self.slow_at = Instant::now();
         }
-        if planned.uneven {
+        if uneven {
             self.uneven_since.get_or_insert_with(Instant::now);
         } else {
             self.uneven_since = None;
@@ -535,24 +535,31 @@ fn demands(specs: &[Spec], rounds: &mut Rounds) -> Vec<Demand> {
             rounds.measured.get(&of).copied().unwrap_or(unknown)
         };
         let settled = now - first < YOUNG || rounds.troubled.contains(&spec.stream);
-        demands.push(Demand {
-            stream: Arc::clone(&spec.stream),
-            groups: spec.groups.iter().map(|g| (Arc::clone(g), cost(g, GROUP_CORES))).collect(),
-            decode_cores: cost(&"".into(), DECODE_CORES),
-            replicas: spec.copies(),
-            mobility: match (spec.pinned, settled) {
-                (true, _) => Mobility::Pinned,
-                (_, true) => Mobility::Settled,
-                _ => Mobility::Free,
-            },
-        });
+        let mut demand = unmeasured(spec);
+        for (group, cores) in &mut demand.groups {
+            *cores = cost(group, *cores);
+        }
+        demand.decode_cores = cost(&"".into(), demand.decode_cores);
+        if settled && demand.mobility == Mobility::Free {
+            demand.mobility = Mobility::Settled;
+        }
+        demands.push(demand);
     }
     demands
 }
 
-/// Whether an instance takes and keeps units.
-pub fn takes(node: &Node) -> bool {
-    node.state == NodeState::Up
+/// What planning needs of a stream that nobody has measured: without the store, and the same everywhere.
+pub fn unmeasured(spec: &Spec) -> Demand {
+    let groups = spec.groups.iter().map(|g| (Arc::clone(g), GROUP_CORES));
+    Demand {
+        stream: Arc::clone(&spec.stream),
+        groups: groups.collect(),
+        decode_cores: DECODE_CORES,
+        replicas: spec.copies(),
+        mobility: if spec.pinned { Mobility::Pinned } else { Mobility::Free },
+        together: spec.together.clone(),
+        avoid: None,
+    }
 }
 
 fn jitter(most: Duration) -> Duration {

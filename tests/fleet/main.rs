@@ -6,5 +6,4 @@ mod memory;
 mod oracle;
 mod scenarios;
 mod simulation;
-mod standin;
 mod world;

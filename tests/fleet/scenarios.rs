@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glasswatch::router::planner::{Alarm, Planning};
+use glasswatch::router::planner::Alarm;
 use glasswatch::router::reseed;
 use glasswatch::router::streams;
 use glasswatch::router::unit::Unit;
@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep};
 use super::memory::{FAIR, Flaw, Memory, Weather};
 use super::oracle::{Oracle, plan};
 use super::simulation::{HONEST, Terms, campaign, in_virtual_time, spec, units};
-use super::standin::StandIn;
 use super::world::{Manners, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,8 +37,7 @@ impl Fleet {
         replicas: u8,
     ) -> Self {
         let memory = Memory::new(1, Flaw::None);
-        let planning: Arc<dyn Planning> = Arc::new(StandIn);
-        let mut world = World::new(memory, planning, 0, routers);
+        let mut world = World::new(memory, 0, routers);
         world.manners = manners;
         world.add_instances(instances);
         let oracle = Oracle::new(Arc::clone(&world.truth));

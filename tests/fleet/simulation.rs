@@ -21,7 +21,6 @@ use tokio::time::{Instant, sleep};
 
 use super::memory::{Content, FAIR, Flaw, Memory, Weather};
 use super::oracle::{Oracle, parse, plan};
-use super::standin::StandIn;
 use super::world::{GROUPS, Manners, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -174,7 +173,7 @@ impl Run {
         let mut rng = Rng::with_seed(seed);
         let memory = Memory::new(rng.u64(..), terms.flaw);
         let (instances, routers) = (rng.usize(3..=6), rng.usize(1..=3));
-        let mut world = World::new(memory, Arc::new(StandIn), 0, routers);
+        let mut world = World::new(memory, 0, routers);
         world.manners = terms.manners;
         world.add_instances(instances);
         let oracle = Oracle::new(Arc::clone(&world.truth));

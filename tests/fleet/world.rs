@@ -16,7 +16,8 @@ use glasswatch::router::cache::Cache;
 use glasswatch::router::heartbeat::{self, Standing};
 use glasswatch::router::keys::{Instance, Member, Spec};
 use glasswatch::router::ledger::{self, Speaker};
-use glasswatch::router::planner::{Alarm, Planner, Planning};
+use glasswatch::router::plan::Rules;
+use glasswatch::router::planner::{Alarm, Planner};
 use glasswatch::router::store::Store;
 use glasswatch::router::unit::{Node, NodeState, Unit};
 use glasswatch::router::worker::{Parts, Peers, Watcher, Worker};
@@ -222,7 +223,6 @@ pub struct World {
     pub truth: Arc<Truth>,
     pub alarms: Arc<Mutex<Vec<Alarm>>>,
     pub manners: Manners,
-    planning: Arc<dyn Planning>,
     zero: Instant,
 }
 
@@ -231,7 +231,7 @@ pub fn now_ms(zero: Instant) -> u64 {
 }
 
 impl World {
-    pub fn new(memory: Arc<Memory>, planning: Arc<dyn Planning>, instances: usize, routers: usize) -> Self {
+    pub fn new(memory: Arc<Memory>, instances: usize, routers: usize) -> Self {
         tokio::spawn({
             let memory = Arc::clone(&memory);
             async move { memory.reap().await }
@@ -244,7 +244,6 @@ impl World {
             truth: Arc::default(),
             alarms: Arc::default(),
             manners: Manners::Good,
-            planning,
             zero: Instant::now(),
             memory,
         };
@@ -295,7 +294,6 @@ impl World {
         let watching = Arc::new(Watching::default());
         let parts = Parts {
             store: Arc::clone(&store),
-            planning: Arc::clone(&self.planning),
             watcher: watching.clone(),
             peers: Arc::new(Line {
                 net: Arc::clone(&self.net),
@@ -387,8 +385,7 @@ impl World {
         let tell = self.tell();
         let router = &mut self.routers[n];
         let store: Arc<dyn Store> = router.client.clone();
-        let planning = Arc::clone(&self.planning);
-        let planner = Planner::new(store, Arc::clone(&router.id), planning, tell);
+        let planner = Planner::new(store, Arc::clone(&router.id), Rules::default(), tell);
         router.gate = Arc::default();
         router.task = Some(spawn(&router.gate, async move { planner.run().await }));
     }

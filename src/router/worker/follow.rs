@@ -1,6 +1,6 @@
 //! From the store to the plan that is followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use tokio::time::sleep;
 
 use super::{Alarm, Worker};
 use crate::router::keys::{self, Fault, Spec};
+use crate::router::plan;
 use crate::router::published::{self, Published};
 use crate::router::streams;
-use crate::router::unit::Node;
+use crate::router::unit::Unit;
 
 /// Watches end at least this often, so that one that lost an event is repaired.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,11 +99,16 @@ impl Worker {
 
     fn judge(&self, known: &Published, plan: Published, specs: BTreeMap<Arc<str>, Arc<Spec>>) {
         if known.revision() > 0 {
-            let nodes: Vec<Node> = plan.members.iter().map(|m| m.node.clone()).collect();
-            let wanted: std::collections::BTreeSet<&str> = plan.specs().map(|(s, _)| &**s).collect();
-            let gone = |stream: &str| !wanted.contains(stream);
-            let accepted = self.parts.planning.accept(&known.plan(), &plan.plan(), &nodes, &gone);
+            // The members are of the same plan: one that moves units elsewhere contradicts itself.
+            let members: BTreeSet<&str> = plan.members.iter().map(|m| &*m.node.id).collect();
+            let lives = |id: &str| members.contains(id);
+            let wanted = |unit: &Unit| {
+                let spec = specs.get(&unit.stream);
+                spec.is_some_and(|s| s.groups.contains(&unit.group))
+            };
+            let accepted = plan::accept(&known.plan(), &plan.plan(), &lives, &wanted);
             if let Err(why) = accepted {
+                let why = why.to_string();
                 let revision = plan.revision();
                 return self.tell_once(Alarm::Refused { revision, why });
             }

@@ -8,7 +8,9 @@ use tokio::time::sleep;
 
 use super::{ISLAND, PROBE, PROBES, Worker};
 use crate::router::keys::{self, Fault, Instance, Own};
-use crate::router::unit::{Node, Unit};
+use crate::router::plan::Island;
+use crate::router::planner::unmeasured;
+use crate::router::unit::{Demand, Node, Unit};
 
 impl Worker {
     pub(super) async fn isle(&self) {
@@ -42,10 +44,11 @@ impl Worker {
             let last = state.answers.get(id);
             last.is_some_and(|(said, times)| *said == what && *times >= PROBES)
         };
-        let alive = |id: &str| !all_say(id, false);
-        let planning = &self.parts.planning;
-        let new = planning.shadows(&plan, &nodes, &alive, &self.id);
-        let mut shadows: BTreeSet<Unit> = new.into_iter().collect();
+        let answers = |id: &str| !all_say(id, false);
+        let demands: Vec<Demand> = state.specs.values().map(|s| unmeasured(s)).collect();
+        let island = Island::new(&plan, &demands, &nodes);
+        let new = island.shadows(&self.id, &answers);
+        let mut shadows: BTreeSet<Unit> = new.into_iter().cloned().collect();
         // One that is watched stays until its own instance has been back for a while.
         for unit in &state.shadows {
             let back = plan.units.get(unit).is_none_or(|at| all_say(&at.node, true));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::cache::{self, Cache, Kept};
 use super::heartbeat::{Clock, Pulse, Standing};
 use super::keys::{Instance, Member, Spec};
-use super::planner::{Alarm, Planning, Tell};
+use super::planner::{Alarm, Tell};
 use super::published::Published;
 use super::store::Store;
 use super::unit::{NodeState, Unit};
@@ -62,8 +62,6 @@ pub trait Peers: Send + Sync {
 pub struct Parts {
     /// What instances share.
     pub store: Arc<dyn Store>,
-    /// The pure part.
-    pub planning: Arc<dyn Planning>,
     /// What does the watching.
     pub watcher: Arc<dyn Watcher>,
     /// The other instances.
