@@ -172,8 +172,12 @@ mod tests {
         let folder = Folder::new(dir.path().join("fleet"));
         assert!(load(&folder).is_none());
         let plan = Published::default().anew(7);
-        save(&folder, &Kept::new(&plan, &BTreeMap::new())).await.unwrap();
-        save(&folder, &Kept::new(&plan, &BTreeMap::new())).await.unwrap();
+        save(&folder, &Kept::new(&plan, &BTreeMap::new()))
+            .await
+            .unwrap();
+        save(&folder, &Kept::new(&plan, &BTreeMap::new()))
+            .await
+            .unwrap();
         assert_eq!(load(&folder).unwrap().plan(), Some(plan));
         let file = fs::metadata(dir.path().join("fleet").join(PLAN)).unwrap();
         assert_eq!(file.permissions().mode() & 0o777, 0o600);

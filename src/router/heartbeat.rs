@@ -215,4 +215,3 @@ async fn once(store: &dyn Store, pulse: &Pulse, cache: &dyn Cache) -> Duration {
         }
     }
 }
-

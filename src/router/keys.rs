@@ -119,7 +119,11 @@ pub struct Spec {
 impl Spec {
     /// How often it is watched: once or twice.
     pub fn copies(&self) -> u8 {
-        if self.pinned { 1 } else { self.replicas.clamp(1, 2) }
+        if self.pinned {
+            1
+        } else {
+            self.replicas.clamp(1, 2)
+        }
     }
 }
 

@@ -134,6 +134,8 @@ struct Rounds {
     tried: u64,
     tidied: bool,
     specs: Option<Arc<Vec<Spec>>>,
+    /// The specs that the plan was made for.
+    planned: Option<Arc<Vec<Spec>>>,
     measured: BTreeMap<(Arc<str>, Arc<str>), f64>,
     troubled: BTreeSet<Arc<str>>,
     measured_at: Option<Instant>,
@@ -192,7 +194,11 @@ impl Planner {
             self.serve(&hold).await;
             *lock(&self.status) = Status::default();
             let _ = self.note(self.store.leave(hold).await);
-            let pause = if lock(&self.told).is_some() { YIELD } else { CHALLENGE };
+            let pause = if lock(&self.told).is_some() {
+                YIELD
+            } else {
+                CHALLENGE
+            };
             sleep(pause + jitter(CHALLENGE)).await;
         }
     }
@@ -251,7 +257,10 @@ impl Planner {
 
     async fn watch(&self, prefix: &str, seen: &Seen) {
         loop {
-            if self.note(self.store.changes(prefix, PATIENCE).await).is_err() {
+            if self
+                .note(self.store.changes(prefix, PATIENCE).await)
+                .is_err()
+            {
                 sleep(ROUND).await;
             }
             if prefix == keys::STREAMS {
@@ -270,6 +279,7 @@ impl Planner {
             tried: 0,
             tidied: false,
             specs: None,
+            planned: None,
             measured: BTreeMap::new(),
             troubled: BTreeSet::new(),
             measured_at: None,
@@ -303,11 +313,17 @@ impl Planner {
     async fn round(&self, hold: &Hold, rounds: &mut Rounds) -> Result<Next, Fault> {
         // Instances before the head: what they have seen is then no newer than what is there, or the store went back.
         let instances = self.note(self.store.scan(keys::INSTANCES).await)?;
-        let instances: Vec<Instance> = instances.iter().map(keys::decode).collect::<Result<_, _>>()?;
+        let instances: Vec<Instance> = instances
+            .iter()
+            .map(keys::decode)
+            .collect::<Result<_, _>>()?;
         let found = published::read(&*self.store, &rounds.known).await?;
         let stored = found.as_ref().map_or(0, |(p, _)| p.revision());
         let seen = instances.iter().map(|i| i.plan_seen).max().unwrap_or(0);
-        let seen = self.newest.fetch_max(seen.max(stored), Ordering::Relaxed).max(seen);
+        let seen = self
+            .newest
+            .fetch_max(seen.max(stored), Ordering::Relaxed)
+            .max(seen);
         if stored < seen {
             self.tell_once(Alarm::WentBack { seen, stored });
             return Ok(Next::Yield);
@@ -341,14 +357,25 @@ impl Planner {
         }
         let nodes: Vec<Node> = members.iter().map(|m| m.node.clone()).collect();
         let demands = demands(&specs, rounds);
+        let step = rounds.step();
+        let moving = before.units.values().any(|at| at.leaving.is_some());
+        let same = rounds
+            .planned
+            .as_ref()
+            .is_some_and(|p| Arc::ptr_eq(p, &specs))
+            && *rounds.known.members == members;
+        if same && !moving && step == Step::Necessary {
+            return Ok(Next::Round);
+        }
         let running = self.running(&before, &instances).await?;
         let runs = |unit: &Unit, node: &str| running.get(unit).is_some_and(|at| **at == *node);
-        let step = rounds.step();
         let outcome = plan::plan(&before, &demands, &nodes, &self.rules, step, &runs);
         rounds.weigh(outcome.balance.uneven(&self.rules), step);
         let planned = outcome.plan.clone();
-        self.publish(hold, rounds, before, planned, &specs, members).await?;
+        self.publish(hold, rounds, before, planned, &specs, members)
+            .await?;
         self.account(outcome, rounds.known.revision());
+        rounds.planned = Some(specs);
         Ok(Next::Round)
     }
 
@@ -361,7 +388,10 @@ impl Planner {
         specs: &[Spec],
         members: Vec<Member>,
     ) -> Result<(), Fault> {
-        let specs: Vec<_> = specs.iter().map(|s| (Arc::clone(&s.stream), s.rev)).collect();
+        let specs: Vec<_> = specs
+            .iter()
+            .map(|s| (Arc::clone(&s.stream), s.rev))
+            .collect();
         let same_specs = specs.len() == rounds.known.specs().count() && {
             let known: BTreeMap<_, _> = rounds.known.specs().collect();
             specs.iter().all(|(s, r)| known.get(s) == Some(r))
@@ -526,10 +556,15 @@ impl Rounds {
 fn demands(specs: &[Spec], rounds: &mut Rounds) -> Vec<Demand> {
     let now = Instant::now();
     let wanted: BTreeSet<&str> = specs.iter().map(|s| &*s.stream).collect();
-    rounds.first_seen.retain(|stream, _| wanted.contains(&**stream));
+    rounds
+        .first_seen
+        .retain(|stream, _| wanted.contains(&**stream));
     let mut demands = Vec::with_capacity(specs.len());
     for spec in specs {
-        let first = *rounds.first_seen.entry(Arc::clone(&spec.stream)).or_insert(now);
+        let first = *rounds
+            .first_seen
+            .entry(Arc::clone(&spec.stream))
+            .or_insert(now);
         let cost = |group: &Arc<str>, unknown: f64| {
             let of = (Arc::clone(&spec.stream), Arc::clone(group));
             rounds.measured.get(&of).copied().unwrap_or(unknown)
@@ -556,7 +591,11 @@ pub fn unmeasured(spec: &Spec) -> Demand {
         groups: groups.collect(),
         decode_cores: DECODE_CORES,
         replicas: spec.copies(),
-        mobility: if spec.pinned { Mobility::Pinned } else { Mobility::Free },
+        mobility: if spec.pinned {
+            Mobility::Pinned
+        } else {
+            Mobility::Free
+        },
         together: spec.together.clone(),
         avoid: None,
     }

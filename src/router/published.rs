@@ -53,12 +53,18 @@ impl Published {
 
     /// All units with where they are.
     pub fn units(&self) -> impl Iterator<Item = (Unit, Placement)> + '_ {
-        self.buckets.iter().flat_map(|b| &b.units).map(Placed::parts)
+        self.buckets
+            .iter()
+            .flat_map(|b| &b.units)
+            .map(Placed::parts)
     }
 
     /// Streams that the planner knew, with the revision of their specs.
     pub fn specs(&self) -> impl Iterator<Item = (&Arc<str>, u64)> + '_ {
-        self.buckets.iter().flat_map(|b| &b.specs).map(|(s, r)| (s, *r))
+        self.buckets
+            .iter()
+            .flat_map(|b| &b.specs)
+            .map(|(s, r)| (s, *r))
     }
 
     /// For planning.
@@ -70,7 +76,13 @@ impl Published {
     }
 
     /// What comes after this: only parts that differ are new.
-    pub fn next(&self, plan: &Plan, specs: &[(Arc<str>, u64)], members: Members, term: Version) -> Self {
+    pub fn next(
+        &self,
+        plan: &Plan,
+        specs: &[(Arc<str>, u64)],
+        members: Members,
+        term: Version,
+    ) -> Self {
         let mut buckets = vec![Bucket::default(); BUCKETS];
         for (unit, at) in &plan.units {
             let number = keys::bucket_of(&unit.stream);

@@ -61,7 +61,10 @@ async fn role(store: &dyn Store) -> Result<Hold, Fault> {
 async fn restore(store: &dyn Store, spec: &keys::Spec) -> Result<(), Fault> {
     let key = keys::stream(&spec.stream);
     let record = store.get(&key).await?;
-    let there = record.as_ref().map(keys::decode::<keys::Spec>).transpose()?;
+    let there = record
+        .as_ref()
+        .map(keys::decode::<keys::Spec>)
+        .transpose()?;
     if there.is_some_and(|there| there.rev >= spec.rev) {
         return Ok(());
     }

@@ -134,10 +134,6 @@ impl Memory {
         self.lock().weather = weather;
     }
 
-    pub fn is_up(&self) -> bool {
-        self.lock().weather.up
-    }
-
     /// Nothing that the client sends arrives, or nothing comes back.
     pub fn cut(&self, client: &str, answers_only: bool) {
         let mut inner = self.lock();
@@ -409,7 +405,11 @@ impl Store for Client {
         }))
     }
 
-    fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Version>>> {
+    fn commit(
+        &self,
+        guards: Vec<Guard>,
+        writes: Vec<Write>,
+    ) -> BoxFuture<'_, Result<Vec<Version>>> {
         Box::pin(self.across(move |inner, who| inner.commit(who, &guards, &writes)))
     }
 

@@ -109,7 +109,8 @@ impl Oracle {
                 if let Err(why) = plan(content)
                     && content.value(keys::HEAD).is_some()
                 {
-                    seen.violations.push(format!("the plan is not whole: {why}"));
+                    seen.violations
+                        .push(format!("the plan is not whole: {why}"));
                 }
             } else if key.starts_with(keys::ALERTS) {
                 seen.alert(key, before, after, &truth);
@@ -133,7 +134,11 @@ impl Seen {
     fn head(&mut self, content: &Content) {
         let (head, units) = match plan(content) {
             Ok(found) => found,
-            Err(why) => return self.violations.push(format!("the plan is not whole: {why}")),
+            Err(why) => {
+                return self
+                    .violations
+                    .push(format!("the plan is not whole: {why}"));
+            }
         };
         self.heads += 1;
         if head.revision <= self.revision && !self.restored {
@@ -154,7 +159,8 @@ impl Seen {
             }
             self.moves += 1;
             if at.fence <= before.fence {
-                self.violations.push(format!("{unit:?} moves without a higher fence"));
+                self.violations
+                    .push(format!("{unit:?} moves without a higher fence"));
             }
             let steady = self.steady.get(&*before.node);
             if steady.is_some_and(|since| since.elapsed() > STEADY) {
@@ -177,7 +183,8 @@ impl Seen {
                 self.violations.push(format!("{key}: a fence falls"));
             }
             if says.verdict == Verdict::Fine && says.fence < known {
-                self.violations.push(format!("{key}: resolved by the fenced {}", says.owner));
+                self.violations
+                    .push(format!("{key}: resolved by the fenced {}", says.owner));
             }
         }
         // Without anybody who says anything the stream is no longer wanted.

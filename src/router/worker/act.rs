@@ -18,10 +18,13 @@ impl Worker {
         loop {
             self.pulse.tick();
             let (starts, stops) = self.lock().differences();
-            for unit in stops {
-                self.parts.watcher.stop(&unit);
+            for unit in &stops {
+                self.parts.watcher.stop(unit);
             }
             let pause = if starts.is_empty() { IDLE } else { TICK };
+            if !starts.is_empty() || !stops.is_empty() {
+                self.begun.notify_one();
+            }
             for (unit, spec, fence) in starts {
                 self.parts.watcher.start(&unit, &spec, fence);
             }
@@ -38,7 +41,16 @@ impl Worker {
             // What failed is tried again: it is found anew every time.
             let _ = self.tell_running().await;
             let _ = self.strike_off().await;
-            sleep(REPORT).await;
+            let due = {
+                let state = self.lock();
+                let told = |h: &Held| h.reported == Some((h.fence, h.rev));
+                !state.ended.is_empty() || !state.held.values().all(told)
+            };
+            if due {
+                sleep(REPORT).await;
+            } else {
+                self.begun.notified().await;
+            }
         }
     }
 

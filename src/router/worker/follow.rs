@@ -93,7 +93,10 @@ impl Worker {
             let found = found.iter().flatten();
             found.map(keys::decode).collect::<Result<_, _>>()?
         };
-        specs.extend(read.into_iter().map(|s| (Arc::clone(&s.stream), Arc::new(s))));
+        specs.extend(
+            read.into_iter()
+                .map(|s| (Arc::clone(&s.stream), Arc::new(s))),
+        );
         Ok(specs)
     }
 

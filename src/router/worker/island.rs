@@ -38,6 +38,9 @@ impl Worker {
             *times = if *last == answered { *times + 1 } else { 1 };
             *last = answered;
         }
+        if state.shadows.is_empty() && state.answers.values().all(|(said, _)| *said) {
+            return;
+        }
         let plan = state.plan.plan();
         let nodes: Vec<Node> = members.iter().map(|m| m.node.clone()).collect();
         let all_say = |id: &str, what: bool| {
@@ -51,7 +54,10 @@ impl Worker {
         let mut shadows: BTreeSet<Unit> = new.into_iter().cloned().collect();
         // One that is watched stays until its own instance has been back for a while.
         for unit in &state.shadows {
-            let back = plan.units.get(unit).is_none_or(|at| all_say(&at.node, true));
+            let back = plan
+                .units
+                .get(unit)
+                .is_none_or(|at| all_say(&at.node, true));
             if !back {
                 shadows.insert(unit.clone());
             }

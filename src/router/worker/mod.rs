@@ -26,7 +26,7 @@ use super::unit::{NodeState, Unit};
 /// Between rounds of the control loop while there is something to start.
 const TICK: Duration = Duration::from_millis(250);
 /// Between rounds of the control loop otherwise, unless something changes.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(2);
 /// Between looks at what has come to run.
 const REPORT: Duration = Duration::from_millis(500);
 /// Units started in one round: 20 in a second.
@@ -81,7 +81,10 @@ pub struct Worker {
     boot: Arc<str>,
     pulse: Arc<Pulse>,
     state: Mutex<State>,
+    /// The plan, or the shadows.
     changed: Notify,
+    /// What is watched.
+    begun: Notify,
 }
 
 #[derive(Default)]
@@ -137,6 +140,7 @@ impl Worker {
             parts,
             state: Mutex::new(state),
             changed: Notify::new(),
+            begun: Notify::new(),
         }
     }
 
@@ -170,7 +174,13 @@ impl Worker {
     /// registration has ended.
     pub async fn run(&self, drain: impl Future<Output = Instant>) {
         let work = async {
-            tokio::join!(self.follow(), self.act(), self.report(), self.isle(), self.persist());
+            tokio::join!(
+                self.follow(),
+                self.act(),
+                self.report(),
+                self.isle(),
+                self.persist()
+            );
         };
         tokio::select! {
             biased;
