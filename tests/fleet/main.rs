@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod alerts;
 mod memory;
 mod oracle;
 mod scenarios;

@@ -1,6 +1,6 @@
 //! What must never happen, seen from the store: every value that is written passes here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +18,10 @@ use super::world::Truth;
 
 /// An instance that has been registered for so long without a break is no reason to move anything.
 const STEADY: Duration = Duration::from_secs(30);
+/// After an outage of the store so long …
+const OUTAGE: Duration = Duration::from_secs(7);
+/// … instances have so long to register again.
+const AFTER: Duration = Duration::from_secs(9);
 /// A resolve so long after the stream turned bad again hides a fault.
 const WRONG: Duration = Duration::from_secs(20);
 
@@ -34,6 +38,11 @@ pub struct Seen {
     steady: BTreeMap<String, Instant>,
     plan: BTreeMap<Unit, Placement>,
     revision: u64,
+    /// Since when the store is down, and when it came back from an outage in which registrations may have ended.
+    pub zero: Option<Instant>,
+    down: Option<Instant>,
+    back: Option<Instant>,
+    draining: BTreeSet<String>,
     /// While the store is being put back an older plan is no violation.
     restored: bool,
 }
@@ -71,6 +80,11 @@ pub fn plan(content: &Content) -> Result<(Head, BTreeMap<Unit, Placement>), Stri
     Ok((head, units))
 }
 
+fn is_named(head: &Head, key: &str) -> bool {
+    let mut buckets = head.buckets.iter().enumerate();
+    buckets.any(|(n, r)| keys::bucket(n, *r) == key) || keys::members(head.members) == key
+}
+
 impl Oracle {
     pub fn new(truth: Arc<Truth>) -> Self {
         Self {
@@ -86,6 +100,21 @@ impl Oracle {
         seen.restored = true;
         if let Ok((_, units)) = plan(content) {
             seen.plan = units;
+        }
+    }
+
+    /// The store goes down or comes back.
+    pub fn weather(&self, up: bool) {
+        let mut seen = self.seen.lock().unwrap();
+        match (up, seen.down) {
+            (false, None) => seen.down = Some(Instant::now()),
+            (true, Some(since)) => {
+                seen.down = None;
+                if since.elapsed() > OUTAGE {
+                    seen.back = Some(Instant::now());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -106,6 +135,11 @@ impl Oracle {
                 if after.is_some() {
                     part_written.notify_one();
                 }
+                let named = plan(content).is_ok_and(|(head, _)| is_named(&head, key));
+                if named && before.is_some() && before != after {
+                    let told = format!("{key} is changed while the head names it");
+                    seen.violations.push(told);
+                }
                 if let Err(why) = plan(content)
                     && content.value(keys::HEAD).is_some()
                 {
@@ -122,8 +156,15 @@ impl Oracle {
 impl Seen {
     fn instance(&mut self, key: &str, before: Option<&[u8]>, after: Option<&[u8]>) {
         let id = key.trim_start_matches(keys::INSTANCES).to_owned();
-        let up = after.and_then(|v| parse::<Instance>(key, v));
-        let up = up.is_some_and(|i| i.state() == NodeState::Up);
+        let state = after
+            .and_then(|v| parse::<Instance>(key, v))
+            .map(|i| i.state());
+        if state == Some(NodeState::Draining) {
+            self.draining.insert(id.clone());
+        } else if state.is_some() {
+            self.draining.remove(&id);
+        }
+        let up = state == Some(NodeState::Up);
         if !up {
             self.steady.remove(&id);
         } else if before.is_none() || !self.steady.contains_key(&id) {
@@ -145,7 +186,7 @@ impl Seen {
             let told = format!("revision {} after {}", head.revision, self.revision);
             self.violations.push(told);
         }
-        self.restored = false;
+        let restored = std::mem::take(&mut self.restored);
         self.revision = head.revision;
         for (unit, at) in &units {
             let Some(before) = self.plan.get(unit) else {
@@ -161,6 +202,15 @@ impl Seen {
             if at.fence <= before.fence {
                 self.violations
                     .push(format!("{unit:?} moves without a higher fence"));
+            }
+            let early = self.back.is_some_and(|back| back.elapsed() < AFTER);
+            if early && !restored && !self.draining.contains(&*before.node) {
+                let told = format!("{unit:?} leaves {} right after an outage", before.node);
+                let told = format!(
+                    "{told} {:?}",
+                    self.zero.get_or_insert_with(Instant::now).elapsed()
+                );
+                self.violations.push(told);
             }
             let steady = self.steady.get(&*before.node);
             if steady.is_some_and(|since| since.elapsed() > STEADY) {

@@ -180,6 +180,7 @@ impl Run {
         world.add_instances(instances);
         let oracle = Oracle::new(Arc::clone(&world.truth));
         world.memory.watch(oracle.eye());
+        oracle.seen.lock().unwrap().zero = Some(Instant::now());
         let mut run = Self {
             rng,
             world,
@@ -277,7 +278,7 @@ impl Run {
             63..72 => {
                 let weather = self.weather();
                 self.say(format!("{weather:?}"));
-                self.world.memory.weather(weather);
+                self.set(weather);
                 Some(Broken::Weather)
             }
             72..76 => {
@@ -343,6 +344,11 @@ impl Run {
             },
             _ => Weather { deaf: 0.5, ..FAIR },
         }
+    }
+
+    fn set(&self, weather: Weather) {
+        self.world.memory.weather(weather);
+        self.oracle.weather(weather.up);
     }
 
     fn restore(&mut self) {
@@ -442,7 +448,7 @@ impl Run {
                 let id = Arc::clone(&self.world.routers[r].id);
                 self.world.memory.heal(&id);
             }
-            Broken::Weather => self.world.memory.weather(FAIR),
+            Broken::Weather => self.set(FAIR),
         }
     }
 
@@ -486,7 +492,7 @@ impl Run {
         for n in down.into_iter().take(again) {
             self.mend(Broken::Killed(n));
         }
-        self.world.memory.weather(FAIR);
+        self.set(FAIR);
         // An alarm of a store that went back comes within seconds, and a person reads it.
         for _ in 0..3 {
             sleep(5 * SECOND).await;
