@@ -1,11 +1,14 @@
 //! Where what is to be placed goes.
 
 use super::Why;
-use super::table::{Cause, Host, Table};
+use super::table::{Cause, Host, Item, Table};
 use crate::router::unit::{Mobility, NodeState};
 
 /// Sums of loads are not exact.
 const SLACK: f64 = 1.0 + 1e-9;
+
+/// How many instances a stream is to meet while there is room: the first of its rendezvous order.
+const NEAR: usize = 3;
 
 /// What kind of place a host is for a bundle, best first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,11 +99,56 @@ impl Table<'_> {
         item.cause = Cause::Required;
     }
 
-    /// Puts a bundle that must be together to where most of it is.
-    fn join_up(&mut self, at: usize) {
-        let bundle = &self.bundles[at];
+    /// Brings a bundle that must be together to where most of it is.
+    fn join_up(&mut self, b: usize) {
+        let bundle = &self.bundles[b];
+        let items = bundle.items.clone();
+        let here = self.most_of(&items);
+        let all = |&h: &usize| {
+            items
+                .iter()
+                .all(|&i| self.hosts[h].offers(self.items[i].group))
+        };
+        let whole = here.iter().copied().find(all);
+        let pinned: Vec<usize> = items.iter().copied().filter(|&i| self.pinned(i)).collect();
+        if let Some(&anchor) = self.most_of(&pinned).first() {
+            self.join_at(anchor, &items);
+            let lacks = |i: &usize| !self.hosts[anchor].offers(self.items[*i].group);
+            let rest: Vec<usize> = pinned.into_iter().filter(lacks).collect();
+            self.leave_out(&rest, Why::PinnedElsewhere);
+        } else if let Some(anchor) = whole {
+            self.join_at(anchor, &items);
+        } else if bundle.mobility == Mobility::Quarantined && self.has_room_for_all(b) {
+            for i in items {
+                if self.items[i].at.is_some() {
+                    self.displace(i);
+                }
+            }
+        } else {
+            // Nobody there runs all groups: at least each group is in one place.
+            let mut rest = items;
+            while let Some(&first) = rest.first() {
+                let group = self.items[first].group;
+                let same = |&i: &usize| self.items[i].group == group;
+                let (of, others): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(same);
+                if let Some(&anchor) = self.most_of(&of).first() {
+                    self.join_at(anchor, &of);
+                }
+                rest = others;
+            }
+        }
+    }
+
+    /// Whether somebody sends the stream to one address. Those that are compared with it may go elsewhere if they must.
+    fn pinned(&self, item: usize) -> bool {
+        let stream = &self.streams[self.items[item].stream];
+        stream.demand.mobility == Mobility::Pinned
+    }
+
+    /// Hosts of some items, first those with the most cores of them.
+    fn most_of(&self, items: &[usize]) -> Vec<usize> {
         let mut here: Vec<(f64, usize)> = Vec::new();
-        for &i in &bundle.items {
+        for &i in items {
             let item = &self.items[i];
             let Some(host) = item.at else { continue };
             match here.iter_mut().find(|(_, h)| *h == host) {
@@ -108,28 +156,31 @@ impl Table<'_> {
                 None => here.push((item.cores, host)),
             }
         }
-        // On equal cores the first by id.
         here.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let Some(&(_, anchor)) = here.first() else {
-            return;
-        };
-        let pinned = bundle.mobility == Mobility::Pinned;
-        for i in bundle.items.clone() {
+        here.into_iter().map(|(_, host)| host).collect()
+    }
+
+    /// Whether a host that is up, and not avoided, could take all of a bundle.
+    fn has_room_for_all(&self, b: usize) -> bool {
+        let items = &self.bundles[b].items;
+        (0..self.hosts.len())
+            .any(|h| self.class(b, h) <= Class::Ward && items.iter().all(|&i| self.takes(h, i)))
+    }
+
+    fn join_at(&mut self, anchor: usize, items: &[usize]) {
+        for &i in items {
             let item = &self.items[i];
-            let beside = item.twin.and_then(|t| self.items[t].at);
-            let fits = self.hosts[anchor].offers(item.group);
-            let twin_first = item.replica == 2 && beside == Some(anchor);
-            let item = &mut self.items[i];
-            if fits && !twin_first && item.at != Some(anchor) {
-                // One that is new, lost or drained keeps that as its cause.
-                if item.at.is_some() {
-                    item.cause = Cause::Required;
-                }
-                item.at = Some(anchor);
-            } else if !fits && pinned {
-                item.at = None;
-                item.out = Some(Why::PinnedElsewhere);
+            let beside = item.twin.filter(|_| item.replica == 2);
+            let beside = beside.and_then(|t| self.items[t].at) == Some(anchor);
+            if beside || item.at == Some(anchor) || !self.hosts[anchor].offers(item.group) {
+                continue;
             }
+            let item = &mut self.items[i];
+            // One that is new, lost or drained keeps that as its cause.
+            if item.at.is_some() {
+                item.cause = Cause::Required;
+            }
+            item.at = Some(anchor);
         }
     }
 
@@ -157,7 +208,7 @@ impl Table<'_> {
             let mut items = self.pending_of(b);
             while !items.is_empty() {
                 let Some((host, part)) = self.ward_for(b, &items, wards, &pinned) else {
-                    self.leave_out(&items);
+                    self.leave_out(&items, Why::NoSecondInstance);
                     break;
                 };
                 for &i in &part {
@@ -217,34 +268,57 @@ impl Table<'_> {
         pinned
     }
 
-    /// Places all that has no place, what costs most first: then what comes last finds room by its size.
+    /// Places all that has no place: first what somebody still runs, so that where there is only one place it stays
+    /// there, and of each what costs most first, so that what comes last finds room by its size.
     pub fn place_pending(&mut self) {
-        let mut pending: Vec<(f64, usize)> = Vec::new();
-        for b in 0..self.bundles.len() {
-            let items = self.bundles[b].items.iter();
-            let cores = items.map(|&i| &self.items[i]).filter(|i| i.pending());
-            let cores = cores.map(|i| i.cores).reduce(|a, b| a + b);
-            pending.extend(cores.map(|cores| (cores, b)));
+        self.place_those(|item| item.pending() && item.holder.is_some());
+        self.place_those(|item| item.pending());
+    }
+
+    fn place_those(&mut self, due: impl Fn(&Item) -> bool) {
+        let mut pending: Vec<(f64, usize, Vec<usize>)> = Vec::new();
+        for (b, bundle) in self.bundles.iter().enumerate() {
+            let items = bundle.items.iter().copied();
+            let items: Vec<usize> = items.filter(|&i| due(&self.items[i])).collect();
+            let cores = items.iter().map(|&i| self.items[i].cores).sum();
+            if !items.is_empty() {
+                pending.push((cores, b, items));
+            }
         }
         pending.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (_, b) in pending {
+        for (_, b, mut items) in pending {
             self.weigh(b);
-            let mut items = self.pending_of(b);
-            while !items.is_empty() {
+            loop {
+                self.follow(&mut items);
+                if items.is_empty() {
+                    break;
+                }
                 let Some((class, part)) = self.most(b, &items) else {
-                    self.leave_out(&items);
+                    self.leave_out(&items, Why::NoSecondInstance);
                     break;
                 };
                 items.retain(|i| !part.contains(i));
                 let ask = self.ask(b, part);
                 self.place(&ask, class);
-                if self.bundles[b].mobility == Mobility::Pinned {
-                    for i in items.drain(..) {
-                        self.items[i].out = Some(Why::PinnedElsewhere);
-                    }
-                }
             }
         }
+    }
+
+    /// Places those of which the rest of their stream is pinned to a host already.
+    fn follow(&mut self, items: &mut Vec<usize>) {
+        items.retain(|&i| {
+            let (first, end) = self.streams[self.items[i].stream].items;
+            let host = (first..end).find_map(|other| self.items[other].at);
+            let Some(host) = host.filter(|_| self.pinned(i)) else {
+                return true;
+            };
+            if self.takes(host, i) {
+                self.put(i, host);
+            } else {
+                self.leave_out(&[i], Why::PinnedElsewhere);
+            }
+            false
+        });
     }
 
     fn pending_of(&self, b: usize) -> Vec<usize> {
@@ -252,14 +326,14 @@ impl Table<'_> {
         items.filter(|&i| self.items[i].pending()).collect()
     }
 
-    fn leave_out(&mut self, items: &[usize]) {
+    /// For a reason, unless it is that nobody runs the group.
+    fn leave_out(&mut self, items: &[usize], why: Why) {
         for &i in items {
-            let offered = self.hosts.iter().any(|h| h.offers(self.items[i].group));
-            self.items[i].out = Some(if offered {
-                Why::NoSecondInstance
-            } else {
-                Why::NobodyOffers
-            });
+            let group = self.items[i].group;
+            let offered = self.hosts.iter().any(|h| h.offers(group));
+            let item = &mut self.items[i];
+            item.at = None;
+            item.out = Some(if offered { why } else { Why::NobodyOffers });
         }
     }
 
@@ -343,27 +417,57 @@ impl Table<'_> {
         true
     }
 
-    /// The first host in rendezvous order that is up and has room; before all others those that have a part of the
-    /// bundle already, because they decode the stream.
+    /// A host that is up and has room: one that has a part of the bundle already, because it decodes the stream; the
+    /// emptiest of the first three in rendezvous order, so that a stream that does harm meets few; the first below
+    /// its fair share; the first below the limit.
     pub fn first(&self, ask: &Ask, zones: Zones, limit: Limit) -> Option<usize> {
+        let up = |h: usize| self.class(ask.bundle, h) == Class::Up;
         let siblings = self.bundles[ask.bundle].items.iter();
         let mut decoding = siblings.filter_map(|&i| self.items[i].at);
-        let up = |h: &usize| self.class(ask.bundle, *h) == Class::Up;
-        if let Some(host) = decoding.find(|h| up(h) && self.fits(*h, ask, zones, limit)) {
+        if let Some(host) = decoding.find(|&h| up(h) && self.fits(h, ask, zones, limit)) {
             return Some(host);
         }
-        let mut best: Option<(u64, usize)> = None;
-        for (h, &weight) in self.weights.iter().enumerate() {
-            let heavier = best.is_none_or(|(least, _)| weight > least);
-            if heavier && up(&h) && self.fits(h, ask, zones, limit) {
-                best = Some((weight, h));
-            }
+        let near = self.nearest(ask).into_iter().flatten();
+        let fill = |h: usize| self.hosts[h].load / self.hosts[h].capacity;
+        let near = near.filter(|&h| self.fits(h, ask, zones, limit));
+        if let Some(host) = near.min_by(|&a, &b| fill(a).total_cmp(&fill(b))) {
+            return Some(host);
         }
-        best.map(|(_, host)| host)
+        let any = |limit| {
+            let mut best: Option<(u64, usize)> = None;
+            for (h, &weight) in self.weights.iter().enumerate() {
+                let heavier = best.is_none_or(|(least, _)| weight > least);
+                if heavier && up(h) && self.fits(h, ask, zones, limit) {
+                    best = Some((weight, h));
+                }
+            }
+            best.map(|(_, host)| host)
+        };
+        any(Limit::Mean).or_else(|| any(limit))
+    }
+
+    /// The first in rendezvous order that are up and run the groups, full or not.
+    fn nearest(&self, ask: &Ask) -> [Option<usize>; NEAR] {
+        let mut near = [None; NEAR];
+        let weight = |h: Option<usize>| h.map_or(0, |h| self.weights[h]);
+        for h in 0..self.hosts.len() {
+            let last = near[NEAR - 1];
+            if last.is_some() && self.weights[h] <= weight(last)
+                || self.class(ask.bundle, h) != Class::Up
+                || !ask.groups.iter().all(|&g| self.hosts[h].offers(g))
+            {
+                continue;
+            }
+            near[NEAR - 1] = Some(h);
+            let heavier = |&i: &usize| near[i].is_none() || self.weights[h] > weight(near[i]);
+            let at = (0..NEAR).find(heavier).unwrap_or(NEAR - 1);
+            near[at..].rotate_right(1);
+        }
+        near
     }
 
     /// The host that will be the least loaded of a class or (for `Ward`) better, with its load over its capacity.
-    fn emptiest(
+    pub fn emptiest(
         &self,
         ask: &Ask,
         zones: Zones,
@@ -407,8 +511,8 @@ impl Table<'_> {
                 let decode = self.streams[item.stream].decode;
                 ask.decodes.push((item.stream, decode));
             }
+            ask.not.extend(self.beside(i));
             if let Some(host) = item.twin.and_then(|t| self.items[t].at) {
-                ask.not.push(host);
                 ask.zones.push(self.hosts[host].zone);
             }
         }
@@ -432,9 +536,13 @@ impl Table<'_> {
     }
 
     fn takes(&self, host: usize, item: usize) -> bool {
-        let item = &self.items[item];
-        let beside = item.twin.and_then(|t| self.items[t].at);
-        self.hosts[host].offers(item.group) && beside != Some(host)
+        self.hosts[host].offers(self.items[item].group) && self.beside(item) != Some(host)
+    }
+
+    /// Where the twin is. One that looks for a place may find none but the one that it has.
+    fn beside(&self, item: usize) -> Option<usize> {
+        let twin = &self.items[self.items[item].twin?];
+        twin.at.or(twin.holder.filter(|_| twin.pending()))
     }
 
     fn usable(&self, host: usize, items: &[usize]) -> Vec<usize> {

@@ -51,7 +51,7 @@ impl Table<'_> {
             } else if host.ward {
                 // Of the capacity: a share of what is left would never end.
                 self.shed(h, parts, capacity * share, 0.0);
-            } else if host.shares() && load > capacity {
+            } else if host.shares() && host.overloaded() {
                 self.shed(h, parts, load * share, capacity);
             }
         }
@@ -71,7 +71,7 @@ impl Table<'_> {
                 if !budget.allows(part.items.len()) || self.apart(h, part) || !self.is_on(h, part) {
                     continue;
                 }
-                if self.shift(h, part, Limit::Cap, Cause::Rebalanced) {
+                if self.shift(h, part, Zones::Apart, Limit::Cap, Cause::Rebalanced) {
                     budget.spend(part.items.len());
                 }
             }
@@ -89,20 +89,20 @@ impl Table<'_> {
             }
             if part.cores > left {
                 last = Some(part);
-            } else if self.shift(h, part, Limit::Cap, Cause::Shed) {
+            } else if self.shift(h, part, Zones::Any, Limit::Cap, Cause::Shed) {
                 left -= part.cores;
             }
         }
-        // All are larger than what may be moved: the smallest.
+        // Nothing was small enough: the smallest.
         if left == most
             && let Some(part) = last
         {
-            self.shift(h, part, Limit::Cap, Cause::Shed);
+            self.shift(h, part, Zones::Any, Limit::Cap, Cause::Shed);
         }
     }
 
-    /// Moves parts from hosts above the cap, then to hosts as far below the mean; never to above the mean, so that
-    /// it ends.
+    /// Moves parts from hosts far above the mean until they are within the cap, then to hosts as far below it until
+    /// they are at the mean; never to above the mean, so that it ends.
     pub fn rebalance(&mut self, budget: &mut Budget) {
         let parts = self.parts();
         let over = |t: &Self, h: usize| t.hosts[h].load / t.hosts[h].mean;
@@ -110,22 +110,25 @@ impl Table<'_> {
             .filter(|&h| self.hosts[h].shares() && self.hosts[h].mean > 0.0)
             .collect();
         sharing.sort_by(|&a, &b| over(self, b).total_cmp(&over(self, a)));
-        let cap = self.rules.cap_over_mean;
+        let (cap, uneven) = (self.rules.cap_over_mean, self.rules.uneven_over_mean);
         for &h in &sharing {
+            if over(self, h) <= uneven {
+                break;
+            }
             for part in &parts[h] {
                 if budget.spent() || over(self, h) <= cap {
                     break;
                 }
                 if budget.allows(part.items.len())
                     && self.is_on(h, part)
-                    && self.shift(h, part, Limit::Mean, Cause::Rebalanced)
+                    && self.shift(h, part, Zones::Any, Limit::Mean, Cause::Rebalanced)
                 {
                     budget.spend(part.items.len());
                 }
             }
         }
         for &h in sharing.iter().rev() {
-            if budget.spent() || over(self, h) >= 2.0 - cap {
+            if budget.spent() || over(self, h) >= 2.0 - uneven {
                 break;
             }
             self.fill(h, &sharing, &parts, budget);
@@ -167,17 +170,30 @@ impl Table<'_> {
         }
     }
 
-    /// Moves a part to the first host with room. Twins in different zones stay so.
-    fn shift(&mut self, from: usize, part: &Part, limit: Limit, cause: Cause) -> bool {
-        let apart = self.apart(from, part);
+    /// Moves a part to the first host with room. Twins in different zones stay so; others may be moved as `zones` says.
+    fn shift(
+        &mut self,
+        from: usize,
+        part: &Part,
+        zones: Zones,
+        limit: Limit,
+        cause: Cause,
+    ) -> bool {
+        let within = zones == Zones::Any && !self.apart(from, part);
         self.weigh(part.bundle);
         let ask = self.lift(from, part);
-        let first = |zones| self.first(&ask, zones, limit);
-        // For evenness alone nothing is moved within the zone of its twin.
-        let to = match first(Zones::Apart) {
-            None if !apart && cause == Cause::Shed => first(Zones::Any),
-            to => to,
-        };
+        let will_do = [Some(Zones::Apart), within.then_some(Zones::Any)];
+        let mut will_do = will_do.into_iter().flatten();
+        let to = will_do.find_map(|zones| {
+            let first = self.first(&ask, zones, limit);
+            // For evenness alone no cap is broken.
+            first.or_else(|| match cause {
+                Cause::Shed => {
+                    (self.emptiest(&ask, zones, Class::Up, Limit::Capacity)).map(|e| e.1)
+                }
+                _ => None,
+            })
+        });
         self.drop_at(&ask, to.unwrap_or(from), cause, from);
         to.is_some()
     }

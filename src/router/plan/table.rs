@@ -33,6 +33,11 @@ impl Host<'_> {
         self.offers.get(group).copied().unwrap_or(false)
     }
 
+    /// More than it can carry, by more than sums are inexact.
+    pub fn overloaded(&self) -> bool {
+        self.load > self.capacity * (1.0 + 1e-6)
+    }
+
     /// Takes part in evening out load.
     pub fn shares(&self) -> bool {
         self.node.state == NodeState::Up && !self.ward
@@ -416,12 +421,11 @@ impl<'a> Table<'a> {
         };
         let out = |item: &Item| item.out.map(|why| (self.unit(item), why));
         let unplaced = self.items.iter().filter_map(out).collect();
-        let over = |h: &&Host| h.load > h.capacity * (1.0 + 1e-9);
         Outcome {
             plan,
             moves,
             unplaced,
-            overloaded: (self.hosts.iter().filter(over))
+            overloaded: (self.hosts.iter().filter(|h| h.overloaded()))
                 .map(|h| h.node.id.clone())
                 .collect(),
             repointed: self.repointed(),

@@ -25,6 +25,16 @@ pub(super) fn fleet(count: usize, zones: usize) -> Vec<Node> {
     (0..count).map(|n| node(n, zones)).collect()
 }
 
+/// With room for more than any test has.
+pub(super) fn roomy(count: usize, zones: usize) -> Vec<Node> {
+    let all = fleet(count, zones).into_iter();
+    let roomy = |n| Node {
+        capacity_cores: 64.0,
+        ..n
+    };
+    all.map(roomy).collect()
+}
+
 /// 1 core: video 0.5, audio 0.2, decoding 0.3.
 pub(super) fn demand(id: &str) -> Demand {
     Demand {

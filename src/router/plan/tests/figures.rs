@@ -42,24 +42,23 @@ fn of_forty_thousand_units_one_loss_moves_its_own_and_one_addition_few() {
     sound(&full, &demands, &nodes).unwrap();
     assert!(full.balance.max_over_mean <= 1.101, "{:?}", full.balance);
 
+    // The first plan leaves a few low that come early in the order of few streams.
+    let (even, calls) = settle(full.plan, &demands, &nodes);
+    assert!(calls.len() <= 10, "{}", calls.len());
+
     let lost = "i123";
-    let own = units_on(&full.plan, lost);
-    let after = next(
-        &full.plan,
-        &demands,
-        &without(&nodes, &[lost]),
-        Step::Necessary,
-    );
+    let own = units_on(&even, lost);
+    let after = next(&even, &demands, &without(&nodes, &[lost]), Step::Necessary);
     assert_eq!((after.moves.lost, after.moves.moved()), (own, own));
     assert!((40..=160).contains(&own), "{own}");
     assert!(after.balance.max_over_mean <= 1.15, "{:?}", after.balance);
 
     let nodes = instances(501);
-    let added = next(&full.plan, &demands, &nodes, Step::Necessary);
-    assert_eq!(added.plan, full.plan);
+    let added = next(&even, &demands, &nodes, Step::Necessary);
+    assert_eq!(added.plan, even);
     let (end, calls) = settle(added.plan, &demands, &nodes);
     let all: usize = calls.iter().map(|c| c.moves.moved()).sum();
-    assert!((40..=400).contains(&all), "{all} moves");
+    assert!((40..=200).contains(&all), "{all} moves");
     assert!(calls.iter().all(|c| c.moves.moved() <= 400));
     assert!(units_on(&end, "i500") >= 40, "{}", units_on(&end, "i500"));
 }

@@ -1,6 +1,7 @@
 //! Where units go and stay.
 
 use super::*;
+use crate::router::shard::Seed;
 
 #[test]
 fn what_works_stays_and_an_unchanged_plan_keeps_its_revision() {
@@ -146,7 +147,7 @@ fn groups_of_one_stream_share_an_instance_while_they_fit() {
 #[test]
 fn a_group_that_is_added_goes_to_its_stream() {
     let nodes = fleet(8, 1);
-    let mut demands = demands(80);
+    let mut demands = demands(79);
     let video = |d: &mut Demand| drop(d.groups.remove(1));
     demands.iter_mut().for_each(video);
     let before = first(&demands, &nodes);
@@ -239,6 +240,22 @@ fn above_capacity_all_are_placed_and_it_is_said() {
     assert!(fine.overloaded.is_empty());
     let loads: f64 = fine.loads.iter().map(|(_, cores)| cores).sum();
     assert!((loads - 40.0).abs() < 0.001, "{loads}");
+}
+
+#[test]
+fn a_stream_keeps_to_the_first_three_of_its_order_while_there_is_room() {
+    let (nodes, demands) = (fleet(60, 1), twice(demands(400)));
+    let plan = first(&demands, &nodes);
+    let mut elsewhere = 0;
+    for d in &demands {
+        let seed = Seed::of(&d.stream);
+        let mut order: Vec<&Node> = nodes.iter().collect();
+        order.sort_by_key(|n| std::cmp::Reverse(seed.weight(n.id.as_bytes())));
+        let near: BTreeSet<&str> = order[..3].iter().map(|n| &*n.id).collect();
+        let own = plan.units.iter().filter(|(u, _)| u.stream == d.stream);
+        elsewhere += own.filter(|(_, p)| !near.contains(&*p.node)).count();
+    }
+    assert!(elsewhere <= 160, "{elsewhere} of 1600 units");
 }
 
 #[test]

@@ -138,9 +138,33 @@ fn streams_that_are_compared_are_on_one_instance() {
 }
 
 #[test]
+fn what_is_compared_with_a_pinned_stream_goes_to_it_and_is_never_left_out_for_it() {
+    let mut nodes = fleet(8, 2);
+    nodes[0].groups = vec!["video".into()];
+    let mut wanted = as_is(twice(demands(40)), 4, Mobility::Pinned);
+    wanted[4].groups.remove(1);
+    let before = first(&wanted, &nodes);
+    let at = on(&before, "s0004", "video").to_owned();
+    wanted[30].together = Some("s0004".into());
+    let after = next(&before, &wanted, &nodes, Step::Necessary);
+    assert_eq!(
+        (on(&after.plan, "s0004", "video"), after.repointed.len()),
+        (&*at, 0)
+    );
+    assert_eq!(on(&after.plan, "s0030", "video"), at);
+    // Its sound is watched elsewhere when it cannot be there.
+    let audio_less = |n: &mut Node| n.groups.retain(|g| **g == *"video" || *n.id != *at);
+    nodes.iter_mut().for_each(audio_less);
+    let apart = next(&after.plan, &wanted, &nodes, Step::Necessary);
+    assert_eq!(apart.unplaced, []);
+    assert_eq!(on(&apart.plan, "s0030", "video"), at);
+    assert_ne!(on(&apart.plan, "s0030", "audio"), at);
+}
+
+#[test]
 fn a_sick_instance_takes_none_and_sheds_a_tenth_in_a_call() {
-    let nodes = fleet(8, 2);
-    let mut wanted = demands(80);
+    let nodes = roomy(8, 2);
+    let mut wanted = demands(200);
     let before = first(&wanted, &nodes);
     let nodes = with_state(&nodes, "i002", NodeState::Sick);
     wanted.push(demand("new"));
@@ -156,7 +180,7 @@ fn a_sick_instance_takes_none_and_sheds_a_tenth_in_a_call() {
     // In the end, all but what is settled.
     let settled: Vec<Demand> = (wanted.iter().cloned())
         .map(|d| Demand {
-            mobility: if on(&held.plan, &d.stream, "video") == "i002" && &*d.stream < "s0040" {
+            mobility: if on(&held.plan, &d.stream, "video") == "i002" && &*d.stream < "s0100" {
                 Mobility::Settled
             } else {
                 Mobility::Free
@@ -191,13 +215,13 @@ fn an_overloaded_instance_sheds_while_others_have_room() {
 
 #[test]
 fn a_new_instance_fills_slowly_and_only_with_what_is_free() {
-    let nodes = fleet(10, 2);
+    let nodes = roomy(10, 1);
     let mut wanted = twice(demands(200));
     for (n, d) in wanted.iter_mut().enumerate() {
         d.mobility = [Mobility::Free, Mobility::Settled][usize::from(n % 4 == 0)];
     }
     let before = first(&wanted, &nodes);
-    let nodes = fleet(11, 2);
+    let nodes = roomy(11, 1);
     let added = next(&before, &wanted, &nodes, Step::Relieve);
     assert_eq!(added.moves.moved(), 0, "not in haste");
     assert!(
@@ -217,9 +241,11 @@ fn a_new_instance_fills_slowly_and_only_with_what_is_free() {
         assert_ne!(number % 4, 0, "{unit:?} is settled");
     }
     let end = next(&after, &wanted, &nodes, Step::Necessary).balance;
+    assert!(!end.uneven(&Rules::default()), "{end:?}");
     assert!(
-        end.min_over_mean >= 0.9 && end.max_over_mean <= 1.1,
-        "{end:?}"
+        units_on(&after, "i010") >= 64,
+        "{}",
+        units_on(&after, "i010")
     );
 }
 
