@@ -52,8 +52,6 @@ struct Inner {
     /// When it began.
     began: Duration,
     hold: Option<Hold>,
-    /// What is known to be in the store.
-    written: Option<Instance>,
     left: Option<()>,
 }
 
@@ -70,7 +68,6 @@ impl Pulse {
                 contact: None,
                 began: now,
                 hold,
-                written: None,
                 left: None,
             }),
             wake: Notify::new(),
@@ -119,11 +116,6 @@ impl Pulse {
         self.wake.notify_one();
     }
 
-    /// Writes what is registered with the next heartbeat although it has not changed.
-    pub fn rewrite(&self) {
-        self.lock().written = None;
-    }
-
     /// Ends the registration.
     pub async fn leave(&self, store: &dyn Store) {
         let hold = {
@@ -137,15 +129,14 @@ impl Pulse {
         }
     }
 
-    fn begin(&self) -> Option<(Option<Hold>, Instance, bool)> {
+    fn begin(&self) -> Option<(Option<Hold>, Instance)> {
         let now = (self.clock)();
         let inner = self.lock();
         let alive = inner.left.is_none() && now.saturating_sub(inner.ticked) < STUCK;
-        let changed = inner.written.as_ref() != Some(&inner.instance);
-        alive.then(|| (inner.hold.clone(), inner.instance.clone(), changed))
+        alive.then(|| (inner.hold.clone(), inner.instance.clone()))
     }
 
-    fn renewed(&self, sent: Duration, hold: Hold, written: Instance) {
+    fn renewed(&self, sent: Duration, hold: Hold) {
         let now = (self.clock)();
         let mut inner = self.lock();
         if inner.left.is_some() {
@@ -154,7 +145,6 @@ impl Pulse {
         inner.contact = Some(now);
         inner.renewed = Some(sent);
         inner.hold = Some(hold);
-        inner.written = Some(written);
     }
 
     fn failed(&self, error: &StoreError) {
@@ -164,7 +154,7 @@ impl Pulse {
             inner.contact = Some(now);
         }
         if matches!(error, StoreError::Lost(_)) {
-            (inner.hold, inner.renewed, inner.written) = (None, None, None);
+            (inner.hold, inner.renewed) = (None, None);
         }
     }
 }
@@ -179,7 +169,7 @@ pub async fn beat(store: Arc<dyn Store>, pulse: Arc<Pulse>, cache: Arc<dyn Cache
 }
 
 async fn once(store: &dyn Store, pulse: &Pulse, cache: &dyn Cache) -> Duration {
-    let Some((hold, instance, changed)) = pulse.begin() else {
+    let Some((hold, instance)) = pulse.begin() else {
         return AGAIN;
     };
     // Counted from before it was sent: how long the answer took is unknown to those who count us as dead.
@@ -190,8 +180,8 @@ async fn once(store: &dyn Store, pulse: &Pulse, cache: &dyn Cache) -> Duration {
     let new = hold.is_none();
     let tried = match hold {
         Some(hold) => {
-            let value = changed.then_some(value);
-            store.heartbeat(&hold, value).await.map(|()| hold)
+            // With its value every time, so that what a restored store says of it is soon right.
+            store.heartbeat(&hold, Some(value)).await.map(|()| hold)
         }
         None => {
             let key = keys::instance(&instance.node.id);
@@ -200,7 +190,7 @@ async fn once(store: &dyn Store, pulse: &Pulse, cache: &dyn Cache) -> Duration {
     };
     match tried {
         Ok(hold) => {
-            pulse.renewed(sent, hold.clone(), instance);
+            pulse.renewed(sent, hold.clone());
             if new {
                 cache::keep_hold(cache, &hold).await;
             }

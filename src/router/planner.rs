@@ -39,6 +39,9 @@ const ROUNDS_FAILED: u32 = 3;
 /// How long the store must have answered before an instance that is not registered is gone: after an outage instances
 /// need this long to register again, a heartbeat later than [`TTL`].
 const GRACE: Duration = Duration::from_secs(13);
+/// How long the store must have answered before anything is planned: by then all instances have said which plan they
+/// have seen, so that a store that was restored is known as such by routers that are new themselves.
+const FRESH: Duration = Duration::from_secs(6);
 /// Silence of the store after which registrations may have ended although nobody died.
 const OUTAGE: Duration = Duration::from_secs(4);
 /// How long instances have to come before the first plan of all is made: what is placed stays.
@@ -329,6 +332,9 @@ impl Planner {
             return Ok(Next::Yield);
         }
         *lock(&self.told) = None;
+        if lock(&self.contact).since.elapsed() < FRESH {
+            return Ok(Next::Round);
+        }
         if let Some((known, version)) = found {
             (rounds.known, rounds.version) = (known, Some(version));
         }

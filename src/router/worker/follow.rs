@@ -64,8 +64,6 @@ impl Worker {
     fn went_back(&self, seen: u64, stored: u64) -> bool {
         if stored < seen {
             self.tell_once(Alarm::WentBack { seen, stored });
-            // What the store says of this instance is old too; routers go by it.
-            self.pulse.rewrite();
         }
         stored < seen
     }
