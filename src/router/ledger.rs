@@ -201,7 +201,8 @@ pub async fn adopt(store: &dyn Store, speaker: &Speaker) -> Result<Vec<Entry>, R
     Ok(adopted)
 }
 
-/// Strikes off a replica that is no longer wanted: what it said no longer counts. The last one takes the alert along.
+/// Strikes off a replica that is no longer wanted. Where it said that the alert stands, its twin must say anew that it does
+/// not; without a twin the alert ends.
 ///
 /// # Errors
 /// The store's.
@@ -215,8 +216,15 @@ pub async fn forget(
         let Some(mut entry) = before.filter(|e| e.says.contains_key(&replica)) else {
             return Ok(None);
         };
-        entry.says.remove(&replica);
-        entry.open = entry.open && entry.says.values().any(|s| s.verdict != Verdict::Fine);
+        let said = entry.says.remove(&replica).map(|s| s.verdict);
+        if entry.open && said != Some(Verdict::Fine) {
+            // What the twin said may be from before that.
+            entry
+                .says
+                .values_mut()
+                .for_each(|s| s.verdict = Verdict::Unknown);
+        }
+        entry.open = entry.open && !entry.says.is_empty();
         Ok(Some(entry))
     };
     match amend(store, stream, alert, &change).await {

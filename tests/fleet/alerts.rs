@@ -106,6 +106,13 @@ fn an_alert_is_over_when_no_twin_says_that_it_stands() {
         ledger::raise(store, "frozen", &two, 2001).await.unwrap();
         assert_eq!(ledger::resolve(store, "frozen", n, &one).await, Ok(false));
         ledger::forget(store, "news-1", "frozen", 2).await.unwrap();
+        let left = ledger::adopt(store, &one).await.unwrap();
+        assert_eq!(
+            left[0].says[&1].verdict,
+            Verdict::Unknown,
+            "to be said anew"
+        );
+        assert_eq!(ledger::resolve(store, "frozen", n, &one).await, Ok(true));
         assert!(ledger::open_of(store, "news-1").await.unwrap().is_empty());
     });
 }

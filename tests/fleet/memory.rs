@@ -84,6 +84,8 @@ struct Inner {
     flaw: Flaw,
     eye: Option<Eye>,
     operations: u64,
+    /// Outages so far: what was on its way is lost with them.
+    outages: u64,
 }
 
 pub struct Memory {
@@ -109,6 +111,7 @@ impl Memory {
                 flaw,
                 eye: None,
                 operations: 0,
+                outages: 0,
             }),
             notify: Notify::new(),
         })
@@ -131,7 +134,9 @@ impl Memory {
     }
 
     pub fn weather(&self, weather: Weather) {
-        self.lock().weather = weather;
+        let mut inner = self.lock();
+        inner.outages += u64::from(!weather.up);
+        inner.weather = weather;
     }
 
     /// Nothing that the client sends arrives, or nothing comes back.
@@ -321,10 +326,11 @@ impl Client {
             // Given up, and half of the time it arrives all the same, some time later.
             if late {
                 let (memory, name) = (Arc::clone(&self.memory), Arc::clone(&self.name));
+                let outages = memory.lock().outages;
                 tokio::spawn(async move {
                     sleep(delay * 3).await;
                     let mut inner = memory.lock();
-                    if inner.weather.up {
+                    if inner.weather.up && inner.outages == outages {
                         inner.expire();
                         let _ = act(&mut inner, &name);
                     }

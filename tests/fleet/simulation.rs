@@ -358,18 +358,22 @@ impl Run {
         self.say(format!("restored to {:?} ago", at.elapsed()));
         self.restored = true;
         self.oracle.restored(&old);
-        // What no instance had seen of the edits since is gone with the store.
         let best = self.best().map(|n| self.kept_by(n)).unwrap_or_default();
+        self.forgive(&old, &best);
+        self.world.memory.restore(old);
+    }
+
+    /// What neither the store nor the instance that it is seeded from has seen of the edits is gone.
+    fn forgive(&mut self, store: &Content, kept: &BTreeMap<Arc<str>, u64>) {
         for (stream, edit) in &self.edits.acknowledged {
-            let there = old
+            let there = store
                 .value(&keys::stream(stream))
                 .and_then(|v| parse::<Spec>("", v));
-            let there = there.map(|s| s.rev).max(best.get(stream).copied());
+            let there = there.map(|s| s.rev).max(kept.get(stream).copied());
             if edit.is_some_and(|(rev, _)| there.is_none_or(|t| t < rev)) {
                 self.edits.unclear.insert(Arc::clone(stream));
             }
         }
-        self.world.memory.restore(old);
     }
 
     /// The instance that has seen the newest plan.
@@ -415,6 +419,9 @@ impl Run {
         else {
             return;
         };
+        let known = self.kept_by(best);
+        let store = self.world.memory.content();
+        self.forgive(&store, &known);
         let seeded = reseed::reseed(&*self.world.api, &kept, newest).await;
         self.say(format!("seeded anew from {best}: {seeded:?}"));
         if seeded.is_err() {
