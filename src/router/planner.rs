@@ -260,10 +260,8 @@ impl Planner {
 
     async fn watch(&self, prefix: &str, seen: &Seen) {
         loop {
-            if self
-                .note(self.store.changes(prefix, PATIENCE).await)
-                .is_err()
-            {
+            // Not noted as an answer: a watch that hears nothing ends well without any.
+            if self.store.changes(prefix, PATIENCE).await.is_err() {
                 sleep(ROUND).await;
             }
             if prefix == keys::STREAMS {
