@@ -11,6 +11,7 @@
 //! A move of something that runs is made before it is broken: the instance before is named as
 //! [`Placement::leaving`] and keeps the unit until the new one reports that it runs.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use super::unit::{Demand, Node, Plan, Unit};
@@ -116,6 +117,20 @@ impl Moves {
     pub fn moved(&self) -> usize {
         let must = self.lost + self.drained + self.required + self.returned;
         must + self.shed + self.rebalanced
+    }
+}
+
+impl AddAssign for Moves {
+    fn add_assign(&mut self, more: Self) {
+        self.placed += more.placed;
+        self.removed += more.removed;
+        self.lost += more.lost;
+        self.drained += more.drained;
+        self.required += more.required;
+        self.returned += more.returned;
+        self.shed += more.shed;
+        self.rebalanced += more.rebalanced;
+        self.finished += more.finished;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What instances and routers share, over every engine.
+//! The fleet: what instances and routers share, over every engine; planner and workers under simulated faults.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,11 +7,17 @@
     reason = "tests"
 )]
 
+mod alerts;
 mod contract;
 #[cfg(feature = "aws")]
 mod dynamodb;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod local;
+mod memory;
+mod oracle;
+mod scenarios;
 #[cfg(any(feature = "aws", feature = "etcd"))]
 mod servers;
+mod simulation;
+mod world;
