@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 features=${1-aws}
-CARGO_DEB=3.6.0
+CARGO_DEB=3.8.0
 if ! cargo deb --version >/dev/null 2>&1; then
   echo "cargo-deb is missing: cargo install --locked cargo-deb@$CARGO_DEB" >&2
   exit 1
