@@ -20,9 +20,7 @@ say() { printf '== %s\n' "$*"; }
 
 if [ ! -e "$folder/base.done" ]; then
   say "base: bookworm by debootstrap"
-  debootstrap --variant=minbase --include=ca-certificates bookworm "$folder/base" "$mirror" >"$folder/debootstrap.log"
-  # The base image has neither of these.
-  chroot "$folder/base" dpkg --purge --force-depends ca-certificates openssl >/dev/null
+  debootstrap --variant=minbase bookworm "$folder/base" "$mirror" >"$folder/debootstrap.log"
   {
     echo "deb $mirror bookworm main"
     echo "deb $mirror bookworm-updates main"

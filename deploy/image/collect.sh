@@ -43,7 +43,7 @@ take() {
 mkdir -p "$root/var/lib/dpkg/status.d" "$root/usr/share/doc/glasswatch"
 packages=()
 for file in "${programs[@]}" "${plugins[@]}" "${modules[@]}" $(libraries "${programs[@]}" "${plugins[@]}" "${modules[@]}"); do
-  package=$(package_of "$file")
+  package=$(package_of "$file" || true)
   if [ -z "$package" ]; then
     [[ $file = */glasswatch ]] || { echo "$file is of no package" >&2; exit 1; }
   elif grep -qx "$package\(:.*\)\?" "$base"; then
