@@ -4,6 +4,7 @@
 # Run by hand as root, with debootstrap installed and some 6 GB free:
 #   deploy/root-proof.sh FOLDER            builds everything, compiler included
 #   deploy/root-proof.sh FOLDER BINARY     takes a binary that was built for Debian 12 instead of compiling
+# CA=FILE: a further certificate to trust in the roots, where a proxy has one of its own.
 # Stages that the last one does not copy from are left out; STAGES="source" adds them. What `docker build` does beside its
 # steps (layers, caches, metadata of the image) is not proved.
 set -euo pipefail
@@ -37,6 +38,8 @@ begin() {
   rm -rf --one-file-system "$root"
   cp -a "$folder/base" "$root"
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  # Taken up when the certificates are installed.
+  [ -z "${CA:-}" ] || install -D -m 0644 "$CA" "$root/usr/local/share/ca-certificates/proof.crt"
   mount -t proc proc "$root/proc"
   mount --bind /dev "$root/dev"
 }
