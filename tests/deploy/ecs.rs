@@ -11,8 +11,8 @@ use crate::{image, read, root, valid, yaml};
 /// Properties of the resource of that name that is made for every group and shard.
 fn repeated(name: &str) -> Yaml {
     let template = yaml("ecs/glasswatch.yaml");
-    let groups = &template["Resources"]["Fn::ForEach::Groups"][2];
-    let all = &groups["Fn::ForEach::Shards"][2];
+    let groups = &template["Resources"]["Fn::ForEach::EachGroup"][2];
+    let all = &groups["Fn::ForEach::EachShard"][2];
     all[format!("{name}${{Group}}${{Shard}}").as_str()]["Properties"].clone()
 }
 
