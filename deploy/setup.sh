@@ -11,10 +11,10 @@ BUILD_PACKAGES=(
   gstreamer1.0-plugins-ugly gstreamer1.0-libav glib-networking
 )
 # Only the tests need these: a stock player's toolbox, an RTMP and an RTSP server as peers, the metrics linter, a tracer that
-# lets system calls fail, a browser with a font for the page, and etcd with what its client is built with.
+# lets system calls fail, a browser with a font for the page, what checks units, and etcd with what its client is built with.
 TEST_PACKAGES=(
   gstreamer1.0-tools ffmpeg nginx-light libnginx-mod-rtmp python3-gi gir1.2-gst-rtsp-server-1.0 prometheus
-  strace chromium-headless-shell fonts-dejavu-core python3-venv
+  strace chromium-headless-shell fonts-dejavu-core python3-venv systemd
   etcd-server etcd-client protobuf-compiler libprotobuf-dev
 )
 
@@ -32,15 +32,15 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# An emulator of Amazon's services for the tests of feature `aws`, with pinned versions, beside what is built.
-setup_moto() {
-  local wanted=tests/aws/requirements.txt moto="${CARGO_TARGET_DIR:-target}/moto"
-  cmp -s "$wanted" "$moto/installed.txt" && return
-  echo "Installing into $moto: $(grep '^moto=' "$wanted") and what it needs"
-  rm -rf "$moto"
-  python3 -m venv "$moto" || return 1
-  "$moto/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$wanted" || return 1
-  cp "$wanted" "$moto/installed.txt"
+# setup_python NAME REQUIREMENTS: programs of Python with pinned versions, beside what is built. For the tests only.
+setup_python() {
+  local wanted=$2 place="${CARGO_TARGET_DIR:-target}/$1"
+  cmp -s "$wanted" "$place/installed.txt" && return
+  echo "Installing into $place: $(grep "^$1=" "$wanted") and what it needs"
+  rm -rf "$place"
+  python3 -m venv "$place" || return 1
+  "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$wanted" || return 1
+  cp "$wanted" "$place/installed.txt"
 }
 
 # setup build|test
@@ -71,7 +71,10 @@ setup() {
       fi
     done
   fi
-  if [ "$1" = test ]; then setup_moto || return 1; fi
+  if [ "$1" = test ]; then
+    setup_python moto tests/aws/requirements.txt || return 1 # emulates Amazon's services
+    setup_python cfn-lint tests/deploy/requirements.txt || return 1
+  fi
   have_rust || {
     echo "Rust $MIN_RUST or newer is needed; found: $(rustc --version 2>/dev/null || echo none)." >&2
     return 1
