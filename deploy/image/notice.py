@@ -44,7 +44,7 @@ def texts(package):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--features", default="aws")
+    parser.add_argument("--features", default="aws,etcd")
     parser.add_argument("--target", default="x86_64-unknown-linux-gnu")
     args = parser.parse_args()
 

@@ -140,7 +140,7 @@ fn the_notice_names_every_crate_that_ships() {
     let script = [
         "deploy/image/notice.py",
         "--features",
-        "aws",
+        "aws,etcd",
         "--target",
         &target,
     ];
@@ -157,7 +157,7 @@ fn the_notice_names_every_crate_that_ships() {
             "--prefix",
             "none",
             "--features",
-            "aws",
+            "aws,etcd",
             "--target",
             &target,
             "--format",
