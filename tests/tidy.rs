@@ -181,7 +181,8 @@ fn pure_rooms_read_no_clock() {
         let pure = [
             "src/alert/",
             "src/transport/",
-            "src/router/plan",
+            "src/router/plan.rs",
+            "src/router/plan/",
             "src/router/shard",
             "src/router/unit",
             "src/ingest/supervise",
