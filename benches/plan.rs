@@ -66,15 +66,16 @@ fn main() {
         next(&even, &demands, &more, Step::Rebalance)
     });
     let (after, moved, _) = settle(added.plan, &demands, &more);
-    let own = after
-        .units
-        .values()
-        .filter(|p| p.node == more[INSTANCES].id)
-        .count();
+    let loads = next(&after, &demands, &more, Step::Necessary).loads;
+    let mean = loads.iter().map(|(_, cores)| cores).sum::<f64>() / loads.len() as f64;
+    let own = loads
+        .iter()
+        .find(|(id, _)| *id == more[INSTANCES].id)
+        .map_or(0.0, |l| l.1);
     println!(
-        "slowly {} in all, it has {:.2} of a fair share",
+        "slowly {} in all, it has {:.2} of the mean",
         share(moved, units),
-        own as f64 * (INSTANCES + 1) as f64 / units as f64
+        own / mean
     );
 
     println!("== A twentieth of the streams costs 2.5 times as much");

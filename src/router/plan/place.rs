@@ -1,7 +1,7 @@
 //! Where what is to be placed goes.
 
 use super::Why;
-use super::table::{Cause, Host, Item, Table};
+use super::table::{Cause, Host, Table};
 use crate::router::unit::{Mobility, NodeState};
 
 /// Sums of loads are not exact.
@@ -268,18 +268,11 @@ impl Table<'_> {
         pinned
     }
 
-    /// Places all that has no place: first what somebody still runs, so that where there is only one place it stays
-    /// there, and of each what costs most first, so that what comes last finds room by its size.
+    /// Places all that has no place, what costs most first: then what comes last finds room by its size.
     pub fn place_pending(&mut self) {
-        self.place_those(|item| item.pending() && item.holder.is_some());
-        self.place_those(|item| item.pending());
-    }
-
-    fn place_those(&mut self, due: impl Fn(&Item) -> bool) {
         let mut pending: Vec<(f64, usize, Vec<usize>)> = Vec::new();
-        for (b, bundle) in self.bundles.iter().enumerate() {
-            let items = bundle.items.iter().copied();
-            let items: Vec<usize> = items.filter(|&i| due(&self.items[i])).collect();
+        for b in 0..self.bundles.len() {
+            let items = self.pending_of(b);
             let cores = items.iter().map(|&i| self.items[i].cores).sum();
             if !items.is_empty() {
                 pending.push((cores, b, items));

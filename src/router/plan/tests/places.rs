@@ -205,6 +205,24 @@ fn a_twin_without_a_second_instance_is_left_out_and_said() {
 }
 
 #[test]
+fn where_there_is_but_one_place_who_is_there_stays() {
+    let mut nodes = fleet(2, 1);
+    nodes[0].groups = vec!["audio".into()];
+    nodes[0].state = NodeState::Draining;
+    nodes[1].groups = vec!["video".into()];
+    let mut wanted = twice(demands(1));
+    let plan = first(&wanted, &nodes);
+    assert_eq!(on(&plan, "s0000", "audio"), "i000");
+    assert_eq!(next(&plan, &wanted, &nodes, Step::Necessary).plan, plan);
+    // Nor do twins swap two places of which neither is good.
+    nodes.push(node(2, 1));
+    wanted[0].avoid = Some("i002".into());
+    let plan = first(&wanted, &nodes);
+    assert_eq!(plan.units.len(), 4);
+    assert_eq!(next(&plan, &wanted, &nodes, Step::Necessary).plan, plan);
+}
+
+#[test]
 fn a_group_that_nobody_offers_is_left_out_and_comes_back() {
     let mut nodes = fleet(2, 1);
     nodes[0].groups = vec!["audio".into()];

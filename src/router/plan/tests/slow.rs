@@ -271,3 +271,24 @@ fn what_is_on_the_way_is_not_rebalanced() {
     }
     assert!(seen.len() >= 10, "{}", seen.len());
 }
+
+#[test]
+fn what_is_on_the_way_is_not_shed() {
+    let wanted = demands(12);
+    let before = first(&wanted, &fleet(1, 1));
+    let nodes = with_state(&fleet(3, 1), "i000", NodeState::Draining);
+    let going = on_the_way(&before, &wanted, &nodes).plan;
+    assert!(units_on(&going, "i001") > 0);
+    let nodes = with_state(&nodes, "i001", NodeState::Sick);
+    let rules = Rules::default();
+    let call = plan(&going, &wanted, &nodes, &rules, Step::Relieve, &|_, _| {
+        false
+    });
+    assert_eq!(call.plan, going);
+    let call = next(&going, &wanted, &nodes, Step::Relieve);
+    assert!(
+        call.moves.shed > 0 && call.moves.finished > 0,
+        "{:?}",
+        call.moves
+    );
+}
