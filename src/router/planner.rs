@@ -18,7 +18,7 @@ use super::keys::{self, Fault, Head, Instance, Load, Member, Own, Spec};
 use super::ledger;
 use super::plan::{self, Balance, Moves, Outcome, Repointed, Rules, Step, Why};
 use super::published::{self, Published};
-use super::store::{Hold, Store, StoreError, Version};
+use super::store::{COMMIT_ITEMS, Hold, Store, StoreError, Version, Write};
 use super::streams;
 use super::unit::{Demand, Mobility, Node, Plan, Unit};
 
@@ -348,7 +348,7 @@ impl Planner {
                 specs
             }
         };
-        self.measure(rounds).await?;
+        self.measure(rounds, &instances).await?;
         self.alerts(rounds, &specs).await?;
         let mut before = rounds.known.plan();
         before.revision = before.revision.max(rounds.tried);
@@ -496,18 +496,28 @@ impl Planner {
     }
 
     /// What streams cost, once a minute.
-    async fn measure(&self, rounds: &mut Rounds) -> Result<(), Fault> {
+    async fn measure(&self, rounds: &mut Rounds, instances: &[Instance]) -> Result<(), Fault> {
         if rounds.measured_at.is_some_and(|at| at.elapsed() < SLOW) {
             return Ok(());
         }
+        let live: BTreeSet<String> = instances.iter().map(|i| keys::load(&i.node.id)).collect();
         let mut measured: BTreeMap<_, f64> = BTreeMap::new();
+        let mut left = Vec::new();
         for record in self.store.scan(keys::LOADS).await? {
+            if !live.contains(&record.key) {
+                left.push(Write::Delete(record.key));
+                continue;
+            }
             let Load(loads) = keys::decode(&record)?;
             for (stream, group, cores) in loads {
                 // Twins cost alike; the higher is the safer.
                 let known = measured.entry((stream, group)).or_default();
                 *known = known.max(cores);
             }
+        }
+        left.truncate(COMMIT_ITEMS);
+        if !left.is_empty() {
+            self.store.commit(Vec::new(), left).await?;
         }
         rounds.measured = measured;
         rounds.measured_at = Some(Instant::now());

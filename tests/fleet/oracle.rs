@@ -43,6 +43,8 @@ pub struct Seen {
     down: Option<Instant>,
     back: Option<Instant>,
     draining: BTreeSet<String>,
+    /// What the last plan counts as draining.
+    planned_draining: BTreeSet<String>,
     /// While the store is being put back an older plan is no violation.
     restored: bool,
 }
@@ -205,7 +207,9 @@ impl Seen {
                     .push(format!("{unit:?} moves without a higher fence"));
             }
             let early = self.back.is_some_and(|back| back.elapsed() < AFTER);
-            if early && !restored && !self.draining.contains(&*before.node) {
+            let drains = [&self.draining, &self.planned_draining];
+            let drains = drains.iter().any(|d| d.contains(&*before.node));
+            if early && !restored && !drains {
                 let told = format!("{unit:?} leaves {} right after an outage", before.node);
                 let told = format!(
                     "{told} {:?}",
@@ -220,6 +224,13 @@ impl Seen {
             }
         }
         self.plan = units;
+        let key = keys::members(head.members);
+        let members = content
+            .value(&key)
+            .and_then(|v| parse::<keys::Members>(&key, v));
+        let draining = members.into_iter().flatten().map(|m| m.node);
+        let draining = draining.filter(|n| n.state == NodeState::Draining);
+        self.planned_draining = draining.map(|n| n.id.to_string()).collect();
     }
 
     fn alert(&mut self, key: &str, before: Option<&[u8]>, after: Option<&[u8]>, truth: &Truth) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use glasswatch::router::cache::Cache;
 use glasswatch::router::heartbeat::{self, Standing};
-use glasswatch::router::keys::{Instance, Member, Spec};
+use glasswatch::router::keys::{Instance, Load, Member, Spec};
 use glasswatch::router::ledger::{self, Speaker};
 use glasswatch::router::plan::Rules;
 use glasswatch::router::planner::{Alarm, Planner};
@@ -98,6 +98,19 @@ impl Watcher for Watching {
 
     fn stop(&self, unit: &Unit) {
         self.0.lock().unwrap().remove(unit);
+    }
+
+    fn load(&self) -> Load {
+        let mut all = BTreeMap::new();
+        for unit in self.units() {
+            all.insert((Arc::clone(&unit.stream), unit.group), 0.1);
+            all.insert((unit.stream, "".into()), 0.2);
+        }
+        Load(
+            all.into_iter()
+                .map(|((s, g), cores)| (s, g, cores))
+                .collect(),
+        )
     }
 
     fn runs(&self, unit: &Unit) -> bool {

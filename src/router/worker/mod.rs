@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep};
 
 use super::cache::{self, Cache, Kept};
 use super::heartbeat::{Clock, Pulse, Standing};
-use super::keys::{Instance, Member, Spec};
+use super::keys::{self, Instance, Load, Member, Spec};
 use super::planner::{Alarm, Tell};
 use super::published::Published;
-use super::store::Store;
+use super::store::{Store, Write};
 use super::unit::{NodeState, Unit};
 
 /// Between rounds of the control loop while there is something to start.
@@ -37,6 +37,8 @@ pub const ISLAND: Duration = Duration::from_secs(30);
 pub const PROBE: Duration = Duration::from_secs(5);
 /// Probes in a row that must fail, or succeed, to change one's mind.
 pub const PROBES: u32 = 4;
+/// Between reports of what units cost.
+const WEIGH: Duration = Duration::from_secs(60);
 /// Most often that the plan is written to disk.
 const PERSIST: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,9 @@ pub trait Watcher: Send + Sync {
 
     /// Whether it is analysed: the detectors have warmed up.
     fn runs(&self, unit: &Unit) -> bool;
+
+    /// What all that costs, as measured.
+    fn load(&self) -> Load;
 }
 
 /// The other instances, without the store.
@@ -179,7 +184,8 @@ impl Worker {
                 self.act(),
                 self.report(),
                 self.isle(),
-                self.persist()
+                self.persist(),
+                self.weigh()
             );
         };
         tokio::select! {
@@ -192,6 +198,25 @@ impl Worker {
             self.parts.watcher.stop(unit);
         }
         self.pulse.leave(&*self.parts.store).await;
+        // What stays is removed by the planner.
+        let load = Write::Delete(keys::load(&self.id));
+        let _ = self.parts.store.commit(Vec::new(), vec![load]).await;
+    }
+
+    /// Tells the store what units cost.
+    async fn weigh(&self) {
+        let key = keys::load(&self.id);
+        loop {
+            sleep(WEIGH).await;
+            let load = self.parts.watcher.load();
+            let used: f64 = load.0.iter().map(|(_, _, cores)| cores).sum();
+            self.pulse.change(|instance| instance.used_cores = used);
+            if let Ok(value) = keys::encode(&key, &load) {
+                // The next one says it too.
+                let put = Write::Put(key.clone(), value);
+                let _ = self.parts.store.commit(Vec::new(), vec![put]).await;
+            }
+        }
     }
 
     /// Waits until others watch everything.
