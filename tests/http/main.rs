@@ -711,7 +711,19 @@ async fn the_plain_table_is_safe() {
     );
 }
 
-/// The command by which containers check health, from the image and from the task definition, with our port.
+/// What stands at a key, wherever that is.
+fn found<'a>(tree: &'a serde_yaml::Value, key: &str) -> Option<&'a serde_yaml::Value> {
+    match tree {
+        serde_yaml::Value::Mapping(map) => {
+            let below = || map.iter().find_map(|(_, value)| found(value, key));
+            map.get(key).or_else(below)
+        }
+        serde_yaml::Value::Sequence(items) => items.iter().find_map(|item| found(item, key)),
+        _ => None,
+    }
+}
+
+/// The command by which containers check health, from the image and from the template of tasks, with our port.
 fn health_commands(port: u16) -> Vec<Vec<String>> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let image = std::fs::read_to_string(root.join("Dockerfile")).unwrap();
@@ -720,10 +732,10 @@ fn health_commands(port: u16) -> Vec<Vec<String>> {
         .find_map(|l| l.trim().strip_prefix("CMD [\"bash"))
         .unwrap();
     let image: Vec<String> = serde_json::from_str(&format!("[\"bash{line}")).unwrap();
-    let task = std::fs::read_to_string(root.join("ecs/task-definition.json")).unwrap();
-    let task: Json = serde_json::from_str(&task).unwrap();
-    let task = &task["containerDefinitions"][0]["healthCheck"]["command"];
-    let task: Vec<String> = serde_json::from_value(task.clone()).unwrap();
+    let template = std::fs::read_to_string(root.join("ecs/glasswatch.yaml")).unwrap();
+    let template: serde_yaml::Value = serde_yaml::from_str(&template).unwrap();
+    let task = found(&template, "HealthCheck").unwrap()["Command"].clone();
+    let task: Vec<String> = serde_yaml::from_value(task).unwrap();
     let ours = |words: &[String]| {
         let put = |w: &String| w.replace("9464", &port.to_string());
         words.iter().map(put).collect::<Vec<_>>()
