@@ -63,6 +63,7 @@ impl Daemon {
             .collect()
     }
 
+    /// To be called at the end of every test: threads that still pull when the process ends may crash it.
     async fn stop(self) {
         self.0.drain(Duration::from_secs(20)).await;
     }
@@ -164,7 +165,9 @@ async fn streams_are_added_changed_and_removed_and_a_restart_has_them() {
     );
     assert!(!log.to_string().contains("s3cret"), "{log}");
     two.stop().await;
-    assert_eq!(daemon(dir.path(), "", FILE).await.list().await.len(), 1);
+    let three = daemon(dir.path(), "", FILE).await;
+    assert_eq!(three.list().await.len(), 1);
+    three.stop().await;
 }
 
 #[tokio::test]
@@ -215,6 +218,7 @@ async fn what_the_file_names_is_the_files_and_what_is_wrong_by_now_is_left_out()
     assert_eq!(five.list().await, pairs(&[("own", "file")]));
     assert_eq!(five.put("other", ADDED).await.0, 503);
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "{");
+    five.stop().await;
 }
 
 #[tokio::test]
@@ -233,6 +237,7 @@ async fn a_disk_that_does_not_work_changes_nothing() {
     );
     std::fs::remove_dir(&way).unwrap();
     assert_eq!(one.remove("extra").await, 204);
+    one.stop().await;
 }
 
 #[tokio::test]
@@ -252,6 +257,7 @@ async fn a_stream_of_another_shard_is_refused() {
     assert_eq!(one.put("sport", beside).await.0, 201);
     assert_eq!(one.put("sport", ADDED).await.0, 409);
     assert_eq!(one.list().await, pairs(&[("a", "api"), ("sport", "api")]));
+    one.stop().await;
 }
 
 #[tokio::test]
@@ -275,4 +281,5 @@ async fn incidents_of_a_stream_end_when_it_is_removed() {
     open(1).await;
     assert_eq!(one.remove("lost").await, 204);
     open(0).await;
+    one.stop().await;
 }
