@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::cache::{self, Cache};
 use super::keys::{self, Instance};
 use super::planner::{HEARTBEAT, TTL};
-use super::store::{Hold, Store, StoreError};
+use super::store::{Clock, Hold, Store, StoreError};
 use super::unit::NodeState;
 
 /// How long after its last renewal an instance counts itself as unconfirmed: before others count it as dead.
@@ -21,9 +21,6 @@ pub const CONFIRMED: Duration = Duration::from_secs(8);
 pub const STUCK: Duration = Duration::from_secs(5);
 /// Between attempts after one that failed.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// Time since the machine began, also while it or the process was suspended (`CLOCK_BOOTTIME`).
-pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Whether an instance may do what could hide a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

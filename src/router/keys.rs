@@ -29,8 +29,6 @@ use super::unit::{Node, NodeState, Placement, Unit};
 pub const SCHEMA: u32 = 1;
 /// Parts that a plan is written in: 40,000 units are 640 in each, about 50 KB.
 pub const BUCKETS: usize = 64;
-/// Most bytes of one commit: etcd's limit of a request is 1.5 MiB.
-pub const COMMIT_BYTES: usize = 1_000_000;
 
 /// Where streams are.
 pub const STREAMS: &str = "stream/";

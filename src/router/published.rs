@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::keys::{self, BUCKETS, Bucket, Fault, Head, Members, Placed};
-use super::store::{COMMIT_ITEMS, Guard, Hold, Record, Store, Version, Write};
+use super::store::{COMMIT_BYTES, COMMIT_ITEMS, Guard, Hold, Record, Store, Version, Write};
 use super::unit::{Placement, Plan, Unit};
 
 /// How often a reader begins again because the plan changed while it read.
@@ -226,12 +226,13 @@ pub async fn write(
     }
     let (mut some, mut bytes) = (Vec::new(), 0);
     for (key, value) in writes {
-        if some.len() + 2 > COMMIT_ITEMS || bytes + value.len() > keys::COMMIT_BYTES {
+        let size = key.len() + value.len();
+        if some.len() + 2 > COMMIT_ITEMS || bytes + size > COMMIT_BYTES {
             let full = std::mem::take(&mut some);
             store.commit(vec![term.clone()], full).await?;
             bytes = 0;
         }
-        bytes += value.len();
+        bytes += size;
         some.push(Write::Put(key, value));
     }
     if !some.is_empty() {

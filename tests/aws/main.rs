@@ -11,6 +11,7 @@ mod moto;
 #[path = "../cli/rig.rs"]
 #[allow(dead_code, reason = "the tests of the command need more of it")]
 mod rig;
+mod said;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! The emulator: moto, in a process of its own on a free port, which ends with the test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use crate::rig::DEADLINE;
+use crate::said;
 
 pub const REGION: &str = "eu-central-1";
 
@@ -42,17 +43,8 @@ impl Moto {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = said.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, at) = line.split_once("Running on http://")?;
-            at.trim().parse().ok()
-        });
-        // Read on, so that it never waits for us.
-        std::thread::spawn(move || said.for_each(drop));
-        Self {
-            child,
-            address: address.expect("the emulator says where it listens"),
-        }
+        let address = said::address(&mut child);
+        Self { child, address }
     }
 
     /// One request; status and body of the answer.

@@ -21,10 +21,14 @@ pub trait Bench: Sync {
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()>;
 
     /// The shortest time to live that the engine keeps to.
-    fn ttl(&self) -> Duration;
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(10)
+    }
 
     /// How much later than that a registration may end.
-    fn late(&self) -> Duration;
+    fn late(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 type Check = for<'a> fn(&'a dyn Bench) -> BoxFuture<'a, ()>;

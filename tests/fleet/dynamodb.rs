@@ -1,6 +1,6 @@
 //! DynamoDB, as moto emulates it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,6 +18,7 @@ use serde_json::{Value as Json, json};
 
 use crate::contract::{self, Bench, CHECKS};
 use crate::local::Hands;
+use crate::said;
 use crate::servers::{Server, program};
 
 const REGION: &str = "eu-central-1";
@@ -50,16 +51,10 @@ impl Moto {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = said.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, at) = line.split_once("Running on http://")?;
-            at.split_whitespace().next()?.parse().ok()
-        });
-        // Read on, so that it never waits for us.
-        std::thread::spawn(move || said.for_each(drop));
+        let address = said::address(&mut child);
         let moto = Self {
             _server: Server(child),
-            address: address.expect("the emulator says where it listens"),
+            address,
             hands: Hands::default(),
         };
         moto.ask(
@@ -128,14 +123,6 @@ impl Bench for Moto {
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
         self.hands.go_on(time);
         std::future::ready(()).boxed()
-    }
-
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(10)
-    }
-
-    fn late(&self) -> Duration {
-        Duration::ZERO
     }
 }
 

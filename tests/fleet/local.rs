@@ -62,14 +62,6 @@ impl Bench for OneMachine {
         self.hands.go_on(time);
         std::future::ready(()).boxed()
     }
-
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(10)
-    }
-
-    fn late(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

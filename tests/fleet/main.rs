@@ -16,6 +16,9 @@ mod etcd;
 mod local;
 mod memory;
 mod oracle;
+#[cfg(feature = "aws")]
+#[path = "../aws/said.rs"]
+mod said;
 mod scenarios;
 #[cfg(any(feature = "aws", feature = "etcd"))]
 mod servers;

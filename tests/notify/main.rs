@@ -89,6 +89,17 @@ fn receiver(name: &str, address: SocketAddr) -> Receiver {
     }
 }
 
+/// What a receiver has been told: stream and news of each message.
+fn news(requests: &mut Requests) -> Vec<String> {
+    let mut got = Vec::new();
+    while let Ok((_, body)) = requests.try_recv() {
+        let json: Value = serde_json::from_str(&body).unwrap();
+        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
+        got.push(format!("{} {}", word("stream"), word("news")));
+    }
+    got
+}
+
 /// Goes with the test.
 fn fresh_folder() -> PathBuf {
     thread_local! {
@@ -330,12 +341,7 @@ async fn what_severity_hid_arrives_when_it_grows_and_is_cleared() {
         tell(&notifier, change, stream, severity);
     }
     assert_eq!(notifier.close(LONG).await, 0);
-    let mut got = Vec::new();
-    while let Ok((_, body)) = requests.try_recv() {
-        let json: Value = serde_json::from_str(&body).unwrap();
-        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
-        got.push(format!("{} {}", word("stream"), word("news")));
-    }
+    let got = news(&mut requests);
     assert_eq!(got, ["grows raised", "grows resolved"]);
 }
 
@@ -353,12 +359,7 @@ async fn a_receiver_may_be_there_for_some_streams_only() {
         tell(&notifier, Change::Clear, stream, Severity::Critical);
     }
     assert_eq!(notifier.close(LONG).await, 0);
-    let mut got = Vec::new();
-    while let Ok((_, body)) = requests.try_recv() {
-        let json: Value = serde_json::from_str(&body).unwrap();
-        let word = |name: &str| json["data"][name].as_str().unwrap().to_owned();
-        got.push(format!("{} {}", word("stream"), word("news")));
-    }
+    let got = news(&mut requests);
     assert_eq!(got, ["news2 raised", "news2 resolved"]);
 }
 

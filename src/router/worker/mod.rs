@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::cache::{self, Cache, Kept};
-use super::heartbeat::{Clock, Pulse, Standing};
+use super::heartbeat::{Pulse, Standing};
 use super::keys::{self, Instance, Load, Member, Spec};
 use super::planner::{Alarm, Tell};
 use super::published::Published;
-use super::store::{Store, Write};
+use super::store::{Clock, Store, Write};
 use super::unit::{NodeState, Unit};
 
 /// Between rounds of the control loop while there is something to start.
